@@ -1,0 +1,380 @@
+//! What nodes send one another (wire-format §8).
+
+use crate::codec::{DecodeError, Reader, Result, Writer, decode_all};
+use crate::frame::{FRAME_BYTES_MAX, Frame};
+use crate::ids::{AgreementId, Digest, SensorId, Signature};
+use crate::round::{Commit, PublicNonce, Reveal, Session};
+use crate::terms::{NODES_MAX, SENSORS_MAX, TERMS_BYTES_MAX};
+use alloc::vec::Vec;
+
+/// Most bytes of a batch of frames, gossiped or answered.
+pub const FRAME_BATCH_BYTES_MAX: usize = 256 * 1024;
+/// Most frames of a batch.
+pub const FRAMES_MAX: usize = 2_048;
+/// Most bytes of a direct message.
+pub const ENVELOPE_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// Most parts of an envelope.
+pub const PARTS_MAX: usize = 1_024;
+/// Most missing ranges in one repair request.
+pub const RANGES_MAX: usize = 1_024;
+
+/// Encodes frames (given as their encodings) for gossip, HTTP or repair.
+pub fn encode_frames<'a>(frames: impl ExactSizeIterator<Item = &'a [u8]>) -> Vec<u8> {
+    let mut w = Writer::new();
+    w.u8(crate::VERSION)
+        .u32(u32::try_from(frames.len()).expect("bounded by FRAMES_MAX"));
+    for f in frames {
+        w.bytes(f);
+    }
+    w.finish()
+}
+
+/// Splits a batch into the encodings of its frames, bounded; each is decoded on its own.
+pub fn split_frames(input: &[u8], bytes_max: usize) -> Result<Vec<&[u8]>> {
+    if input.len() > bytes_max {
+        return Err(DecodeError::TooLong {
+            what: "frame batch",
+            len: input.len(),
+            max: bytes_max,
+        });
+    }
+    let mut r = Reader::new(input);
+    r.version("frame batch")?;
+    let n = r.u32("frame count")? as usize;
+    if n > FRAMES_MAX {
+        return Err(DecodeError::TooLong {
+            what: "frames of a batch",
+            len: n,
+            max: FRAMES_MAX,
+        });
+    }
+    let mut out = Vec::with_capacity(n.min(r.rest().len()));
+    for _ in 0..n {
+        out.push(r.bytes(FRAME_BYTES_MAX, "frame")?);
+    }
+    r.end()?;
+    Ok(out)
+}
+
+/// Decodes every frame of a batch.
+pub fn decode_frames(input: &[u8], bytes_max: usize) -> Result<Vec<Frame>> {
+    split_frames(input, bytes_max)?
+        .into_iter()
+        .map(Frame::decode)
+        .collect()
+}
+
+/// A range `from_q..to_q` of one sensor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Range {
+    /// Whose.
+    pub sensor: SensorId,
+    /// First.
+    pub from_q: u64,
+    /// First after.
+    pub to_q: u64,
+}
+
+/// One message of the round, or of what surrounds it. An envelope carries several, so that a reveal of t-1 travels with a commit of t.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs, clippy::large_enum_variant)]
+pub enum Part {
+    /// Node → leader.
+    Commit {
+        agreement: AgreementId,
+        epoch: u32,
+        t: u64,
+        commit: Commit,
+    },
+    /// Leader → all: the n commits in node-index order.
+    Seal {
+        agreement: AgreementId,
+        epoch: u32,
+        t: u64,
+        commits: Vec<Commit>,
+    },
+    /// Node → leader, under the seal that it names.
+    Reveal {
+        agreement: AgreementId,
+        epoch: u32,
+        t: u64,
+        seal: Digest,
+        reveal: Reveal,
+    },
+    /// Leader → all: the n commits and reveals in node-index order. Whoever missed the round can check it alone.
+    Certificate {
+        agreement: AgreementId,
+        epoch: u32,
+        t: u64,
+        commits: Vec<Commit>,
+        reveals: Vec<Reveal>,
+    },
+    /// Node → leader: a public nonce, never in a commit or a seal.
+    Nonce {
+        session: Session,
+        nonce: PublicNonce,
+    },
+    /// Leader → all: the nonces in node-index order.
+    Nonces {
+        session: Session,
+        nonces: Vec<PublicNonce>,
+    },
+    /// Node → leader, in a signed envelope that names the nonce set.
+    Partial {
+        session: Session,
+        nonce_set: Digest,
+        partial: [u8; 32],
+        signature: Signature,
+    },
+    /// Leader → all: the BIP-340 signature.
+    Aggregate {
+        session: Session,
+        signature: Signature,
+    },
+    /// What a node holds: per sensor of an agreement (in its order) the first q that it lacks; and the first t it has no certificate for.
+    Status {
+        agreement: AgreementId,
+        next_t: u64,
+        next_q: Vec<u64>,
+    },
+    /// Please send the certificates from this t on.
+    Want { agreement: AgreementId, from_t: u64 },
+    /// Proposed or created terms, so that each node of an agreement gets them from any other.
+    Terms {
+        agreement: AgreementId,
+        terms: Vec<u8>,
+    },
+}
+
+impl Part {
+    /// The agreement that the part is about.
+    pub fn agreement(&self) -> AgreementId {
+        match self {
+            Self::Commit { agreement, .. }
+            | Self::Seal { agreement, .. }
+            | Self::Reveal { agreement, .. }
+            | Self::Certificate { agreement, .. }
+            | Self::Status { agreement, .. }
+            | Self::Want { agreement, .. }
+            | Self::Terms { agreement, .. } => *agreement,
+            Self::Nonce { session, .. }
+            | Self::Nonces { session, .. }
+            | Self::Partial { session, .. }
+            | Self::Aggregate { session, .. } => session.agreement,
+        }
+    }
+    fn write(&self, w: &mut Writer) {
+        let head = |w: &mut Writer, tag: u8, a: &AgreementId, epoch: u32, t: u64| {
+            w.u8(tag).raw(&a.0).u32(epoch).u64(t);
+        };
+        match self {
+            Self::Commit {
+                agreement,
+                epoch,
+                t,
+                commit,
+            } => {
+                head(w, 0, agreement, *epoch, *t);
+                commit.write(w);
+            }
+            Self::Seal {
+                agreement,
+                epoch,
+                t,
+                commits,
+            } => {
+                head(w, 1, agreement, *epoch, *t);
+                w.list(commits, |w, c| c.write(w));
+            }
+            Self::Reveal {
+                agreement,
+                epoch,
+                t,
+                seal,
+                reveal,
+            } => {
+                head(w, 2, agreement, *epoch, *t);
+                w.raw(&seal.0);
+                reveal.write(w);
+            }
+            Self::Certificate {
+                agreement,
+                epoch,
+                t,
+                commits,
+                reveals,
+            } => {
+                head(w, 3, agreement, *epoch, *t);
+                w.list(commits, |w, c| c.write(w))
+                    .list(reveals, |w, r| r.write(w));
+            }
+            Self::Nonce { session, nonce } => {
+                session.write(w.u8(4));
+                w.raw(nonce);
+            }
+            Self::Nonces { session, nonces } => {
+                session.write(w.u8(5));
+                w.list(nonces, |w, n| {
+                    w.raw(n);
+                });
+            }
+            Self::Partial {
+                session,
+                nonce_set,
+                partial,
+                signature,
+            } => {
+                session.write(w.u8(6));
+                w.raw(&nonce_set.0).raw(partial).raw(&signature.0);
+            }
+            Self::Aggregate { session, signature } => {
+                session.write(w.u8(7));
+                w.raw(&signature.0);
+            }
+            Self::Status {
+                agreement,
+                next_t,
+                next_q,
+            } => {
+                w.u8(8).raw(&agreement.0).u64(*next_t).list(next_q, |w, q| {
+                    w.u64(*q);
+                });
+            }
+            Self::Want { agreement, from_t } => {
+                w.u8(9).raw(&agreement.0).u64(*from_t);
+            }
+            Self::Terms { agreement, terms } => {
+                w.u8(10).raw(&agreement.0).bytes(terms);
+            }
+        }
+    }
+    fn read(r: &mut Reader<'_>) -> Result<Self> {
+        let tag = r.u8("part")?;
+        if (4..=7).contains(&tag) {
+            let session = Session::read(r)?;
+            return Ok(match tag {
+                4 => Self::Nonce {
+                    session,
+                    nonce: r.array("nonce")?,
+                },
+                5 => Self::Nonces {
+                    session,
+                    nonces: r.list(NODES_MAX, "nonces", |r| r.array("nonce"))?,
+                },
+                6 => Self::Partial {
+                    session,
+                    nonce_set: Digest::read(r)?,
+                    partial: r.array("partial")?,
+                    signature: Signature::read(r)?,
+                },
+                _ => Self::Aggregate {
+                    session,
+                    signature: Signature::read(r)?,
+                },
+            });
+        }
+        let agreement = AgreementId::read(r)?;
+        match tag {
+            8 => {
+                return Ok(Self::Status {
+                    agreement,
+                    next_t: r.u64("next_t")?,
+                    next_q: r.list(SENSORS_MAX, "next_q", |r| r.u64("q"))?,
+                });
+            }
+            9 => {
+                return Ok(Self::Want {
+                    agreement,
+                    from_t: r.u64("from_t")?,
+                });
+            }
+            10 => {
+                return Ok(Self::Terms {
+                    agreement,
+                    terms: r.bytes(TERMS_BYTES_MAX, "terms")?.to_vec(),
+                });
+            }
+            _ => {}
+        }
+        let (epoch, t) = (r.u32("epoch")?, r.u64("t")?);
+        match tag {
+            0 => Ok(Self::Commit {
+                agreement,
+                epoch,
+                t,
+                commit: Commit::read(r)?,
+            }),
+            1 => Ok(Self::Seal {
+                agreement,
+                epoch,
+                t,
+                commits: r.list(NODES_MAX, "commits", Commit::read)?,
+            }),
+            2 => Ok(Self::Reveal {
+                agreement,
+                epoch,
+                t,
+                seal: Digest::read(r)?,
+                reveal: Reveal::read(r)?,
+            }),
+            3 => Ok(Self::Certificate {
+                agreement,
+                epoch,
+                t,
+                commits: r.list(NODES_MAX, "commits", Commit::read)?,
+                reveals: r.list(NODES_MAX, "reveals", Reveal::read)?,
+            }),
+            _ => Err(DecodeError::Invalid("part")),
+        }
+    }
+}
+
+/// Encodes parts that travel together.
+pub fn encode_envelope(parts: &[Part]) -> Vec<u8> {
+    let mut w = Writer::new();
+    w.u8(crate::VERSION).list(parts, |w, p| p.write(w));
+    w.finish()
+}
+
+/// Strict, bounded decoder of an envelope.
+pub fn decode_envelope(input: &[u8]) -> Result<Vec<Part>> {
+    if input.len() > ENVELOPE_BYTES_MAX {
+        return Err(DecodeError::TooLong {
+            what: "envelope",
+            len: input.len(),
+            max: ENVELOPE_BYTES_MAX,
+        });
+    }
+    decode_all(input, |r| {
+        r.version("envelope")?;
+        r.list(PARTS_MAX, "parts", Part::read)
+    })
+}
+
+/// Encodes a repair request.
+pub fn encode_ranges(ranges: &[Range]) -> Vec<u8> {
+    let mut w = Writer::new();
+    w.u8(crate::VERSION).list(ranges, |w, x| {
+        w.raw(&x.sensor.0).u64(x.from_q).u64(x.to_q);
+    });
+    w.finish()
+}
+
+/// Strict decoder of a repair request.
+pub fn decode_ranges(input: &[u8]) -> Result<Vec<Range>> {
+    decode_all(input, |r| {
+        r.version("repair request")?;
+        r.list(RANGES_MAX, "ranges", |r| {
+            let x = Range {
+                sensor: SensorId::read(r)?,
+                from_q: r.u64("from_q")?,
+                to_q: r.u64("to_q")?,
+            };
+            if x.from_q < x.to_q {
+                Ok(x)
+            } else {
+                Err(DecodeError::Invalid("range (from below to)"))
+            }
+        })
+    })
+}
