@@ -1,0 +1,90 @@
+//! Declarations and registrations of users, sensors and nodes (wire-format §6).
+
+use crate::file::File;
+use diversity_proto::entity::{
+    NodeDeclaration, Period, SensorDeclaration, node_registration_digest,
+    sensor_registration_digest,
+};
+use diversity_proto::frame::{Variable, VariableType};
+use diversity_proto::terms::{eip712_domain, node_owner_digest, sensor_owner_digest, user_digest};
+
+#[test]
+fn registration() {
+    let mut f = File::open("registration.json");
+    let d = f.deployment();
+    f.gives("deployment", d.bytes());
+    f.gives("domain_separator", eip712_domain(&d).0);
+
+    let user = f.key("user", 0x41);
+    let name = f.text("user_name", "Operator Ltd");
+    let digest = user_digest(&d, &user.address(), &name);
+    f.gives("user_digest", digest.0);
+    f.gives("user_signature", user.sign_recoverable(&digest.0));
+
+    let sensor = f.key("sensor", 0x11);
+    let names = f.texts(
+        "sensor_variable_names",
+        &["state", "battery_mv", "position"],
+    );
+    let types = f.texts("sensor_variable_types", &["bool", "u16", "bytes32"]);
+    let declaration = SensorDeclaration {
+        public_key: sensor.public(),
+        sensor_type: f.text("sensor_type", "bike-lock"),
+        label: f.text("sensor_label", "BIK0042 \u{fc}"),
+        variables: names
+            .into_iter()
+            .zip(types)
+            .map(|(name, ty)| Variable {
+                name,
+                ty: VariableType::from_name(&ty).expect("a type"),
+            })
+            .collect(),
+        period: Period::Month,
+    };
+    let encoding = declaration.encode();
+    assert_eq!(
+        SensorDeclaration::decode(&encoding).as_ref(),
+        Ok(&declaration)
+    );
+    f.gives("sensor_declaration", &encoding);
+    f.gives("sensor_declaration_digest", declaration.digest().0);
+    let (owner, id) = (user.address(), sensor.address());
+    let digest = sensor_owner_digest(&d, &id, &owner, &declaration.digest());
+    f.gives("sensor_owner_digest", digest.0);
+    f.gives("sensor_owner_signature", user.sign_recoverable(&digest.0));
+    let digest = sensor_registration_digest(&d, &owner, &id, &declaration.digest());
+    f.gives("sensor_registration_digest", digest.0);
+    f.gives(
+        "sensor_registration_signature",
+        sensor.sign_recoverable(&digest.0),
+    );
+
+    let node = f.key("node", 0x21);
+    let account = f.key("node_account", 0x22);
+    let addresses = ["/ip4/127.0.0.1/tcp/4001", "/dns4/node.example.org/tcp/4001"];
+    let declaration = NodeDeclaration {
+        public_key: node.public(),
+        account: account.address(),
+        peer_key: f.array("node_peer_key", [0x77; 32]),
+        name: f.text("node_name", "operator-1"),
+        addresses: f.texts("node_addresses", &addresses),
+        revision: f.number("node_revision", 0) as u32,
+    };
+    let encoding = declaration.encode();
+    assert_eq!(
+        NodeDeclaration::decode(&encoding).as_ref(),
+        Ok(&declaration)
+    );
+    f.gives("node_declaration", &encoding);
+    f.gives("node_declaration_digest", declaration.digest().0);
+    let digest = node_owner_digest(&d, &node.address(), &owner, &declaration.digest());
+    f.gives("node_owner_digest", digest.0);
+    f.gives("node_owner_signature", user.sign_recoverable(&digest.0));
+    let digest = node_registration_digest(&d, &owner, &node.address(), &declaration.digest());
+    f.gives("node_registration_digest", digest.0);
+    f.gives(
+        "node_registration_signature",
+        node.sign_recoverable(&digest.0),
+    );
+    f.finish();
+}
