@@ -1,0 +1,163 @@
+//! What a store promises while nothing crashes; `crash.rs` is about the rest.
+
+use std::fs;
+
+use diversity_store::{Op, Store, StoreError, VALUE_BYTES_MAX, Writer, WriterLimits};
+
+fn put(key: &str, value: &str) -> Op {
+    Op::Put(key.into(), value.into())
+}
+
+#[test]
+fn batches_scans_and_deletes() {
+    let dir = tempfile::tempdir().expect("directory");
+    let path = dir.path().join("made/on/demand");
+    let store = Store::open(&path, b"me").expect("opens");
+    store
+        .write(vec![put("a/1", "x"), put("a/2", "y"), put("b/1", "z")])
+        .expect("writes");
+    store
+        .write(vec![
+            put("a/1", "first"),
+            put("a/1", "second"),
+            Op::Delete("a/2".into()),
+            put("a/3", ""),
+            Op::Delete("never".into()),
+        ])
+        .expect("writes");
+    let pairs = |scan: diversity_store::Scan| {
+        scan.map(|pair| {
+            let (key, value) = pair.expect("reads");
+            format!(
+                "{}={}",
+                String::from_utf8_lossy(&key),
+                String::from_utf8_lossy(&value)
+            )
+        })
+        .collect::<Vec<_>>()
+    };
+    assert_eq!(pairs(store.scan_prefix(b"a/")), ["a/1=second", "a/3="]);
+    assert_eq!(
+        pairs(store.scan_prefix(b"")),
+        ["a/1=second", "a/3=", "b/1=z"]
+    );
+    assert_eq!(
+        pairs(store.scan_range(&b"a/2"[..]..&b"b/2"[..])),
+        ["a/3=", "b/1=z"]
+    );
+    let last = store.scan_prefix(b"a/").next_back();
+    assert_eq!(last.expect("some").expect("reads").0, b"a/3");
+    assert_eq!(store.get(b"a/1").expect("reads"), Some(b"second".to_vec()));
+    assert_eq!(store.get(b"a/2").expect("reads"), None);
+    assert!(store.size_on_disk().expect("measures") > 0);
+
+    let clone = store.clone();
+    drop(store);
+    assert!(matches!(
+        Store::open(&path, b"me"),
+        Err(StoreError::Locked { .. })
+    ));
+    drop(clone);
+    let store = Store::open(&path, b"me").expect("opens again");
+    assert_eq!(
+        pairs(store.scan_prefix(b"")),
+        ["a/1=second", "a/3=", "b/1=z"]
+    );
+}
+
+#[test]
+fn another_identity_or_version_is_refused_in_words_and_untouched() {
+    let dir = tempfile::tempdir().expect("directory");
+    drop(Store::open(dir.path(), b"me").expect("opens"));
+    let error = Store::open(dir.path(), b"you").expect_err("foreign");
+    assert!(
+        error.to_string().contains("belongs to another node"),
+        "{error}"
+    );
+
+    let format = dir.path().join("format");
+    let good = fs::read_to_string(&format).expect("reads");
+    for (text, words) in [
+        (good.replace("store 1", "store 2"), "version 2"),
+        (good.replace("store 1", "store 11"), "version 11"),
+        (String::new(), "no readable version"),
+        ("diversity-store 1\n".into(), "no readable identity"),
+    ] {
+        fs::write(&format, &text).expect("writes");
+        let error = Store::open(dir.path(), b"me").expect_err("unknown");
+        assert!(matches!(error, StoreError::UnknownVersion { .. }));
+        assert!(error.to_string().contains(words), "{error}");
+        assert_eq!(fs::read_to_string(&format).expect("reads"), text);
+    }
+    fs::write(&format, good).expect("writes");
+    Store::open(dir.path(), b"me").expect("opens again");
+}
+
+#[test]
+fn a_directory_of_other_things_is_left_alone() {
+    let dir = tempfile::tempdir().expect("directory");
+    fs::write(dir.path().join("holiday.jpg"), b"").expect("writes");
+    let error = Store::open(dir.path(), b"me").expect_err("not ours");
+    assert!(matches!(error, StoreError::NotAStore { .. }));
+    assert_eq!(fs::read_dir(dir.path()).expect("lists").count(), 1);
+}
+
+#[test]
+fn an_opener_that_died_early_does_not_block_the_next() {
+    let dir = tempfile::tempdir().expect("directory");
+    fs::write(dir.path().join("lock"), b"").expect("writes");
+    fs::write(dir.path().join("format.new"), b"diversity-st").expect("writes");
+    Store::open(dir.path(), b"me").expect("opens");
+}
+
+#[test]
+fn sizes_are_bounded() {
+    let dir = tempfile::tempdir().expect("directory");
+    assert!(matches!(
+        Store::open(dir.path(), &[0; 257]),
+        Err(StoreError::TooLarge { .. })
+    ));
+    let store = Store::open(dir.path(), &[0; 256]).expect("opens");
+    let large = vec![
+        put("small", "1"),
+        Op::Put(b"large".to_vec(), vec![0; VALUE_BYTES_MAX + 1]),
+    ];
+    assert!(matches!(
+        store.write(large),
+        Err(StoreError::TooLarge { what: "value", .. })
+    ));
+    assert_eq!(store.get(b"small").expect("reads"), None);
+    assert!(!store.is_poisoned());
+    store
+        .write(vec![Op::Put(b"large".to_vec(), vec![7; VALUE_BYTES_MAX])])
+        .expect("writes");
+    drop(store);
+    let store = Store::open(dir.path(), &[0; 256]).expect("opens again");
+    assert_eq!(
+        store.get(b"large").expect("reads"),
+        Some(vec![7; VALUE_BYTES_MAX])
+    );
+}
+
+#[test]
+fn many_threads_share_a_writer() {
+    let dir = tempfile::tempdir().expect("directory");
+    let store = Store::open(dir.path(), b"me").expect("opens");
+    let writer = Writer::spawn(store.clone(), WriterLimits::default()).expect("a thread");
+    std::thread::scope(|scope| {
+        for thread in 0..8u8 {
+            let (writer, store) = (&writer, &store);
+            scope.spawn(move || {
+                for n in 0..50u8 {
+                    let key = vec![thread, n];
+                    writer
+                        .write(vec![Op::Put(key.clone(), vec![n])])
+                        .expect("writes");
+                    assert_eq!(store.get(&key).expect("reads"), Some(vec![n]));
+                }
+            });
+        }
+    });
+    writer.close();
+    assert_eq!(store.scan_prefix(b"").count(), 400);
+}
