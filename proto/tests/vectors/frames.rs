@@ -57,7 +57,7 @@ fn frame(f: &mut File, d: &Deployment, key: &Key, case: Case<'_>) -> Frame {
 
 fn lock(count: u64, flip: u64) -> Vec<(u64, Vec<u8>)> {
     let at = |i: u64| 1_443_657_600 + 3_600 + i * 6_011;
-    let state = |i: u64| (i % 2 == 0) ^ (i == flip);
+    let state = |i: u64| i.is_multiple_of(2) ^ (i == flip);
     (0..count)
         .map(|i| (at(i), vec![u8::from(state(i))]))
         .collect()
