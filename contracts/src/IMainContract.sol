@@ -1,0 +1,388 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+pragma solidity 0.8.37;
+
+/// @title Registration, verified settlement and evidence of DIVERSITY agreements
+/// @notice One contract for all users, sensors, intermediate nodes and agreements of a deployment. Every byte that is
+/// hashed or signed is in `docs/wire-format.md`; names follow the DIVERSITY paper (§3).
+/// @dev Tails. Where one payload of free length ends a call, it is not ABI encoded: it is the bytes that follow the
+/// static arguments in calldata (length = calldata size - 4 - 32 * number of arguments). In the same way the event of
+/// such a call has that payload, raw, as (the end of) its data. Each function says which. This saves two words and the
+/// padding, and every tail is covered by a signature, so nothing can be appended unseen.
+interface IMainContract {
+    /// @notice An ECDSA signature in the form of EIP-2098: `vs` is `s`, with the parity of R.y in its top bit.
+    /// `s` is in the lower half of the group order (R3).
+    struct Signature {
+        bytes32 r;
+        bytes32 vs;
+    }
+
+    /// @notice A sensor in a bulk registration.
+    struct SensorEntry {
+        address sensor;
+        Signature consent;
+        bytes declaration;
+    }
+
+    /// @notice The terms of an agreement, as the users sign them (EIP-712).
+    /// @param users `U_a`, strictly ascending, two or more, all registered.
+    /// @param nodes `I_a`, strictly ascending; the position is the node's index in a round.
+    /// @param trust For each node, the index of the user that named it.
+    /// @param sensorsRoot Merkle root over sensors and starting points `Q_0`.
+    /// @param offChainCode SHA-256 of the module `f_a`.
+    /// @param conditions Digest of the rest of the terms.
+    struct Terms {
+        address[] users;
+        address[] nodes;
+        uint8[] trust;
+        bytes32 sensorsRoot;
+        bytes32 offChainCode;
+        bytes32 conditions;
+    }
+
+    /// @notice A node's signature under the acceptance digest. @param node Its index in the terms.
+    struct Acceptance {
+        uint256 node;
+        Signature signature;
+    }
+
+    /// @notice Opens an agreement id to the terms that it commits to (wire-format §6).
+    /// @param aggregate `K.x`, x coordinate of the untweaked aggregate key.
+    /// @param y `a.y`, y coordinate of the point whose x coordinate is the agreement id (even or odd).
+    /// @param users EIP-712 hash of the users: keccak of the addresses, each in 32 bytes. `nodes`, `trust` alike.
+    struct Opening {
+        bytes32 aggregate;
+        bytes32 y;
+        bytes32 users;
+        bytes32 nodes;
+        bytes32 trust;
+        bytes32 sensorsRoot;
+        bytes32 offChainCode;
+        bytes32 conditions;
+    }
+
+    /// @notice A node's signed commit.
+    struct Commit {
+        bytes32 commitment;
+        bytes32 openingHash;
+        Signature signature;
+    }
+
+    /// @notice What a node computed for one execution: what its commitment covers.
+    struct Computed {
+        uint8 kind;
+        bytes result;
+        bytes32 detailRoot;
+        bytes32 state;
+        bytes32 trace;
+        bytes32 windowHash;
+    }
+
+    /// @notice A node's signed reveal. `node` is its index in the terms.
+    struct Reveal {
+        uint256 node;
+        Computed computed;
+        uint64 from;
+        uint64[] holes;
+        Signature signature;
+    }
+
+    /// @notice What a dispute is about. The number is part of the dispute's id.
+    enum DisputeKind {
+        None,
+        /// Two different commits of one node for one (a, t, epoch): the node is to blame.
+        Equivocation,
+        /// A signed reveal that does not open the same node's signed commit: the node is to blame.
+        FalseReveal,
+        /// Two frames of one sensor with different messages at one (epoch, q): the sensor is void from that q on.
+        SensorContradiction,
+        /// Signed reveals of one (a, t, epoch) under one seal that differ: a hole, without blame.
+        UnequalReveals
+    }
+
+    /// @notice Life of an agreement.
+    enum Status {
+        None,
+        Open,
+        /// All users have signed an end; executions before it may still settle.
+        Closing
+    }
+
+    // ----------------------------------------------------------------------------------------------- events
+
+    /// @notice A user. Data: its name, raw UTF-8.
+    event UserRegistered(address indexed user);
+    /// @notice A sensor. Data: its declaration, raw.
+    event SensorRegistered(address indexed sensor, address indexed owner);
+    /// @notice An intermediate node, or a new revision of its declaration (the highest revision counts). Data: the
+    /// declaration, raw.
+    event NodeRegistered(address indexed node, address indexed owner);
+    /// @notice An agreement. `extra` is what the parties publish beside the terms (no signature covers it: check it
+    /// against `terms.sensorsRoot` and `terms.conditions`).
+    event AgreementCreated(bytes32 indexed agreement, Terms terms, bytes extra);
+    /// @notice An outcome has settled. Anonymous: the one topic is the agreement id itself. Data: 21 bytes
+    /// `kind u8 | epoch u32 | from u64 | t u64`, then the result, raw. `kind` is 1 (value) or 2 (trap).
+    event Settled(bytes32 indexed agreement) anonymous;
+    /// @notice An outcome was verified and nothing stored. Anonymous, as `Settled`, but with bit 7 of the kind set
+    /// (0x81, 0x82). It says nothing of order or replay: those who use it keep order themselves.
+    event Attested(bytes32 indexed agreement) anonymous;
+    /// @notice Consecutive outcomes have settled. Data: 32 bytes word, 32 bytes root of the contexts, entries, raw.
+    event BatchSettled(bytes32 indexed agreement);
+    /// @notice Comes right before `Settled` when reveals settle an outcome with disputed executions before it.
+    event HolesAgreed(bytes32 indexed agreement, uint64[] holes);
+    /// @notice All users have agreed that executions from `end` on never settle.
+    event AgreementClosed(bytes32 indexed agreement, uint64 end);
+    /// @notice Evidence was checked and recorded. `accused` is the node or sensor to blame, zero for unequal reveals;
+    /// `agreement` is zero for a sensor. `at` is the execution t, or the q of a sensor.
+    /// `evidence` is the whole calldata of the call that brought it.
+    event DisputeRecorded(
+        bytes32 indexed dispute,
+        bytes32 indexed agreement,
+        address indexed accused,
+        DisputeKind kind,
+        uint32 epoch,
+        uint64 at,
+        bytes evidence
+    );
+    /// @notice The users have agreed what counts at a disputed execution.
+    event DisputeResolved(bytes32 indexed dispute, bytes32 indexed agreement, bytes32 word, bytes32 context, bytes result);
+
+    // ----------------------------------------------------------------------------------------------- errors
+
+    error WrongChain();
+    error BadSignature(address expected);
+    error NameEmptyOrTooLong();
+    error DeclarationEmpty();
+    error AlreadyRegistered(address user);
+    error NotRegistered(address user);
+    error RevisionNotNewer(uint32 given, uint32 stored);
+    error TooFewUsers();
+    error UsersNotAscending(uint256 index);
+    error NodesNotAscending(uint256 index);
+    error TrustOutOfRange(uint256 node);
+    error TrustLengthDiffers();
+    error UserSignaturesDiffer(uint256 given, uint256 users);
+    error AcceptanceOfUserMissing(uint256 user);
+    error AcceptanceIndexOutOfRange(uint256 index);
+    error AlreadyCreated(bytes32 agreement);
+    error TermsDoNotOpen(bytes32 agreement);
+    error UsersDoNotOpen();
+    error NodesDoNotOpen();
+    error NotAnAgreement(bytes32 agreement);
+    error AlreadyClosed(bytes32 agreement);
+    error BeyondEnd(uint64 t, uint64 end);
+    error EndBeforeSettled(uint64 end, uint64 nextT);
+    error NotUnanimous();
+    error KindNotSettled(uint256 kind);
+    error WordMalformed(bytes32 word);
+    error EpochNotInForce(uint32 given, uint32 inForce);
+    error FromIsNotNext(uint64 from, uint64 nextT);
+    error RangeBackwards(uint64 from, uint64 t);
+    error TrapWithResult();
+    error NullWithResult();
+    error EntriesMalformed(uint256 offset);
+    error EntriesDoNotCover(uint256 entries, uint256 range);
+    error HolesNotAscendingInRange(uint256 index);
+    error NodeIndexOutOfRange(uint256 index);
+    error SameCommit();
+    error OpeningHashDiffers();
+    error RevealOpensCommit();
+    error RevealsEqual();
+    error RevealsNotAscending(uint256 index);
+    error TooFewReveals();
+    error FrameMalformed(uint256 offset);
+    error FramesOfDifferentEpochs();
+    error FramesOfDifferentSensors();
+    error MessageNotInFrame(uint64 q);
+    error MessagesEqual(uint64 q);
+    error AlreadyRecorded(bytes32 dispute);
+    error NotADispute(bytes32 dispute);
+    error AlreadyResolved(bytes32 dispute);
+    error DisputeNotResolvable(bytes32 dispute);
+
+    // ----------------------------------------------------------------------------------------- registration
+
+    /// @notice Registers a user. Anyone may bring the user's signature.
+    /// @dev Tail: the name, UTF-8, 1..=64 bytes. Signed: EIP-712 `User(address user,string name)`.
+    function registerUser(address user, bytes32 r, bytes32 vs) external;
+
+    /// @notice Registers a sensor of a registered user, with the consent of the sensor's own key.
+    /// @dev Tail: the encoded declaration. Signed by the owner: EIP-712
+    /// `Sensor(address sensor,address owner,bytes32 declaration)`; by the sensor: the sensor registration digest.
+    function registerSensor(address sensor, address owner, Signature calldata ownerSignature, Signature calldata consent)
+        external;
+
+    /// @notice Registers many sensors of one owner under one signature of the owner.
+    /// @dev Signed by the owner: EIP-712 `Sensors(Sensor[] sensors)`; by each sensor as in `registerSensor`.
+    function registerSensors(address owner, Signature calldata ownerSignature, SensorEntry[] calldata entries) external;
+
+    /// @notice Registers an intermediate node of a registered user, or a new revision of its declaration (keys and
+    /// network addresses). The protocol key's signature binds account, peer key and addresses.
+    /// @dev Tail: the encoded declaration; its last four bytes are the revision. Revision 0 is accepted until a
+    /// higher one is stored; after that only higher ones, so an old signed declaration cannot come back. Signed by the
+    /// owner: EIP-712 `Node(address node,address owner,bytes32 declaration)`; by the node: the node registration digest.
+    function registerNode(address node, address owner, Signature calldata ownerSignature, Signature calldata binding)
+        external;
+
+    // -------------------------------------------------------------------------------------------- agreements
+
+    /// @notice Creates an agreement: signed by every user, accepted by at least one node of each, and the id opens to
+    /// exactly these terms, so nobody can occupy the id with other ones.
+    /// @param agreement `a`.
+    /// @param aggregate `K.x`. @param y `a.y`.
+    /// @param userSignatures EIP-712 `Agreement(bytes32 agreement,Terms terms)`, in the order of `terms.users`.
+    /// @param acceptances For each user in order, one acceptance by a node that this user trusts.
+    /// @param extra Published in the event; may be empty.
+    function createAgreement(
+        bytes32 agreement,
+        bytes32 aggregate,
+        bytes32 y,
+        Terms calldata terms,
+        Signature[] calldata userSignatures,
+        Acceptance[] calldata acceptances,
+        bytes calldata extra
+    ) external;
+
+    /// @notice Ends an agreement: executions from `end` on never settle, those before it still do.
+    /// @param userSignatures EIP-712 `Close(bytes32 agreement,uint64 end)` by every user, in order.
+    function closeAgreement(
+        bytes32 agreement,
+        uint64 end,
+        Opening calldata opening,
+        address[] calldata users,
+        Signature[] calldata userSignatures
+    ) external;
+
+    // -------------------------------------------------------------------------------------------- settlement
+
+    /// @notice Settles one outcome under one aggregated signature of all nodes (BIP-340).
+    /// @dev Calldata: selector 4 | rx 32 | ry 32 | s 32 | agreement 32 | word 32 | context 32 | result (tail, raw).
+    /// The signature is `rx || s`; `ry` is the even y coordinate that belongs to `rx`. The verification key is the
+    /// agreement id. What is signed: keccak(D || agreement || word || context || result) (wire-format §7), which is
+    /// why these four are neighbours here. Settles if the word's epoch is in force, its `from` is the next t of the
+    /// agreement, `from <= t`, and its kind is value or trap.
+    function settle(bytes32 rx, bytes32 ry, bytes32 s, bytes32 agreement, bytes32 word, bytes32 context) external;
+
+    /// @notice Verifies one outcome as `settle` does, emits it, and reads and writes no storage: no order, no replay
+    /// protection, and not even a look whether the agreement exists.
+    /// @dev Same calldata as `settle`.
+    function attest(bytes32 rx, bytes32 ry, bytes32 s, bytes32 agreement, bytes32 word, bytes32 context) external;
+
+    /// @notice Settles consecutive outcomes under one aggregated signature.
+    /// @dev Calldata as `settle`, with the root of the contexts in the place of the context and the entries (wire-format
+    /// §7) in the place of the result. Kind in the word is 4. There is one entry for each t in `from..=t`.
+    function settleBatch(bytes32 rx, bytes32 ry, bytes32 s, bytes32 agreement, bytes32 word, bytes32 contextsRoot)
+        external;
+
+    /// @notice Settles one outcome under the signed reveals of all nodes, which is a certificate of its own: whoever
+    /// refuses to sign the aggregate only makes settlement dearer.
+    /// @param holes Disputed t in `from..t`, strictly ascending.
+    /// @param signatures Of the reveal digest, by every node in index order. The signers are recovered, and must be
+    /// the nodes that the agreement id opens to.
+    function settleByReveals(
+        bytes32 agreement,
+        bytes32 word,
+        bytes32 context,
+        Opening calldata opening,
+        uint64[] calldata holes,
+        Signature[] calldata signatures,
+        bytes calldata result
+    ) external;
+
+    // ---------------------------------------------------------------------------------------------- disputes
+
+    /// @notice Two different signed commits of one node for one (a, t, epoch).
+    function reportEquivocation(
+        bytes32 agreement,
+        uint32 epoch,
+        uint64 t,
+        Opening calldata opening,
+        address[] calldata nodes,
+        uint256 node,
+        Commit calldata first,
+        Commit calldata second
+    ) external;
+
+    /// @notice A signed reveal that does not open the same node's signed commit. Secret and salt are tied to the
+    /// commit by its opening hash, so nobody can pin a false secret on a node.
+    function reportFalseReveal(
+        bytes32 agreement,
+        uint32 epoch,
+        uint64 t,
+        Opening calldata opening,
+        address[] calldata nodes,
+        Commit calldata commit,
+        bytes32 seal,
+        bytes32 secret,
+        bytes32 salt,
+        Reveal calldata reveal
+    ) external;
+
+    /// @notice Two frames that one sensor signed, of one epoch, with different messages at `q`. No node is to blame.
+    /// @param first An encoded frame with its signature (wire-format §3). @param second Another.
+    /// @param parities Bit 0: parity of R.y in the first frame's signature, bit 1: in the second's.
+    function reportSensorContradiction(uint64 q, bytes calldata first, bytes calldata second, uint8 parities) external;
+
+    /// @notice Signed reveals (two or more, strictly ascending by node) of one (a, t, epoch) under one seal, which
+    /// differ: t is a hole. Nobody is to blame, and later executions go on.
+    function reportUnequalReveals(
+        bytes32 agreement,
+        uint32 epoch,
+        uint64 t,
+        Opening calldata opening,
+        address[] calldata nodes,
+        bytes32 seal,
+        Reveal[] calldata reveals
+    ) external;
+
+    /// @notice The users say together what counts at a disputed execution.
+    /// @param word Kind, epoch, from and t of the outcome that counts; kind 0 (null), 1 or 2. If its epoch is the one
+    /// in force, the resolution is a record: history goes on as it does. If it is the next one, the resolution also
+    /// settles t (so `from` must be the next t) and the new epoch is in force from t + 1 on.
+    /// @param userSignatures EIP-712 `Resolution(bytes32 dispute,bytes32 agreement,bytes32 word,bytes32 context,bytes result)`
+    /// by every user, in order.
+    function resolve(
+        bytes32 dispute,
+        bytes32 agreement,
+        bytes32 word,
+        bytes32 context,
+        bytes calldata result,
+        Opening calldata opening,
+        address[] calldata users,
+        Signature[] calldata userSignatures
+    ) external;
+
+    // ----------------------------------------------------------------------------------------------- getters
+
+    /// @notice A user's registry: `count` entities (itself included) and the head over them, which an observer
+    /// recomputes from events: head' = first 23 bytes of keccak(head 32 || entity digest 32). Zero if unknown.
+    function users(address user) external view returns (bytes32 head, uint64 count);
+    /// @notice Highest revision of a node's declaration above 0 that was registered; 0 if there was none.
+    function nodeRevision(address node) external view returns (uint32 revision);
+    /// @notice What the contract knows of an agreement. `head` is over its settled outcomes: it starts as the first 19
+    /// bytes of the terms digest, and head' = first 19 bytes of keccak(head 32 || digest of the outcome, batch,
+    /// reveal with holes, or resolution). `end` is the t at which it is closed (2^64 - 1 while open).
+    function agreements(bytes32 agreement)
+        external
+        view
+        returns (Status status, uint64 nextT, uint32 epoch, bytes32 head, uint64 end);
+    /// @notice A recorded dispute; the kind is `None` if there is no such record. `agreement` is the first 18 bytes of
+    /// the id. Who is accused, and the evidence, are in the event.
+    function disputes(bytes32 dispute)
+        external
+        view
+        returns (DisputeKind kind, bool resolved, uint32 epoch, uint64 at, bytes18 agreement);
+    /// @notice The id under which a dispute is recorded. For unequal reveals `accused` is zero; for a sensor the
+    /// agreement is zero and `at` is q.
+    function disputeId(DisputeKind kind, bytes32 agreement, uint32 epoch, uint64 at, address accused)
+        external
+        pure
+        returns (bytes32 dispute);
+    /// @notice Whether unequal reveals of `t` are on record in this epoch.
+    function isHole(bytes32 agreement, uint32 epoch, uint64 t) external view returns (bool);
+    /// @notice The q from which on a sensor is void.
+    function sensorVoid(address sensor) external view returns (bool void_, uint32 epoch, uint64 q);
+    /// @notice `chain id u64 || this contract 20`: part of everything that is signed.
+    function deployment() external view returns (bytes28);
+    /// @notice EIP-712 domain separator.
+    function domainSeparator() external view returns (bytes32);
+}

@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+pragma solidity 0.8.37;
+
+import {IMainContract} from "./IMainContract.sol";
+import {Deployment} from "./Deployment.sol";
+import {Digests} from "./lib/Digests.sol";
+
+/// @title Users, sensors and intermediate nodes
+/// @dev One slot per user: a head over everything that the user has registered, and how much that is. Declarations are
+/// in events, and the head proves that a list of events is complete and in order. A slot per sensor or node would
+/// cost 22,100 gas and tell no more.
+abstract contract Registry is Deployment {
+    uint256 private constant NAME_BYTES_MAX = 64;
+    /// Bits of the count below the head in a user's slot.
+    uint256 private constant COUNT_BITS = 72;
+
+    /// head 23 bytes | count 9 bytes
+    mapping(address => uint256) private _users;
+    /// Stored from the first update of a declaration on.
+    mapping(address => uint256) private _revisions;
+
+    /// @inheritdoc IMainContract
+    function registerUser(address user, bytes32 r, bytes32 vs) external {
+        bytes calldata name = msg.data[100:];
+        if (name.length == 0 || name.length > NAME_BYTES_MAX) revert NameEmptyOrTooLong();
+        if (_users[user] != 0) revert AlreadyRegistered(user);
+        bytes32 digest = keccak256(abi.encode(Digests.USER_TYPE, user, keccak256(name)));
+        _checkTyped(user, digest, r, vs);
+        _users[user] = _append(0, digest);
+        _logTail(UserRegistered.selector, user, name);
+    }
+
+    /// @inheritdoc IMainContract
+    function registerSensor(address sensor, address owner, Signature calldata ownerSignature, Signature calldata consent)
+        external
+    {
+        bytes calldata declaration = msg.data[196:];
+        bytes32 digest = _sensor(owner, sensor, consent, declaration);
+        _checkTyped(owner, digest, ownerSignature.r, ownerSignature.vs);
+        _users[owner] = _append(_registered(owner), digest);
+    }
+
+    /// @inheritdoc IMainContract
+    function registerSensors(address owner, Signature calldata ownerSignature, SensorEntry[] calldata entries) external {
+        uint256 slot = _registered(owner);
+        bytes32[] memory digests = new bytes32[](entries.length);
+        for (uint256 i; i < entries.length; ++i) {
+            SensorEntry calldata e = entries[i];
+            digests[i] = _sensor(owner, e.sensor, e.consent, e.declaration);
+            slot = _append(slot, digests[i]);
+        }
+        bytes32 list = keccak256(abi.encodePacked(digests));
+        _checkTyped(
+            owner, keccak256(abi.encode(Digests.SENSORS_TYPE, list)), ownerSignature.r, ownerSignature.vs
+        );
+        _users[owner] = slot;
+    }
+
+    /// @inheritdoc IMainContract
+    function registerNode(address node, address owner, Signature calldata ownerSignature, Signature calldata binding)
+        external
+    {
+        bytes calldata declaration = msg.data[196:];
+        if (declaration.length < 4) revert DeclarationEmpty();
+        uint32 given = uint32(bytes4(declaration[declaration.length - 4:]));
+        uint32 stored = uint32(_revisions[node]);
+        if (given <= stored && (given | stored) != 0) revert RevisionNotNewer(given, stored);
+        if (given != 0) _revisions[node] = given;
+
+        bytes32 hash = keccak256(declaration);
+        bytes32 digest = Digests.entity(Digests.NODE_TYPE, node, owner, hash);
+        _checkTyped(owner, digest, ownerSignature.r, ownerSignature.vs);
+        bytes32 bound = Digests.registration(Digests.NODE_REGISTRATION, deployment, owner, node, hash);
+        _checkSigner(node, bound, binding.r, binding.vs);
+        _users[owner] = _append(_registered(owner), digest);
+        _logTail(NodeRegistered.selector, node, owner, declaration);
+    }
+
+    /// @inheritdoc IMainContract
+    function users(address user) external view returns (bytes32 head, uint64 count) {
+        uint256 slot = _users[user];
+        return (bytes32(slot >> COUNT_BITS << COUNT_BITS), uint64(slot));
+    }
+
+    /// @inheritdoc IMainContract
+    function nodeRevision(address node) external view returns (uint32) {
+        return uint32(_revisions[node]);
+    }
+
+    /// The slot of a user, who must be known.
+    function _registered(address user) internal view returns (uint256 slot) {
+        slot = _users[user];
+        if (slot == 0) revert NotRegistered(user);
+    }
+
+    /// Checks the consent of a sensor, emits its event, and returns what its owner has to sign.
+    function _sensor(address owner, address sensor, Signature calldata consent, bytes calldata declaration)
+        private
+        returns (bytes32)
+    {
+        if (declaration.length == 0) revert DeclarationEmpty();
+        bytes32 hash = keccak256(declaration);
+        bytes32 consented = Digests.registration(Digests.SENSOR_REGISTRATION, deployment, owner, sensor, hash);
+        _checkSigner(sensor, consented, consent.r, consent.vs);
+        _logTail(SensorRegistered.selector, sensor, owner, declaration);
+        return Digests.entity(Digests.SENSOR_TYPE, sensor, owner, hash);
+    }
+
+    /// A user's slot after one more entity.
+    function _append(uint256 slot, bytes32 digest) private pure returns (uint256) {
+        bytes32 head = keccak256(abi.encode(slot >> COUNT_BITS << COUNT_BITS, digest));
+        return uint256(head) >> COUNT_BITS << COUNT_BITS | (uint64(slot) + 1);
+    }
+
+    /// Event with one indexed argument and raw bytes as data.
+    function _logTail(bytes32 selector, address one, bytes calldata tail) private {
+        assembly ("memory-safe") {
+            let p := mload(0x40)
+            calldatacopy(p, tail.offset, tail.length)
+            log2(p, tail.length, selector, one)
+        }
+    }
+
+    /// Event with two indexed arguments and raw bytes as data.
+    function _logTail(bytes32 selector, address one, address two, bytes calldata tail) private {
+        assembly ("memory-safe") {
+            let p := mload(0x40)
+            calldatacopy(p, tail.offset, tail.length)
+            log3(p, tail.length, selector, one, two)
+        }
+    }
+}

@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+pragma solidity 0.8.37;
+
+import {IMainContract} from "../IMainContract.sol";
+
+/// @title The one registry of domains and digests on chain (R1; wire-format §2, §6, §7)
+/// @dev One function per digest; `d` is `chain id u64 || contract 20`. All encodings are `abi.encodePacked` of fixed
+/// widths, or end in the one part that has no fixed width, or carry its length.
+library Digests {
+    bytes12 internal constant SENSOR_FRAME = "DIVERSITY\x01\x00\x01";
+    bytes12 internal constant SENSOR_REGISTRATION = "DIVERSITY\x01\x00\x02";
+    bytes12 internal constant NODE_REGISTRATION = "DIVERSITY\x01\x00\x03";
+    bytes12 internal constant NODE_ACCEPTANCE = "DIVERSITY\x01\x00\x04";
+    bytes12 internal constant TWEAK = "DIVERSITY\x01\x00\x17";
+    bytes12 internal constant CONFIG = "DIVERSITY\x01\x00\x18";
+    bytes12 internal constant OPENING = "DIVERSITY\x01\x00\x20";
+    bytes12 internal constant COMMITMENT = "DIVERSITY\x01\x00\x21";
+    bytes12 internal constant COMMIT = "DIVERSITY\x01\x00\x22";
+    bytes12 internal constant CONTEXT = "DIVERSITY\x01\x00\x24";
+    bytes12 internal constant OUTCOME_DOMAIN = "DIVERSITY\x01\x00\x25";
+    bytes12 internal constant BATCH_DOMAIN = "DIVERSITY\x01\x00\x26";
+    bytes12 internal constant REVEAL = "DIVERSITY\x01\x00\x27";
+
+    bytes32 internal constant DOMAIN_TYPE =
+        keccak256("EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)");
+    bytes32 internal constant USER_TYPE = keccak256("User(address user,string name)");
+    bytes32 internal constant SENSOR_TYPE = keccak256("Sensor(address sensor,address owner,bytes32 declaration)");
+    bytes32 internal constant SENSORS_TYPE =
+        keccak256("Sensors(Sensor[] sensors)Sensor(address sensor,address owner,bytes32 declaration)");
+    bytes32 internal constant NODE_TYPE = keccak256("Node(address node,address owner,bytes32 declaration)");
+    bytes32 internal constant TERMS_TYPE = keccak256(
+        "Terms(address[] users,address[] nodes,uint8[] trust,bytes32 sensorsRoot,bytes32 offChainCode,bytes32 conditions)"
+    );
+    bytes32 internal constant AGREEMENT_TYPE = keccak256(
+        "Agreement(bytes32 agreement,Terms terms)Terms(address[] users,address[] nodes,uint8[] trust,bytes32 sensorsRoot,bytes32 offChainCode,bytes32 conditions)"
+    );
+    bytes32 internal constant CLOSE_TYPE = keccak256("Close(bytes32 agreement,uint64 end)");
+    bytes32 internal constant RESOLUTION_TYPE =
+        keccak256("Resolution(bytes32 dispute,bytes32 agreement,bytes32 word,bytes32 context,bytes result)");
+
+    function domainSeparator() internal view returns (bytes32) {
+        return
+            keccak256(abi.encode(DOMAIN_TYPE, keccak256("DIVERSITY"), keccak256("1"), block.chainid, address(this)));
+    }
+
+    /// What is signed for an EIP-712 struct.
+    function typed(bytes32 separator, bytes32 structHash) internal pure returns (bytes32 digest) {
+        assembly ("memory-safe") {
+            let p := mload(0x40)
+            mstore(p, hex"1901")
+            mstore(add(p, 2), separator)
+            mstore(add(p, 0x22), structHash)
+            digest := keccak256(p, 0x42)
+        }
+    }
+
+    /// `hashStruct` of `Sensor` and `Node`, which differ in their type alone.
+    function entity(bytes32 entityType, address id, address owner, bytes32 declaration) internal pure returns (bytes32) {
+        return keccak256(abi.encode(entityType, id, owner, declaration));
+    }
+
+    /// What an entity's own key signs: SENSOR_REGISTRATION, NODE_REGISTRATION.
+    function registration(bytes12 tag, bytes28 d, address owner, address id, bytes32 declaration)
+        internal
+        pure
+        returns (bytes32)
+    {
+        return keccak256(abi.encodePacked(tag, d, owner, id, declaration));
+    }
+
+    /// EIP-712 hash of an array of addresses, each in a word of its own. The words must be clean, which calldata is not
+    /// by itself: the caller has read each element (checked by the compiler) or compares the hash with a signed one.
+    function words(address[] calldata items) internal pure returns (bytes32 digest) {
+        assembly ("memory-safe") {
+            let p := mload(0x40)
+            let size := shl(5, items.length)
+            calldatacopy(p, items.offset, size)
+            digest := keccak256(p, size)
+        }
+    }
+
+    /// The same for the small numbers of `trust`.
+    function words(uint8[] calldata items) internal pure returns (bytes32 digest) {
+        assembly ("memory-safe") {
+            let p := mload(0x40)
+            let size := shl(5, items.length)
+            calldatacopy(p, items.offset, size)
+            digest := keccak256(p, size)
+        }
+    }
+
+    /// EIP-712 `hashStruct(Terms)` of the hashes in an opening.
+    function terms(IMainContract.Opening memory o) internal pure returns (bytes32) {
+        return keccak256(
+            abi.encode(TERMS_TYPE, o.users, o.nodes, o.trust, o.sensorsRoot, o.offChainCode, o.conditions)
+        );
+    }
+
+    function tweak(bytes28 d, bytes32 aggregate, bytes32 termsDigest) internal pure returns (bytes32) {
+        return keccak256(abi.encodePacked(TWEAK, aggregate, d, termsDigest));
+    }
+
+    function acceptance(bytes28 d, bytes32 a, bytes32 termsDigest, address node) internal pure returns (bytes32) {
+        return keccak256(abi.encodePacked(NODE_ACCEPTANCE, d, a, termsDigest, node));
+    }
+
+    /// `subject = deployment || config || t`.
+    function subject(bytes28 d, bytes32 a, uint32 epoch, uint64 t) internal pure returns (bytes memory) {
+        return abi.encodePacked(d, keccak256(abi.encodePacked(CONFIG, d, a, epoch)), t);
+    }
+
+    function opening(bytes32 secret, bytes32 salt) internal pure returns (bytes32) {
+        return keccak256(abi.encodePacked(OPENING, secret, salt));
+    }
+
+    function commitment(
+        bytes memory subject_,
+        address node,
+        IMainContract.Computed calldata c,
+        bytes32 secret,
+        bytes32 salt
+    ) internal pure returns (bytes32) {
+        bytes memory computed = abi.encodePacked(
+            c.kind, uint32(c.result.length), c.result, c.detailRoot, c.state, c.trace, c.windowHash
+        );
+        return keccak256(abi.encodePacked(COMMITMENT, subject_, node, computed, secret, salt));
+    }
+
+    function commit(bytes memory subject_, address node, bytes32 commitment_, bytes32 openingHash)
+        internal
+        pure
+        returns (bytes32)
+    {
+        return keccak256(abi.encodePacked(COMMIT, subject_, node, commitment_, openingHash));
+    }
+
+    function context(IMainContract.Computed calldata c, bytes32 seal) internal pure returns (bytes32) {
+        return keccak256(abi.encodePacked(CONTEXT, c.windowHash, c.detailRoot, c.state, c.trace, seal));
+    }
+
+    /// `0^11 | kind u8 | epoch u32 | from u64 | t u64`.
+    function word(uint8 kind, uint32 epoch, uint64 from, uint64 t) internal pure returns (bytes32) {
+        return bytes32(uint256(kind) << 160 | uint256(epoch) << 128 | uint256(from) << 64 | t);
+    }
+
+    /// `D` and `B`: what an outcome's and a batch's digest start with.
+    function prefix(bytes12 tag, bytes28 d) internal pure returns (bytes32) {
+        return keccak256(abi.encodePacked(tag, d));
+    }
+
+    function outcome(bytes32 prefix_, bytes32 a, bytes32 word_, bytes32 context_, bytes calldata result)
+        internal
+        pure
+        returns (bytes32)
+    {
+        return keccak256(abi.encodePacked(prefix_, a, word_, context_, result));
+    }
+
+    /// REVEAL over the outcome and the list of holes (u32 count and a u64 each).
+    function reveal(bytes32 outcome_, uint64[] calldata holes) internal pure returns (bytes32) {
+        uint256 n = holes.length;
+        bytes memory list = new bytes(8 * n + 24);
+        for (uint256 i; i < n; ++i) {
+            uint256 hole = holes[i];
+            // A whole word is written for each eight bytes; 24 spare bytes take the end of the last one.
+            assembly ("memory-safe") {
+                mstore(add(add(list, 0x20), shl(3, i)), shl(192, hole))
+            }
+        }
+        assembly ("memory-safe") {
+            mstore(list, shl(3, n))
+        }
+        return keccak256(abi.encodePacked(REVEAL, outcome_, uint32(n), list));
+    }
+}

@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+pragma solidity 0.8.37;
+
+import {IMainContract} from "../IMainContract.sol";
+import {Digests} from "./Digests.sol";
+import {Ecdsa} from "./Ecdsa.sol";
+
+/// @title Sensor frames as evidence (wire-format §3)
+library Frames {
+    uint256 internal constant MESSAGES_MAX = 1024;
+    uint256 internal constant BODY_BYTES_MAX = 16_384;
+    uint256 internal constant SIGNATURE_BYTES = 64;
+    /// version, flags, sensor, epoch, first_q, count, width
+    uint256 internal constant HEADER_BYTES = 37;
+    /// last_q, last_frame_digest
+    uint256 internal constant OPENING_BYTES = 40;
+    uint256 internal constant Q_LIMIT = 1 << 62;
+    uint256 internal constant TIME_LIMIT = 1 << 48;
+
+    struct Header {
+        address sensor;
+        uint32 epoch;
+        uint64 firstQ;
+        uint256 count;
+        uint256 width;
+        /// Where the body starts and ends in the frame.
+        uint256 body;
+        uint256 end;
+    }
+
+    /// @notice Reads everything before the body and checks every length.
+    function header(bytes calldata frame) internal pure returns (Header memory h) {
+        if (frame.length < HEADER_BYTES + 4 + SIGNATURE_BYTES) revert IMainContract.FrameMalformed(frame.length);
+        if (frame[0] != 0x01) revert IMainContract.FrameMalformed(0);
+        uint256 flags = uint8(frame[1]);
+        if (flags > 1) revert IMainContract.FrameMalformed(1);
+        h.sensor = address(bytes20(frame[2:22]));
+        h.epoch = uint32(bytes4(frame[22:26]));
+        h.firstQ = uint64(bytes8(frame[26:34]));
+        if (h.firstQ >= Q_LIMIT) revert IMainContract.FrameMalformed(26);
+        h.count = uint16(bytes2(frame[34:36]));
+        if (h.count == 0 || h.count > MESSAGES_MAX) revert IMainContract.FrameMalformed(34);
+        h.width = uint8(frame[36]);
+        uint256 at = HEADER_BYTES + (flags == 1 ? OPENING_BYTES : 0);
+        if (frame.length < at + 4 + SIGNATURE_BYTES) revert IMainContract.FrameMalformed(frame.length);
+        uint256 length = uint32(bytes4(frame[at:at + 4]));
+        h.body = at + 4;
+        h.end = h.body + length;
+        if (length > BODY_BYTES_MAX || h.end + SIGNATURE_BYTES != frame.length) {
+            revert IMainContract.FrameMalformed(at);
+        }
+    }
+
+    /// @notice Whether the sensor that the frame names has signed it.
+    function isSigned(bytes calldata frame, Header memory h, bytes28 deployment, uint256 parity)
+        internal
+        view
+        returns (bool)
+    {
+        bytes32 digest = sha256(abi.encodePacked(Digests.SENSOR_FRAME, deployment, frame[:h.end]));
+        uint256 r = uint256(bytes32(frame[h.end:h.end + 32]));
+        uint256 s = uint256(bytes32(frame[h.end + 32:h.end + 64]));
+        address signer = Ecdsa.recover(digest, parity, r, s);
+        return signer != address(0) && signer == h.sensor;
+    }
+
+    /// @notice The message at `q`: its time, and where its values are in the frame. The whole body is decoded strictly
+    /// on the way, so that what no decoder takes for a frame is no evidence either.
+    function message(bytes calldata frame, Header memory h, uint64 q)
+        internal
+        pure
+        returns (uint256 time, bytes calldata values)
+    {
+        if (q < h.firstQ || q - h.firstQ >= h.count) revert IMainContract.MessageNotInFrame(q);
+        uint256 wanted = q - h.firstQ;
+        uint256 at = h.body;
+        int256 clock;
+        values = frame[0:0];
+        for (uint256 i; i < h.count; ++i) {
+            uint256 start = at;
+            uint256 zigzag;
+            (zigzag, at) = _varint(frame, at, h.end);
+            clock += zigzag & 1 == 0 ? int256(zigzag >> 1) : -int256(zigzag >> 1) - 1;
+            if (clock < 0 || clock >= int256(TIME_LIMIT) || at + h.width > h.end) {
+                revert IMainContract.FrameMalformed(start);
+            }
+            if (i == wanted) {
+                time = uint256(clock);
+                values = frame[at:at + h.width];
+            }
+            at += h.width;
+        }
+        if (at != h.end) revert IMainContract.FrameMalformed(at);
+    }
+
+    /// Unsigned LEB128 of at most 64 bits in its shortest form.
+    function _varint(bytes calldata frame, uint256 at, uint256 end) private pure returns (uint256 value, uint256 next) {
+        next = at;
+        for (uint256 shift; shift < 70; shift += 7) {
+            if (next >= end) revert IMainContract.FrameMalformed(at);
+            uint256 b = uint8(frame[next++]);
+            value |= (b & 0x7f) << shift;
+            if (b < 0x80) {
+                if ((b == 0 && shift != 0) || value > type(uint64).max) revert IMainContract.FrameMalformed(at);
+                return (value, next);
+            }
+        }
+        revert IMainContract.FrameMalformed(at);
+    }
+}
