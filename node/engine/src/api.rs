@@ -5,7 +5,9 @@
 //! carries out every effect of a step and feeds the answers back; it decides nothing. Times are Unix milliseconds.
 
 use diversity_proto::entity::SensorDeclaration;
-use diversity_proto::round::{Batch, Commit, Computed, Outcome, PublicNonce, Reveal, Session, Subject};
+use diversity_proto::round::{
+    Batch, Commit, Computed, Outcome, PublicNonce, Reveal, Session, Subject,
+};
 use diversity_proto::terms::Terms;
 use diversity_proto::window::WindowEnd;
 use diversity_proto::wire::{Part, Range};
@@ -67,9 +69,21 @@ pub struct Execution {
 #[allow(missing_docs)]
 pub enum ChainEvent {
     /// Outcomes `from..=t` are settled.
-    Settled { agreement: AgreementId, from: u64, t: u64, tx: Digest, gas_used: u64, outcomes: u32 },
+    Settled {
+        agreement: AgreementId,
+        from: u64,
+        t: u64,
+        tx: Digest,
+        gas_used: u64,
+        outcomes: u32,
+    },
     /// The chain holds a dispute for t: the round is a hole.
-    Hole { agreement: AgreementId, t: u64, dispute: Digest, tx: Digest },
+    Hole {
+        agreement: AgreementId,
+        t: u64,
+        dispute: Digest,
+        tx: Digest,
+    },
     /// The sensor contradicted itself at q: nothing from there on counts.
     SensorVoid { sensor: SensorId, from_q: u64 },
     /// The agreement ends after this t.
@@ -78,37 +92,73 @@ pub enum ChainEvent {
 
 /// What the core is told.
 #[derive(Clone, Debug)]
-#[allow(missing_docs)]
+#[allow(missing_docs, clippy::large_enum_variant)]
 pub enum Input {
     /// Nothing but time passed.
     Tick,
-    /// A sensor stands registered on chain. Repeats are fine.
-    Sensor(SensorDeclaration),
+    /// A sensor stands registered on chain; `id` is the address of its key. Repeats are fine.
+    Sensor {
+        id: SensorId,
+        declaration: SensorDeclaration,
+    },
     /// An agreement of this node stands on chain, and its module passed the checks and is loaded. `keys` are the nodes'
     /// protocol keys in node-index order. Repeats are fine.
-    Agreement { id: AgreementId, terms: Terms, keys: Vec<PublicKey> },
+    Agreement {
+        id: AgreementId,
+        terms: Terms,
+        keys: Vec<PublicKey>,
+    },
     /// Encoded frames, at most `wire::FRAMES_MAX`.
-    Frames { source: Source, frames: Vec<Vec<u8>> },
+    Frames {
+        source: Source,
+        frames: Vec<Vec<u8>>,
+    },
     /// Answer to `VerifyFrames`: the digest of each frame whose signature is good.
-    FramesVerified { job: Job, digests: Vec<Option<Digest>> },
+    FramesVerified {
+        job: Job,
+        digests: Vec<Option<Digest>>,
+    },
     /// Answer to `VerifySignatures`.
     SignaturesVerified { job: Job, good: Vec<bool> },
     /// Answer to `Persist`: all of it is durable.
     Persisted { job: Job },
     /// Answer to `Execute`.
-    Executed { agreement: AgreementId, t: u64, execution: Execution },
+    Executed {
+        agreement: AgreementId,
+        t: u64,
+        execution: Execution,
+    },
     /// Answer to `Commit`.
-    Committed { agreement: AgreementId, t: u64, secret: [u8; 32], salt: [u8; 32], commit: Commit },
+    Committed {
+        agreement: AgreementId,
+        t: u64,
+        secret: [u8; 32],
+        salt: [u8; 32],
+        commit: Commit,
+    },
     /// Answer to `Sign`.
     Signed { job: Job, signature: Signature },
     /// Answer to `MusigNonce`.
-    MusigNonce { session: Session, nonce: PublicNonce },
+    MusigNonce {
+        session: Session,
+        nonce: PublicNonce,
+    },
     /// Answer to `MusigSign`; `None` when the secret nonce is gone (a restart): another attempt will come.
-    MusigSigned { session: Session, partial: Option<[u8; 32]> },
+    MusigSigned {
+        session: Session,
+        partial: Option<[u8; 32]>,
+    },
     /// Answer to `MusigAggregate`: the signature, or the indices of the nodes whose partials are bad.
-    MusigAggregated { session: Session, result: Result<Signature, Vec<usize>> },
+    MusigAggregated {
+        session: Session,
+        result: Result<Signature, Vec<usize>>,
+    },
     /// Answer to `VerifyAggregate`.
-    AggregateVerified { session: Session, signature: Signature, good: bool },
+    AggregateVerified {
+        session: Session,
+        signature: Signature,
+        good: bool,
+    },
     /// An envelope of another node, decoded; `from` is proven by the transport.
     Message { from: NodeId, parts: Vec<Part> },
     /// A peer can be reached.
@@ -116,7 +166,11 @@ pub enum Input {
     /// A peer cannot be reached any more.
     PeerDown(NodeId),
     /// A peer asks for missing frames.
-    RepairRequest { token: u64, from: NodeId, ranges: Vec<Range> },
+    RepairRequest {
+        token: u64,
+        from: NodeId,
+        ranges: Vec<Range>,
+    },
     /// Seen on chain, with enough confirmations. Repeats are fine.
     Chain(ChainEvent),
 }
@@ -215,104 +269,230 @@ pub enum Refusal {
     Busy,
 }
 
+/// Position in the request, sensor and first q where they could be read, and why.
+pub type Refused = (usize, Option<(SensorId, u64)>, Refusal);
+
 /// What becomes of the frames of one ticket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IngestAnswer {
     /// For each sensor of the request that is known: epoch and first q that this node does not hold durably.
     pub held: Vec<(SensorId, u32, u64)>,
-    /// Position in the request, sensor and first q where they could be read, and why.
-    pub refused: Vec<(usize, Option<(SensorId, u64)>, Refusal)>,
+    /// What was not taken.
+    pub refused: Vec<Refused>,
 }
 
 /// What settles, in the form in which it is submitted.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[allow(missing_docs)]
+#[allow(missing_docs, clippy::large_enum_variant)]
 pub enum Settlement {
     /// One outcome under the aggregated signature (BIP-340).
-    Single { outcome: Outcome, signature: Signature },
+    Single {
+        outcome: Outcome,
+        signature: Signature,
+    },
     /// A batch under the aggregated signature.
     Batch { batch: Batch, signature: Signature },
     /// One outcome under n ECDSA signatures, node-index order: the fallback certificate.
-    Reveals { outcome: Outcome, holes: Vec<u64>, signatures: Vec<Signature> },
+    Reveals {
+        outcome: Outcome,
+        holes: Vec<u64>,
+        signatures: Vec<Signature>,
+    },
 }
 
 /// Evidence that the contract checks alone (R5).
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[allow(missing_docs)]
+#[allow(missing_docs, clippy::large_enum_variant)]
 pub enum Evidence {
     /// Unequal reveals: a hole, without blame. Node-index order.
-    UnequalReveals { commits: Vec<Commit>, reveals: Vec<Reveal>, seal: Digest },
+    UnequalReveals {
+        commits: Vec<Commit>,
+        reveals: Vec<Reveal>,
+        seal: Digest,
+    },
     /// Two commits of one node for one (a, t, config).
-    Equivocation { node: NodeId, first: Commit, second: Commit },
+    Equivocation {
+        node: NodeId,
+        first: Commit,
+        second: Commit,
+    },
     /// A reveal that does not open its commit.
-    FalseOpening { node: NodeId, commit: Commit, reveal: Reveal, seal: Digest },
+    FalseOpening {
+        node: NodeId,
+        commit: Commit,
+        reveal: Reveal,
+        seal: Digest,
+    },
     /// Two sensor-signed frames with different messages at one q, as encoded.
-    SensorContradiction { sensor: SensorId, q: u64, first: Vec<u8>, second: Vec<u8> },
+    SensorContradiction {
+        sensor: SensorId,
+        q: u64,
+        first: Vec<u8>,
+        second: Vec<u8>,
+    },
 }
 
 /// What is submitted to the chain; the driver's durable outbox submits it until it is mined or pointless. Equal ids are one submission.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[allow(missing_docs)]
+#[allow(missing_docs, clippy::large_enum_variant)]
 pub enum Submission {
-    Settle { from: u64, t: u64, settlement: Settlement },
-    Dispute { epoch: u32, t: u64, evidence: Evidence },
+    Settle {
+        from: u64,
+        t: u64,
+        settlement: Settlement,
+    },
+    Dispute {
+        epoch: u32,
+        t: u64,
+        evidence: Evidence,
+    },
 }
 
 /// Something that people and metrics want to know; never needed for correctness.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub enum Notice {
-    WindowClosed { agreement: AgreementId, t: u64, messages: u64 },
-    Executed { agreement: AgreementId, t: u64 },
-    Certified { agreement: AgreementId, t: u64, kind: u8 },
-    Hole { agreement: AgreementId, t: u64, reason: String },
-    Settled { agreement: AgreementId, from: u64, t: u64 },
-    TakeOver { agreement: AgreementId, t: u64, view: u32, leader: NodeId },
-    Fault { node: NodeId, agreement: AgreementId, what: String },
+    WindowClosed {
+        agreement: AgreementId,
+        t: u64,
+        messages: u64,
+    },
+    Executed {
+        agreement: AgreementId,
+        t: u64,
+    },
+    Certified {
+        agreement: AgreementId,
+        t: u64,
+        kind: u8,
+    },
+    Hole {
+        agreement: AgreementId,
+        t: u64,
+        reason: String,
+    },
+    Settled {
+        agreement: AgreementId,
+        from: u64,
+        t: u64,
+    },
+    TakeOver {
+        agreement: AgreementId,
+        t: u64,
+        view: u32,
+        leader: NodeId,
+    },
+    Fault {
+        node: NodeId,
+        agreement: AgreementId,
+        what: String,
+    },
     /// This node will sign nothing more for the agreement, and why.
-    Halted { agreement: AgreementId, why: String },
+    Halted {
+        agreement: AgreementId,
+        why: String,
+    },
 }
 
 /// What the core wants done.
 #[derive(Clone, Debug)]
-#[allow(missing_docs)]
+#[allow(missing_docs, clippy::large_enum_variant)]
 pub enum Effect {
     /// Compute the digest of each frame and check its signature under the key.
-    VerifyFrames { job: Job, frames: Vec<(PublicKey, Arc<[u8]>)> },
-    VerifySignatures { job: Job, checks: Vec<SignatureCheck> },
+    VerifyFrames {
+        job: Job,
+        frames: Vec<(PublicKey, Arc<[u8]>)>,
+    },
+    VerifySignatures {
+        job: Job,
+        checks: Vec<SignatureCheck>,
+    },
     /// Make all of it durable in one atomic write, then report.
-    Persist { job: Job, ops: Vec<Op> },
+    Persist {
+        job: Job,
+        ops: Vec<Op>,
+    },
     /// Assemble the window from the store, run the module, compute what `Computed` needs.
     Execute(Box<ExecutionPlan>),
     /// Derive secret and salt from the node's seed and this whole domain (R2), and sign the commit: always the same bytes.
-    Commit { agreement: AgreementId, subject: Subject, computed: Computed },
+    Commit {
+        agreement: AgreementId,
+        subject: Subject,
+        computed: Computed,
+    },
     /// ECDSA with the protocol key (RFC 6979: always the same bytes).
-    Sign { job: Job, digest: Digest },
+    Sign {
+        job: Job,
+        digest: Digest,
+    },
     /// Draw a fresh nonce for the session, keep the secret half in memory only.
-    MusigNonce { session: Session },
+    MusigNonce {
+        session: Session,
+    },
     /// Sign with the session's secret nonce, which is erased first. `nonces` in node-index order.
-    MusigSign { session: Session, nonces: Vec<PublicNonce>, digest: Digest },
+    MusigSign {
+        session: Session,
+        nonces: Vec<PublicNonce>,
+        digest: Digest,
+    },
     /// Check and add up the partials, node-index order.
-    MusigAggregate { session: Session, nonces: Vec<PublicNonce>, partials: Vec<[u8; 32]>, digest: Digest },
+    MusigAggregate {
+        session: Session,
+        nonces: Vec<PublicNonce>,
+        partials: Vec<[u8; 32]>,
+        digest: Digest,
+    },
     /// BIP-340 under `a`.
-    VerifyAggregate { session: Session, digest: Digest, signature: Signature },
+    VerifyAggregate {
+        session: Session,
+        digest: Digest,
+        signature: Signature,
+    },
     /// Parts that travel together to one node. May be lost.
-    Send { to: NodeId, parts: Vec<Part> },
+    Send {
+        to: NodeId,
+        parts: Vec<Part>,
+    },
     /// Read the record and send the part that it holds (see [`crate::records::stored_part`]). Nothing happens if there is none.
-    SendStored { to: NodeId, key: Vec<u8> },
+    SendStored {
+        to: NodeId,
+        key: Vec<u8>,
+    },
     /// Gossip these frames (encodings). May be lost.
-    Gossip { frames: Vec<Arc<[u8]>> },
+    Gossip {
+        frames: Vec<Arc<[u8]>>,
+    },
     /// Ask a peer for missing frames; its answer comes as `Frames { source: Peer }`.
-    RequestFrames { to: NodeId, ranges: Vec<Range> },
+    RequestFrames {
+        to: NodeId,
+        ranges: Vec<Range>,
+    },
     /// Answer a repair request with these stored frames.
-    ServeFrames { token: u64, frames: Vec<FrameRef> },
+    ServeFrames {
+        token: u64,
+        frames: Vec<FrameRef>,
+    },
     /// Two signed frames differ at q: read the stored one, and if a message differs, keep both as evidence and submit it.
-    CompareFrames { sensor: SensorId, stored: FrameRef, offered: Arc<[u8]> },
+    CompareFrames {
+        sensor: SensorId,
+        stored: FrameRef,
+        offered: Arc<[u8]>,
+    },
     /// Answer the API request.
-    Answer { ticket: Ticket, answer: IngestAnswer },
+    Answer {
+        ticket: Ticket,
+        answer: IngestAnswer,
+    },
     /// Hand to the durable outbox of the chain.
-    Submit { agreement: AgreementId, submission: Submission },
+    Submit {
+        agreement: AgreementId,
+        submission: Submission,
+    },
     /// The submission of this range is final or was overtaken: forget it.
-    Retire { agreement: AgreementId, from: u64, t: u64 },
+    Retire {
+        agreement: AgreementId,
+        from: u64,
+        t: u64,
+    },
     Notice(Notice),
 }

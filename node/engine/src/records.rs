@@ -41,7 +41,10 @@ pub fn t_key(prefix: u8, a: &AgreementId, t: u64) -> Vec<u8> {
 /// Splits a key of [`t_key`].
 pub fn split_t_key(key: &[u8]) -> Option<(AgreementId, u64)> {
     let rest = key.get(1..)?;
-    Some((AgreementId(rest.get(..32)?.try_into().ok()?), u64::from_be_bytes(rest.get(32..)?.try_into().ok()?)))
+    Some((
+        AgreementId(rest.get(..32)?.try_into().ok()?),
+        u64::from_be_bytes(rest.get(32..)?.try_into().ok()?),
+    ))
 }
 
 /// Key of a segment.
@@ -65,7 +68,10 @@ pub(crate) fn put(key: Vec<u8>, write: impl FnOnce(&mut Writer)) -> Op {
     let mut w = Writer::new();
     w.u8(VERSION);
     write(&mut w);
-    Op::Put { key, value: w.finish() }
+    Op::Put {
+        key,
+        value: w.finish(),
+    }
 }
 
 fn get<T>(value: &[u8], read: impl FnOnce(&mut Reader<'_>) -> Result<T>) -> Result<T> {
@@ -90,7 +96,8 @@ impl AgreementRecord {
     /// The write that keeps it.
     pub fn put(&self, a: &AgreementId) -> Op {
         put(agreement_key(a), |w| {
-            w.bytes(&self.terms.encode()).list(&self.keys, |w, k| k.write(w));
+            w.bytes(&self.terms.encode())
+                .list(&self.keys, |w, k| k.write(w));
             match self.last_t {
                 Some(t) => w.u8(1).u64(t),
                 None => w.u8(0),
@@ -103,7 +110,11 @@ impl AgreementRecord {
             Ok(Self {
                 terms: Terms::decode(r.bytes(diversity_proto::terms::TERMS_BYTES_MAX, "terms")?)?,
                 keys: r.list(diversity_proto::terms::NODES_MAX, "keys", PublicKey::read)?,
-                last_t: if r.bool("closed")? { Some(r.u64("last t")?) } else { None },
+                last_t: if r.bool("closed")? {
+                    Some(r.u64("last t")?)
+                } else {
+                    None
+                },
             })
         })
     }
@@ -134,7 +145,11 @@ impl SensorRecord {
         get(value, |r| {
             Ok(Self {
                 declaration: SensorDeclaration::decode(r.bytes(16_384, "declaration")?)?,
-                void_from: if r.bool("void")? { Some(r.u64("void from")?) } else { None },
+                void_from: if r.bool("void")? {
+                    Some(r.u64("void from")?)
+                } else {
+                    None
+                },
             })
         })
     }
@@ -143,7 +158,10 @@ impl SensorRecord {
 /// A segment: frames that were made durable together, as encoded.
 pub fn put_segment<'a>(segment: u64, frames: impl ExactSizeIterator<Item = &'a [u8]>) -> Op {
     // The value is a batch of frames as on the wire (which starts with the version).
-    Op::Put { key: segment_key(segment), value: diversity_proto::wire::encode_frames(frames) }
+    Op::Put {
+        key: segment_key(segment),
+        value: diversity_proto::wire::encode_frames(frames),
+    }
 }
 
 /// The frames of a segment, as encoded.
@@ -190,7 +208,9 @@ impl ExecutionRecord {
             w.list(&self.execution.detail, |w, d| {
                 w.bytes(d);
             });
-            w.bytes(&self.execution.carry).raw(&self.secret).raw(&self.salt);
+            w.bytes(&self.execution.carry)
+                .raw(&self.secret)
+                .raw(&self.salt);
             self.commit.write(w);
             w.u32(self.epoch);
         })
@@ -203,7 +223,9 @@ impl ExecutionRecord {
             let mut qs = || r.list(SENSORS_MAX, "qs", |r| r.u64("q"));
             let (q_start, q_end, q_next) = (qs()?, qs()?, qs()?);
             let computed = Computed::read(r)?;
-            let detail = r.list(SENSORS_MAX, "detail", |r| Ok(r.bytes(DETAIL_BYTES_MAX, "detail")?.to_vec()))?;
+            let detail = r.list(SENSORS_MAX, "detail", |r| {
+                Ok(r.bytes(DETAIL_BYTES_MAX, "detail")?.to_vec())
+            })?;
             let carry = r.bytes(CARRY_BYTES_MAX, "carry")?.to_vec();
             Ok(Self {
                 from,
@@ -211,7 +233,11 @@ impl ExecutionRecord {
                 q_start,
                 q_end,
                 q_next,
-                execution: Execution { computed, detail, carry },
+                execution: Execution {
+                    computed,
+                    detail,
+                    carry,
+                },
                 secret: r.array("secret")?,
                 salt: r.array("salt")?,
                 commit: Commit::read(r)?,
@@ -240,13 +266,21 @@ impl RevealRecord {
     }
     /// Reads it.
     pub fn decode(value: &[u8]) -> Result<Self> {
-        get(value, |r| Ok(Self { seal: Digest::read(r)?, reveal: Reveal::read(r)? }))
+        get(value, |r| {
+            Ok(Self {
+                seal: Digest::read(r)?,
+                reveal: Reveal::read(r)?,
+            })
+        })
     }
 }
 
 /// Keeps a part (a certificate) as it travels.
 pub fn put_part(key: Vec<u8>, part: &Part) -> Op {
-    Op::Put { key, value: diversity_proto::wire::encode_envelope(std::slice::from_ref(part)) }
+    Op::Put {
+        key,
+        value: diversity_proto::wire::encode_envelope(std::slice::from_ref(part)),
+    }
 }
 
 /// The part that a record of [`put_part`] holds.
@@ -263,7 +297,13 @@ pub fn stored_part(value: &[u8]) -> Result<Part> {
 #[allow(missing_docs)]
 pub enum FinalRecord {
     /// Covered by a settlement of `from..=last`.
-    Settled { from: u64, last: u64, tx: Digest, gas_used: u64, outcomes: u32 },
+    Settled {
+        from: u64,
+        last: u64,
+        tx: Digest,
+        gas_used: u64,
+        outcomes: u32,
+    },
     /// A dispute on chain.
     Hole { dispute: Digest, tx: Digest },
 }
@@ -272,8 +312,19 @@ impl FinalRecord {
     /// The write that keeps it.
     pub fn put(&self, a: &AgreementId, t: u64) -> Op {
         put(t_key(FINAL, a, t), |w| match self {
-            Self::Settled { from, last, tx, gas_used, outcomes } => {
-                w.u8(0).u64(*from).u64(*last).raw(&tx.0).u64(*gas_used).u32(*outcomes);
+            Self::Settled {
+                from,
+                last,
+                tx,
+                gas_used,
+                outcomes,
+            } => {
+                w.u8(0)
+                    .u64(*from)
+                    .u64(*last)
+                    .raw(&tx.0)
+                    .u64(*gas_used)
+                    .u32(*outcomes);
             }
             Self::Hole { dispute, tx } => {
                 w.u8(1).raw(&dispute.0).raw(&tx.0);
@@ -290,7 +341,10 @@ impl FinalRecord {
                 gas_used: r.u64("gas")?,
                 outcomes: r.u32("outcomes")?,
             }),
-            1 => Ok(Self::Hole { dispute: Digest::read(r)?, tx: Digest::read(r)? }),
+            1 => Ok(Self::Hole {
+                dispute: Digest::read(r)?,
+                tx: Digest::read(r)?,
+            }),
             _ => Err(DecodeError::Invalid("final")),
         })
     }

@@ -107,6 +107,7 @@ pub struct Round {
     own: Option<Commit>,
     commits: Vec<Option<Commit>>,
     sealed: Option<Digest>,
+    announced: bool,
     waiting: Option<Vec<Commit>>,
     own_reveal: Option<Reveal>,
     reveals: Vec<Option<Reveal>>,
@@ -125,6 +126,7 @@ impl Round {
             own: None,
             commits: alloc::vec![None; n],
             sealed: None,
+            announced: false,
             waiting: None,
             own_reveal: None,
             reveals: alloc::vec![None; n],
@@ -258,11 +260,27 @@ impl Round {
 
     // P-SEAL-1: whoever holds all n commits, its own among them, seals.
     fn try_seal(&mut self, out: &mut Vec<Output>) {
-        if self.sealed.is_some() || self.own.is_none() || self.commits.iter().any(Option::is_none) {
+        if self.announced || self.own.is_none() || self.decision.is_some() {
             return;
         }
-        self.accept_seal(out);
+        let Some(commits) = self.all_commits() else {
+            return;
+        };
+        match self.sealed {
+            None => self.accept_seal(out),
+            // After a restart: the reveal was given under a seal whose commits come together again only now.
+            Some(seal) if self.seal_of(&commits) != seal => return,
+            Some(_) => {}
+        }
+        self.announced = true;
         out.push(Output::SendSeal { to: None });
+    }
+
+    /// Takes up an own reveal of an earlier run, and with it the one seal that this node goes by (P-SEAL-3).
+    pub fn restore_reveal(&mut self, seal: Digest, reveal: Reveal) {
+        self.sealed = Some(seal);
+        self.reveals[self.me] = Some(reveal.clone());
+        self.own_reveal = Some(reveal);
     }
 
     fn accept_seal(&mut self, out: &mut Vec<Output>) {
@@ -297,7 +315,8 @@ impl Round {
             out.push(Output::Fault(Fault::StaleStore));
             return;
         }
-        let mut differs = false;
+        let seal = self.seal_of(&commits);
+        let mut differs = self.sealed.is_some_and(|s| s != seal);
         for (i, c) in commits.iter().enumerate() {
             match self.commits[i] {
                 Some(k) if !same(&k, c) => {
@@ -309,10 +328,12 @@ impl Round {
                     }));
                 }
                 Some(_) => {}
+                // Under another seal than ours nothing is taken over: it would hide who signed twice.
+                None if differs => {}
                 None => self.commits[i] = Some(*c),
             }
         }
-        if !differs && self.sealed.is_none() {
+        if !differs && self.sealed.is_none() && self.commits.iter().all(Option::is_some) {
             self.accept_seal(out);
         }
     }

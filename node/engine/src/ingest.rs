@@ -1,0 +1,343 @@
+//! Ingest: decode, verify, deduplicate, make durable, and only then acknowledge (design §5).
+
+use crate::api::{Effect, FrameRef, IngestAnswer, Refusal, Source, Ticket};
+use crate::io::{After, Io};
+use crate::records;
+use crate::trace::{Stored, Trace};
+use diversity_proto::frame::Frame;
+use diversity_proto::wire::FRAMES_MAX;
+use diversity_proto::{Digest, SensorId};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// A frame on its way to the store.
+#[derive(Debug)]
+pub(crate) struct Pending {
+    pub frame: Frame,
+    pub bytes: Arc<[u8]>,
+}
+
+/// A frame whose signature is good.
+#[derive(Debug)]
+pub(crate) struct Checked {
+    pub frame: Frame,
+    pub bytes: Arc<[u8]>,
+    pub digest: Digest,
+}
+
+struct Flight {
+    bytes: Arc<[u8]>,
+    waiting: Vec<(Ticket, usize)>,
+    from_api: bool,
+}
+
+#[derive(Default)]
+struct Request {
+    pending: usize,
+    sensors: BTreeSet<SensorId>,
+    answer: Vec<crate::api::Refused>,
+}
+
+/// Bookkeeping of frames that are being verified or persisted, and of the requests that wait for them.
+#[derive(Default)]
+pub(crate) struct Ingest {
+    flights: BTreeMap<(SensorId, u64), Flight>,
+    requests: BTreeMap<Ticket, Request>,
+    gossip: Vec<Arc<[u8]>>,
+    gossip_bytes: usize,
+    gossip_due: Option<u64>,
+    /// Frames on their way into the store: (sensor, first q) and the first q after.
+    persisting: BTreeMap<(SensorId, u64), u64>,
+    pub next_segment: u64,
+}
+
+pub(crate) type Traces = BTreeMap<SensorId, Trace>;
+
+impl Ingest {
+    /// Takes a batch of encoded frames.
+    pub fn frames(&mut self, source: Source, frames: Vec<Vec<u8>>, traces: &Traces, io: &mut Io) {
+        let ticket = match source {
+            Source::Api(t) => {
+                self.requests.insert(
+                    t,
+                    Request {
+                        pending: 1,
+                        ..Request::default()
+                    },
+                );
+                Some(t)
+            }
+            Source::Peer(_) => None,
+        };
+        let mut checks = Vec::new();
+        let mut pending = Vec::new();
+        for (i, bytes) in frames.into_iter().take(FRAMES_MAX).enumerate() {
+            self.frame(i, bytes, ticket, traces, io, &mut checks, &mut pending);
+        }
+        if !pending.is_empty() {
+            let job = io.job(After::Frames(pending));
+            io.effect(Effect::VerifyFrames {
+                job,
+                frames: checks,
+            });
+        }
+        if let Some(t) = ticket {
+            self.settle_one(t, traces, io);
+        }
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn frame(
+        &mut self,
+        i: usize,
+        bytes: Vec<u8>,
+        ticket: Option<Ticket>,
+        traces: &Traces,
+        io: &Io,
+        checks: &mut Vec<(diversity_proto::PublicKey, Arc<[u8]>)>,
+        pending: &mut Vec<Pending>,
+    ) {
+        let frame = match Frame::decode(&bytes) {
+            Ok(f) => f,
+            Err(e) => return self.refuse(ticket, i, None, Refusal::Malformed(e)),
+        };
+        let id = (frame.sensor, frame.first_q);
+        let Some(trace) = traces.get(&frame.sensor) else {
+            return self.refuse(ticket, i, Some(id), Refusal::UnknownSensor);
+        };
+        if let Some(r) = ticket.and_then(|t| self.requests.get_mut(&t)) {
+            r.sensors.insert(frame.sensor);
+        }
+        if let Some((q, stored)) = trace.overlap(frame.first_q, frame.next_q())
+            && q == frame.first_q
+            && stored.digest == frame.digest(&io.config.deployment)
+        {
+            return; // A repeat of what is durable.
+        }
+        if let Err(r) = trace.admit(&frame, io.config.q_ahead_max) {
+            return self.refuse(ticket, i, Some(id), r);
+        }
+        if let Some(flight) = self.flights.get_mut(&id) {
+            if *flight.bytes != *bytes {
+                return self.refuse(ticket, i, Some(id), Refusal::Busy);
+            }
+            if let Some(t) = ticket {
+                flight.waiting.push((t, i));
+                flight.from_api = true;
+                self.requests.get_mut(&t).expect("request is open").pending += 1;
+            }
+            return;
+        }
+        if self.flights.len() >= io.config.inflight_max {
+            return self.refuse(ticket, i, Some(id), Refusal::Busy);
+        }
+        let bytes: Arc<[u8]> = bytes.into();
+        let waiting: Vec<_> = ticket.map(|t| (t, i)).into_iter().collect();
+        if let Some(t) = ticket {
+            self.requests.get_mut(&t).expect("request is open").pending += 1;
+        }
+        self.flights.insert(
+            id,
+            Flight {
+                bytes: bytes.clone(),
+                waiting,
+                from_api: ticket.is_some(),
+            },
+        );
+        checks.push((trace.declaration.public_key, bytes.clone()));
+        pending.push(Pending { frame, bytes });
+    }
+
+    fn refuse(
+        &mut self,
+        ticket: Option<Ticket>,
+        i: usize,
+        id: Option<(SensorId, u64)>,
+        why: Refusal,
+    ) {
+        if let Some(r) = ticket.and_then(|t| self.requests.get_mut(&t)) {
+            r.answer.push((i, id, why));
+        }
+    }
+
+    /// The signatures are checked: what is genuine and new becomes one segment.
+    pub fn verified(
+        &mut self,
+        pending: Vec<Pending>,
+        digests: Vec<Option<Digest>>,
+        traces: &Traces,
+        io: &mut Io,
+    ) {
+        let mut good: Vec<Checked> = Vec::new();
+        for (p, digest) in pending
+            .into_iter()
+            .zip(digests.into_iter().chain(std::iter::repeat(None)))
+        {
+            let Some(digest) = digest else {
+                self.done(&p.frame, Some(Refusal::BadSignature), traces, io);
+                continue;
+            };
+            let trace = &traces[&p.frame.sensor];
+            let (from, to) = (p.frame.first_q, p.frame.next_q());
+            if let Some((q, stored)) = trace.overlap(from, to) {
+                let why = if q == from && stored.count == p.frame.count {
+                    Refusal::Contradiction { q }
+                } else {
+                    Refusal::OtherFrame { q }
+                };
+                let same = stored.digest == digest;
+                if !same {
+                    let (sensor, stored) = (p.frame.sensor, stored.at);
+                    io.effect(Effect::CompareFrames {
+                        sensor,
+                        stored,
+                        offered: p.bytes.clone(),
+                    });
+                }
+                self.done(&p.frame, (!same).then_some(why), traces, io);
+            } else if self.collides(&good, &p.frame) {
+                // Two overlapping frames in one batch: one of them first, the other when it comes again.
+                self.done(&p.frame, Some(Refusal::Busy), traces, io);
+            } else {
+                good.push(Checked {
+                    frame: p.frame,
+                    bytes: p.bytes,
+                    digest,
+                });
+            }
+        }
+        if good.is_empty() {
+            return;
+        }
+        for c in &good {
+            self.persisting
+                .insert((c.frame.sensor, c.frame.first_q), c.frame.next_q());
+        }
+        let segment = self.next_segment;
+        self.next_segment += 1;
+        let op = records::put_segment(segment, good.iter().map(|c| &c.bytes[..]));
+        io.persist(vec![op], After::Segment(segment, good));
+    }
+
+    // Overlaps with a frame that is on its way to the store but not yet in the trace.
+    fn collides(&self, good: &[Checked], f: &Frame) -> bool {
+        let meets = |q: u64, to: u64| q < f.next_q() && f.first_q < to;
+        good.iter()
+            .any(|c| c.frame.sensor == f.sensor && meets(c.frame.first_q, c.frame.next_q()))
+            || self
+                .persisting
+                .range((f.sensor, 0)..=(f.sensor, u64::MAX))
+                .any(|((_, q), to)| meets(*q, *to))
+    }
+
+    fn done(
+        &mut self,
+        frame: &Frame,
+        refusal: Option<Refusal>,
+        traces: &Traces,
+        io: &mut Io,
+    ) -> bool {
+        let id = (frame.sensor, frame.first_q);
+        let Some(flight) = self.flights.remove(&id) else {
+            return false;
+        };
+        for (ticket, i) in flight.waiting {
+            if let Some(why) = &refusal {
+                self.refuse(Some(ticket), i, Some(id), why.clone());
+            }
+            self.settle_one(ticket, traces, io);
+        }
+        flight.from_api
+    }
+
+    /// A segment is durable: its frames enter their traces and are acknowledged. Returns the sensors whose trace grew.
+    pub fn durable(
+        &mut self,
+        segment: u64,
+        checked: Vec<Checked>,
+        traces: &mut Traces,
+        io: &mut Io,
+    ) -> BTreeSet<SensorId> {
+        let mut grown = BTreeSet::new();
+        for (index, c) in (0u32..).zip(&checked) {
+            let trace = traces
+                .get_mut(&c.frame.sensor)
+                .expect("sensors are never forgotten");
+            let stored = Stored {
+                count: c.frame.count,
+                epoch: c.frame.epoch,
+                at: FrameRef { segment, index },
+                digest: c.digest,
+                times: c.frame.messages().map(|m| m.time).collect(),
+            };
+            if trace.insert(c.frame.first_q, stored) {
+                grown.insert(c.frame.sensor);
+            }
+        }
+        for c in checked {
+            self.persisting.remove(&(c.frame.sensor, c.frame.first_q));
+            if self.done(&c.frame, None, traces, io) {
+                self.gossip_bytes += c.bytes.len();
+                self.gossip.push(c.bytes);
+                self.gossip_due
+                    .get_or_insert(io.now + io.config.gossip_flush_ms);
+            }
+        }
+        self.gossip_if_due(io);
+        grown
+    }
+
+    pub fn gossip_if_due(&mut self, io: &mut Io) {
+        let due = self.gossip_due.is_some_and(|d| d <= io.now)
+            || self.gossip_bytes >= io.config.gossip_bytes;
+        if !due {
+            return;
+        }
+        self.gossip_due = None;
+        self.gossip_bytes = 0;
+        let mut batch = Vec::new();
+        let mut bytes = 0;
+        for f in std::mem::take(&mut self.gossip) {
+            if !batch.is_empty()
+                && (bytes + f.len() > io.config.gossip_bytes || batch.len() >= FRAMES_MAX)
+            {
+                io.effect(Effect::Gossip {
+                    frames: std::mem::take(&mut batch),
+                });
+                bytes = 0;
+            }
+            bytes += f.len() + 4;
+            batch.push(f);
+        }
+        if !batch.is_empty() {
+            io.effect(Effect::Gossip { frames: batch });
+        }
+    }
+
+    pub fn gossip_due(&self) -> Option<u64> {
+        self.gossip_due
+    }
+
+    fn settle_one(&mut self, ticket: Ticket, traces: &Traces, io: &mut Io) {
+        let Some(r) = self.requests.get_mut(&ticket) else {
+            return;
+        };
+        r.pending -= 1;
+        if r.pending > 0 {
+            return;
+        }
+        let r = self.requests.remove(&ticket).expect("just seen");
+        let held = r
+            .sensors
+            .iter()
+            .map(|s| (*s, traces[s].epoch, traces[s].next_q))
+            .collect();
+        io.effect(Effect::Answer {
+            ticket,
+            answer: IngestAnswer {
+                held,
+                refused: r.answer,
+            },
+        });
+    }
+}
