@@ -179,15 +179,10 @@ impl Settle {
 
     /// Closes units: after K executions, before a hole, or when forced.
     fn form_units(&mut self, force: bool, io: &mut Io) {
-        let mut start = self
-            .units
-            .values()
-            .map(|u| u.t + 1)
-            .max()
-            .unwrap_or(0)
-            .max(self.chain_next);
+        let mut start = self.unit_start();
         let mut last_value = None;
-        for t in start..self.next {
+        let mut t = start;
+        while t < self.next {
             if self.is_value(t) {
                 last_value = Some(t);
             }
@@ -199,13 +194,12 @@ impl Settle {
                 start = last + 1;
                 last_value = None;
             }
+            t += 1;
         }
     }
 
     fn unit(&mut self, from: u64, t: u64, io: &mut Io) {
-        let Some(unit) = self.build(from, t, io) else {
-            return;
-        };
+        let unit = self.build(from, t, io);
         self.units.insert(from, unit);
         if self.range(from, t).is_some() {
             self.ask_nonce(from, t, io);
@@ -214,7 +208,7 @@ impl Settle {
         }
     }
 
-    fn build(&self, from: u64, t: u64, io: &Io) -> Option<Unit> {
+    fn build(&self, from: u64, t: u64, io: &Io) -> Unit {
         let mut entries = Vec::new();
         let mut holes = Vec::new();
         let mut values = 0;
@@ -255,7 +249,7 @@ impl Settle {
             Form::Single(o) => o.digest(d),
             Form::Batch(b) => b.digest(d),
         };
-        Some(Unit {
+        Unit {
             from,
             t,
             form,
@@ -265,7 +259,7 @@ impl Settle {
             fallback: false,
             ready: None,
             submitted: false,
-        })
+        }
     }
 
     // ---- MuSig2
