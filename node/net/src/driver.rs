@@ -1,0 +1,726 @@
+//! The task that owns the swarm: commands in, events out, redialling.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use futures::StreamExt;
+use libp2p::gossipsub::{self, IdentTopic, MessageAcceptance, MessageId, PublishError};
+use libp2p::request_response::{self, InboundRequestId, OutboundFailure, OutboundRequestId};
+use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
+use libp2p::swarm::{ListenError, SwarmEvent};
+use libp2p::{Multiaddr, PeerId, Swarm, identify, ping};
+use tokio::sync::mpsc;
+
+use crate::outbound::Outbound;
+use crate::peers::{self, Peer, PeerList};
+use crate::rate::Rate;
+use crate::transport::{self, Behaviour, BehaviourEvent, VERSION};
+use crate::{Command, NetConfig, NetError, NetEvent, NetLimits, RequestFailure, Verdict};
+
+/// A connection that lasted so long was a good one: the next pause starts small again.
+const GOOD_CONNECTION: Duration = Duration::from_secs(10);
+
+type Exchange = request_response::Event<Vec<u8>, Vec<u8>>;
+
+pub(crate) struct Driver {
+    swarm: Swarm<Behaviour>,
+    topic: IdentTopic,
+    limits: NetLimits,
+    commands: mpsc::Receiver<Command>,
+    events: mpsc::Sender<NetEvent>,
+    /// Events that did not fit into the channel. While there are any, nothing is read from peers.
+    pending: VecDeque<NetEvent>,
+    peers: BTreeMap<PeerId, PeerState>,
+    /// Whether a peer has dropped messages that were not yet told.
+    untold: bool,
+    /// Answers that are being waited for from the engine, by token.
+    tokens: HashMap<u64, Token>,
+    next_token: u64,
+    /// Our requests that wait for their answer.
+    requests: HashMap<OutboundRequestId, (PeerId, u64)>,
+    resolved_sender: mpsc::Sender<(PeerId, Vec<Multiaddr>)>,
+    resolved: mpsc::Receiver<(PeerId, Vec<Multiaddr>)>,
+}
+
+struct PeerState {
+    peer: Peer,
+    addresses: Vec<Multiaddr>,
+    outbound: Outbound<OutboundRequestId>,
+    /// Messages that were dropped and not yet told.
+    undelivered: usize,
+    rate: Rate,
+    connected_at: Option<Instant>,
+    failures: u32,
+    dial: Dial,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Dial {
+    /// Connected, or nowhere to dial.
+    Idle,
+    At(Instant),
+    Running,
+}
+
+/// What ended the driver's wait.
+enum Wake {
+    /// An event that waited was told.
+    Told,
+    Command(Command),
+    Swarm(Box<SwarmEvent<BehaviourEvent>>),
+    Resolved(PeerId, Vec<Multiaddr>),
+    Dial,
+    End,
+}
+
+struct Token {
+    peer: PeerId,
+    request: InboundRequestId,
+    channel: request_response::ResponseChannel<Vec<u8>>,
+}
+
+impl Driver {
+    pub(crate) fn new(
+        config: NetConfig,
+        list: PeerList,
+        commands: mpsc::Receiver<Command>,
+        events: mpsc::Sender<NetEvent>,
+    ) -> Result<Self, NetError> {
+        let topic = IdentTopic::new(config.topic);
+        let identity = peers::identity(&config.identity)?;
+        let mut swarm = transport::build(identity, &topic, &config.limits)?;
+        for text in &config.listen {
+            let failed = |reason: String| NetError::Listen {
+                address: text.clone(),
+                reason,
+            };
+            let address = peers::parse_listen(text)?;
+            peers::check_free(&address).map_err(|error| failed(error.to_string()))?;
+            swarm
+                .listen_on(address)
+                .map_err(|error| failed(error.to_string()))?;
+        }
+        let (resolved_sender, resolved) = mpsc::channel(config.limits.peers_max.max(1));
+        let mut driver = Self {
+            swarm,
+            topic,
+            limits: config.limits,
+            commands,
+            events,
+            pending: VecDeque::new(),
+            peers: BTreeMap::new(),
+            untold: false,
+            tokens: HashMap::new(),
+            next_token: 0,
+            requests: HashMap::new(),
+            resolved_sender,
+            resolved,
+        };
+        driver.set_peers(list);
+        Ok(driver)
+    }
+
+    /// Runs until the engine has dropped its handles or its receiver. The sockets are closed before the channel of the events.
+    pub(crate) async fn run(mut self) {
+        while self.step().await {}
+        drop(self.swarm);
+        drop(self.events);
+    }
+
+    async fn step(&mut self) -> bool {
+        let next_dial = self.next_dial();
+        let dial_at = next_dial.unwrap_or_else(Instant::now).into();
+        let calm = self.pending.is_empty();
+        let room = self.pending.len() < self.limits.channel_max;
+        let wake = tokio::select! {
+            permit = self.events.reserve(), if !calm => match permit {
+                Ok(permit) => {
+                    if let Some(event) = self.pending.pop_front() {
+                        permit.send(event);
+                    }
+                    Wake::Told
+                }
+                Err(_) => Wake::End,
+            },
+            () = self.events.closed(), if calm => Wake::End,
+            command = self.commands.recv(), if room => command.map_or(Wake::End, Wake::Command),
+            event = self.swarm.select_next_some(), if calm => Wake::Swarm(Box::new(event)),
+            Some((peer, addresses)) = self.resolved.recv() => Wake::Resolved(peer, addresses),
+            () = tokio::time::sleep_until(dial_at), if next_dial.is_some() => Wake::Dial,
+        };
+        match wake {
+            Wake::Told => {}
+            Wake::Command(command) => self.command(command),
+            Wake::Swarm(event) => self.on_swarm(*event),
+            Wake::Resolved(peer, addresses) => self.dial(peer, addresses),
+            Wake::Dial => self.start_dials(),
+            Wake::End => return false,
+        }
+        if self.untold && self.pending.is_empty() {
+            self.tell_undelivered();
+        }
+        true
+    }
+
+    fn emit(&mut self, event: NetEvent) {
+        if !self.pending.is_empty() {
+            return self.pending.push_back(event);
+        }
+        if let Err(mpsc::error::TrySendError::Full(event)) = self.events.try_send(event) {
+            self.pending.push_back(event);
+        }
+    }
+
+    /// Counts messages of a listed peer that were dropped.
+    fn lose(&mut self, id: &PeerId, messages: usize) {
+        if let Some(state) = self.peers.get_mut(id)
+            && messages > 0
+        {
+            state.undelivered += messages;
+            self.untold = true;
+        }
+    }
+
+    /// Tells of dropped messages, many at once when the engine is slow, so that they need no room of their own.
+    fn tell_undelivered(&mut self) {
+        self.untold = false;
+        let told: Vec<_> = self
+            .peers
+            .values_mut()
+            .filter(|state| state.undelivered > 0)
+            .map(|state| (state.peer, std::mem::take(&mut state.undelivered)))
+            .collect();
+        for (peer, messages) in told {
+            self.emit(NetEvent::Undelivered { peer, messages });
+        }
+    }
+}
+
+/// Commands of the engine.
+impl Driver {
+    fn command(&mut self, command: Command) {
+        match command {
+            Command::Publish(bytes) => self.publish(bytes),
+            Command::Validate {
+                message_id,
+                from,
+                verdict,
+            } => self.validate(&message_id, &from, verdict),
+            Command::Send { peer, bytes } => self.send(&peer, bytes),
+            Command::Request { peer, id, bytes } => self.request(peer, id, bytes),
+            Command::Respond { token, bytes } => {
+                if let Some(token) = self.tokens.remove(&token) {
+                    // It fails when the peer is gone, and then nobody waits.
+                    let repair = &mut self.swarm.behaviour_mut().repair;
+                    let _ = repair.send_response(token.channel, bytes);
+                }
+            }
+            Command::SetPeers(list) => self.set_peers(list),
+        }
+    }
+
+    fn publish(&mut self, bytes: Vec<u8>) {
+        let topic = self.topic.clone();
+        match self.swarm.behaviour_mut().gossip.publish(topic, bytes) {
+            Ok(_) | Err(PublishError::Duplicate | PublishError::NoPeersSubscribedToTopic) => {}
+            Err(error) => tracing::debug!(%error, "gossip batch not sent"),
+        }
+    }
+
+    fn validate(&mut self, message_id: &[u8; 32], from: &Peer, verdict: Verdict) {
+        let Some(from) = peers::to_peer_id(from) else {
+            return;
+        };
+        let acceptance = match verdict {
+            Verdict::Accept => MessageAcceptance::Accept,
+            Verdict::Reject => MessageAcceptance::Reject,
+            Verdict::Ignore => MessageAcceptance::Ignore,
+        };
+        self.swarm
+            .behaviour_mut()
+            .gossip
+            .report_message_validation_result(&MessageId::new(message_id), &from, acceptance);
+    }
+
+    fn send(&mut self, peer: &Peer, bytes: Vec<u8>) {
+        let id = peers::to_peer_id(peer);
+        let Some((id, state)) = id.and_then(|id| Some((id, self.peers.get_mut(&id)?))) else {
+            // Not on the list; there is no state to gather it in.
+            return self.emit(NetEvent::Undelivered {
+                peer: *peer,
+                messages: 1,
+            });
+        };
+        if state.connected_at.is_none() || !state.outbound.push(bytes, &self.limits) {
+            return self.lose(&id, 1);
+        }
+        self.pump(id);
+    }
+
+    /// Sends the next batch of direct messages if the one before is acknowledged.
+    fn pump(&mut self, id: PeerId) {
+        let Some(state) = self.peers.get_mut(&id) else {
+            return;
+        };
+        if let Some((batch, messages)) = state.outbound.next_batch(&self.limits) {
+            let request = self.swarm.behaviour_mut().round.send_request(&id, batch);
+            state.outbound.sent(request, messages);
+        }
+    }
+
+    fn request(&mut self, peer: Peer, id: u64, bytes: Vec<u8>) {
+        let peer_id = peers::to_peer_id(&peer).filter(|id| self.is_connected(id));
+        let refusal = match &peer_id {
+            None => Some(RequestFailure::NotConnected),
+            Some(peer_id) if self.open_requests(peer_id) >= self.limits.requests_open_max => {
+                Some(RequestFailure::TooManyOpen)
+            }
+            Some(_) => None,
+        };
+        match (refusal, peer_id) {
+            (None, Some(peer_id)) => {
+                let repair = &mut self.swarm.behaviour_mut().repair;
+                let request = repair.send_request(&peer_id, bytes);
+                self.requests.insert(request, (peer_id, id));
+            }
+            (refusal, _) => self.emit(NetEvent::Response {
+                peer,
+                id,
+                result: Err(refusal.unwrap_or(RequestFailure::NotConnected)),
+            }),
+        }
+    }
+
+    fn is_connected(&self, id: &PeerId) -> bool {
+        self.peers
+            .get(id)
+            .is_some_and(|state| state.connected_at.is_some())
+    }
+
+    fn open_requests(&self, peer: &PeerId) -> usize {
+        self.requests.values().filter(|(id, _)| id == peer).count()
+    }
+
+    fn set_peers(&mut self, mut list: PeerList) {
+        list.0.remove(self.swarm.local_peer_id());
+        let gone: Vec<PeerId> = self
+            .peers
+            .keys()
+            .filter(|id| !list.0.contains_key(id))
+            .copied()
+            .collect();
+        for id in gone {
+            // Closes its connections.
+            self.swarm.behaviour_mut().allowed.disallow_peer(id);
+            if let Some(state) = self.peers.remove(&id)
+                && state.connected_at.is_some()
+            {
+                self.emit(NetEvent::Disconnected { peer: state.peer });
+            }
+        }
+        let now = Instant::now();
+        for (id, (peer, addresses)) in list.0 {
+            self.swarm.behaviour_mut().allowed.allow_peer(id);
+            let state = self.peers.entry(id).or_insert_with(|| PeerState {
+                peer,
+                addresses: Vec::new(),
+                outbound: Outbound::default(),
+                undelivered: 0,
+                rate: Rate::new(&self.limits, now),
+                connected_at: None,
+                failures: 0,
+                dial: Dial::Idle,
+            });
+            if state.addresses != addresses {
+                state.addresses = addresses;
+                state.failures = 0;
+                if state.connected_at.is_none() && state.dial != Dial::Running {
+                    state.dial = Dial::At(now);
+                }
+            }
+        }
+    }
+}
+
+/// Dialling.
+impl Driver {
+    fn next_dial(&self) -> Option<Instant> {
+        self.peers
+            .values()
+            .filter_map(|state| match state.dial {
+                Dial::At(at) => Some(at),
+                Dial::Idle | Dial::Running => None,
+            })
+            .min()
+    }
+
+    /// Starts every dial that is due. Names are looked up by tasks of their own, one for each peer at a time.
+    fn start_dials(&mut self) {
+        let now = Instant::now();
+        for (id, state) in &mut self.peers {
+            let Dial::At(at) = state.dial else { continue };
+            if at > now {
+                continue;
+            }
+            if state.addresses.is_empty() {
+                state.dial = Dial::Idle;
+                continue;
+            }
+            state.dial = Dial::Running;
+            let (id, addresses) = (*id, state.addresses.clone());
+            let sender = self.resolved_sender.clone();
+            tokio::spawn(async move {
+                // It fails when the driver has ended.
+                let _ = sender.send((id, peers::resolve(addresses).await)).await;
+            });
+        }
+    }
+
+    fn dial(&mut self, id: PeerId, addresses: Vec<Multiaddr>) {
+        let Some(state) = self.peers.get_mut(&id) else {
+            return;
+        };
+        if state.connected_at.is_some() {
+            state.dial = Dial::Idle;
+            return;
+        }
+        let options = DialOpts::peer_id(id)
+            .addresses(addresses)
+            .condition(PeerCondition::DisconnectedAndNotDialing)
+            // Not from the port that we listen on: a restarted node could not reach the same peer again for a minute.
+            .allocate_new_port()
+            .build();
+        if let Err(error) = self.swarm.dial(options) {
+            tracing::debug!(peer = %id, %error, "cannot dial");
+            self.schedule(&id, true);
+        }
+    }
+
+    /// Plans the next dial of a peer that is not connected.
+    fn schedule(&mut self, id: &PeerId, failed: bool) {
+        let Some(state) = self.peers.get_mut(id) else {
+            return;
+        };
+        if state.connected_at.is_some() {
+            state.dial = Dial::Idle;
+            return;
+        }
+        if failed {
+            state.failures = state.failures.saturating_add(1);
+        }
+        let pause = self
+            .limits
+            .redial_min
+            .saturating_mul(1 << state.failures.min(20))
+            .min(self.limits.redial_max);
+        state.dial = Dial::At(Instant::now() + pause);
+    }
+}
+
+/// Events of the swarm.
+impl Driver {
+    fn on_swarm(&mut self, event: SwarmEvent<BehaviourEvent>) {
+        match event {
+            SwarmEvent::Behaviour(event) => self.on_behaviour(event),
+            SwarmEvent::NewListenAddr { address, .. } => {
+                tracing::info!(%address, "listening for peers");
+                self.emit(NetEvent::Listening {
+                    address: address.to_string(),
+                });
+            }
+            SwarmEvent::ConnectionEstablished { peer_id, .. } => self.on_connected(peer_id),
+            SwarmEvent::ConnectionClosed {
+                peer_id,
+                num_established: 0,
+                cause,
+                ..
+            } => {
+                tracing::info!(peer = %peer_id, ?cause, "disconnected");
+                self.on_disconnected(peer_id);
+            }
+            SwarmEvent::OutgoingConnectionError {
+                peer_id: Some(peer_id),
+                error,
+                ..
+            } => {
+                tracing::debug!(peer = %peer_id, %error, "cannot connect");
+                self.schedule(&peer_id, true);
+            }
+            SwarmEvent::IncomingConnectionError {
+                peer_id,
+                error,
+                send_back_addr,
+                ..
+            } => {
+                tracing::debug!(from = %send_back_addr, %error, "incoming connection refused");
+                if let (Some(peer_id), ListenError::Denied { .. }) = (peer_id, error)
+                    && !self.peers.contains_key(&peer_id)
+                    && let Some(peer) = peers::from_peer_id(&peer_id)
+                {
+                    // A stranger may knock as often as it likes: it never takes the room of anything else.
+                    let _ = self.events.try_send(NetEvent::Refused { peer });
+                }
+            }
+            SwarmEvent::ListenerClosed {
+                addresses, reason, ..
+            } => tracing::error!(?addresses, ?reason, "no longer listening for peers"),
+            SwarmEvent::ListenerError { error, .. } => {
+                tracing::warn!(%error, "cannot accept a connection");
+            }
+            _ => {}
+        }
+    }
+
+    fn on_connected(&mut self, id: PeerId) {
+        let Some(state) = self.peers.get_mut(&id) else {
+            return;
+        };
+        state.dial = Dial::Idle;
+        if state.connected_at.is_none() {
+            state.connected_at = Some(Instant::now());
+            let peer = state.peer;
+            tracing::info!(peer = %id, "connected");
+            self.emit(NetEvent::Connected { peer });
+        }
+    }
+
+    fn on_disconnected(&mut self, id: PeerId) {
+        self.tokens.retain(|_, token| token.peer != id);
+        let Some(state) = self.peers.get_mut(&id) else {
+            return;
+        };
+        let lasted = state.connected_at.take().map(|at| at.elapsed());
+        // A peer that lets us in and throws us out at once (we are not on its list) must not be dialled without a pause.
+        let failed = lasted.is_none_or(|lasted| lasted < GOOD_CONNECTION);
+        if !failed {
+            state.failures = 0;
+        }
+        let (peer, lost) = (state.peer, state.outbound.clear());
+        self.lose(&id, lost);
+        if lasted.is_some() {
+            self.emit(NetEvent::Disconnected { peer });
+        }
+        self.schedule(&id, failed);
+    }
+
+    fn on_behaviour(&mut self, event: BehaviourEvent) {
+        match event {
+            BehaviourEvent::Gossip(gossipsub::Event::Message {
+                propagation_source,
+                message_id,
+                message,
+            }) => self.on_gossip(propagation_source, &message_id, message.data),
+            BehaviourEvent::Gossip(gossipsub::Event::Subscribed { peer_id, .. }) => {
+                if let Some(state) = self.peers.get(&peer_id) {
+                    let peer = state.peer;
+                    self.emit(NetEvent::Subscribed { peer });
+                }
+            }
+            BehaviourEvent::Round(event) => self.on_round(event),
+            BehaviourEvent::Repair(event) => self.on_repair(event),
+            BehaviourEvent::Identify(identify::Event::Received { peer_id, info, .. })
+                if info.protocol_version != VERSION =>
+            {
+                self.on_incompatible(peer_id, &info.protocol_version);
+            }
+            BehaviourEvent::Ping(ping::Event {
+                peer,
+                connection,
+                result: Err(error @ (ping::Failure::Timeout | ping::Failure::Other { .. })),
+            }) => {
+                tracing::debug!(%peer, %error, "peer does not answer a ping");
+                self.swarm.close_connection(connection);
+            }
+            _ => {}
+        }
+    }
+
+    fn on_incompatible(&mut self, id: PeerId, version: &str) {
+        let version: String = version.chars().take(64).collect();
+        tracing::warn!(
+            peer = %id,
+            version = %version.escape_default(),
+            "the peer speaks another version of the protocol than {VERSION}: upgrade the older of the two"
+        );
+        if let Some(state) = self.peers.get(&id) {
+            let peer = state.peer;
+            self.emit(NetEvent::Incompatible { peer, version });
+        }
+        // It fails when the peer is gone already.
+        let _ = self.swarm.disconnect_peer_id(id);
+    }
+
+    fn on_gossip(&mut self, from: PeerId, id: &MessageId, bytes: Vec<u8>) {
+        let admitted =
+            bytes.len() <= self.limits.gossip_bytes_max && self.admit(&from, 1, bytes.len());
+        let message_id = <[u8; 32]>::try_from(id.0.as_slice()).ok();
+        let peer = self.peers.get(&from).map(|state| state.peer);
+        match (peer, message_id) {
+            (Some(from), Some(message_id)) if admitted => self.emit(NetEvent::Gossip {
+                from,
+                message_id,
+                bytes,
+            }),
+            _ => {
+                let gossip = &mut self.swarm.behaviour_mut().gossip;
+                gossip.report_message_validation_result(id, &from, MessageAcceptance::Ignore);
+            }
+        }
+    }
+
+    /// Charges a peer for what it sent; whether it may.
+    fn admit(&mut self, id: &PeerId, messages: usize, bytes: usize) -> bool {
+        let Some(state) = self.peers.get_mut(id) else {
+            return false;
+        };
+        let admitted = state.rate.admit(messages, bytes, Instant::now());
+        if !admitted {
+            tracing::debug!(peer = %id, messages, bytes, "peer sends more than it may: dropped");
+        }
+        admitted
+    }
+
+    fn on_round(&mut self, event: Exchange) {
+        match event {
+            request_response::Event::Message { peer, message, .. } => match message {
+                request_response::Message::Request {
+                    request, channel, ..
+                } => self.on_direct(&peer, &request, channel),
+                request_response::Message::Response { request_id, .. } => {
+                    if let Some(state) = self.peers.get_mut(&peer) {
+                        state.outbound.done(&request_id);
+                        self.pump(peer);
+                    }
+                }
+            },
+            request_response::Event::OutboundFailure {
+                peer,
+                request_id,
+                error,
+                ..
+            } => {
+                tracing::debug!(%peer, %error, "direct messages not delivered");
+                if let Some(state) = self.peers.get_mut(&peer) {
+                    let mut lost = state.outbound.done(&request_id);
+                    if state.connected_at.is_none() {
+                        lost += state.outbound.clear();
+                    }
+                    self.lose(&peer, lost);
+                    self.pump(peer);
+                }
+            }
+            request_response::Event::InboundFailure { peer, error, .. } => {
+                tracing::debug!(%peer, %error, "direct messages not received");
+            }
+            request_response::Event::ResponseSent { .. } => {}
+        }
+    }
+
+    fn on_direct(
+        &mut self,
+        from: &PeerId,
+        batch: &[u8],
+        channel: request_response::ResponseChannel<Vec<u8>>,
+    ) {
+        // Without an answer the channel is dropped, and the sender learns that it was not accepted.
+        let Some(peer) = self.peers.get(from).map(|state| state.peer) else {
+            return;
+        };
+        let Some(messages) = crate::codec::split_batch(batch, self.limits.direct_bytes_max) else {
+            tracing::debug!(peer = %from, "malformed batch of direct messages");
+            return;
+        };
+        if !self.admit(from, messages.len(), batch.len()) {
+            return;
+        }
+        for bytes in messages {
+            self.emit(NetEvent::Direct { from: peer, bytes });
+        }
+        let round = &mut self.swarm.behaviour_mut().round;
+        let _ = round.send_response(channel, Vec::new());
+    }
+
+    fn on_repair(&mut self, event: Exchange) {
+        match event {
+            request_response::Event::Message { peer, message, .. } => match message {
+                request_response::Message::Request {
+                    request_id,
+                    request,
+                    channel,
+                } => self.on_request(peer, request_id, request, channel),
+                request_response::Message::Response {
+                    request_id,
+                    response,
+                } => self.on_response(&request_id, Ok(response)),
+            },
+            request_response::Event::OutboundFailure {
+                request_id, error, ..
+            } => {
+                let failure = match error {
+                    OutboundFailure::DialFailure => RequestFailure::NotConnected,
+                    OutboundFailure::Timeout => RequestFailure::NoAnswer,
+                    // The peer closed the stream without an answer.
+                    OutboundFailure::Io(error)
+                        if error.kind() == std::io::ErrorKind::UnexpectedEof =>
+                    {
+                        RequestFailure::NoAnswer
+                    }
+                    _ => RequestFailure::Failed,
+                };
+                self.on_response(&request_id, Err(failure));
+            }
+            request_response::Event::InboundFailure { request_id, .. } => {
+                self.tokens.retain(|_, token| token.request != request_id);
+            }
+            request_response::Event::ResponseSent { .. } => {}
+        }
+    }
+
+    fn on_request(
+        &mut self,
+        from: PeerId,
+        request: InboundRequestId,
+        bytes: Vec<u8>,
+        channel: request_response::ResponseChannel<Vec<u8>>,
+    ) {
+        let open = self
+            .tokens
+            .values()
+            .filter(|token| token.peer == from)
+            .count();
+        let Some(peer) = self.peers.get(&from).map(|state| state.peer) else {
+            return;
+        };
+        if open >= self.limits.requests_open_max || !self.admit(&from, 1, bytes.len()) {
+            return;
+        }
+        let token = self.next_token;
+        self.next_token += 1;
+        self.tokens.insert(
+            token,
+            Token {
+                peer: from,
+                request,
+                channel,
+            },
+        );
+        self.emit(NetEvent::Request {
+            from: peer,
+            token,
+            bytes,
+        });
+    }
+
+    fn on_response(
+        &mut self,
+        request: &OutboundRequestId,
+        result: Result<Vec<u8>, RequestFailure>,
+    ) {
+        // A peer that has left the list meanwhile still gets its event: the engine waits for it.
+        if let Some((peer_id, id)) = self.requests.remove(request)
+            && let Some(peer) = peers::from_peer_id(&peer_id)
+        {
+            self.emit(NetEvent::Response { peer, id, result });
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! The libp2p swarm: which protocols run over a connection, and their bounds.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use libp2p::gossipsub::{
+    self, IdentTopic, IdentityTransform, MaxCountSubscriptionFilter, MessageAuthenticity,
+    MessageId, ValidationMode, WhitelistSubscriptionFilter,
+};
+use libp2p::request_response::{self, ProtocolSupport};
+use libp2p::swarm::NetworkBehaviour;
+use libp2p::{
+    StreamProtocol, Swarm, SwarmBuilder, allow_block_list, connection_limits, identify, identity,
+    noise, ping, tcp, yamux,
+};
+use sha2::{Digest, Sha256};
+
+use crate::codec::Bytes;
+use crate::outbound::batch_bytes_max;
+use crate::{NetError, NetLimits};
+
+/// What a peer must say that it speaks. Checked on every connection.
+pub(crate) const VERSION: &str = "/diversity/1";
+const ROUND: StreamProtocol = StreamProtocol::new("/diversity/1/round");
+const REPAIR: StreamProtocol = StreamProtocol::new("/diversity/1/repair");
+
+/// What gossipsub wraps around a batch: topic, lengths, and control messages that travel along.
+const GOSSIP_OVERHEAD: usize = 32 * 1024;
+/// Batches that wait for one slow peer.
+const GOSSIP_QUEUE_MAX: usize = 128;
+/// Streams of one protocol on one connection.
+const STREAMS_MAX: usize = 64;
+/// Strangers in the middle of their handshake.
+const PENDING_INCOMING_MAX: u32 = 64;
+/// Both sides may dial at once, and a restarted peer comes back before its old connection is noticed dead.
+const CONNECTIONS_PER_PEER_MAX: u32 = 4;
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+pub(crate) type Gossip = gossipsub::Behaviour<
+    IdentityTransform,
+    MaxCountSubscriptionFilter<WhitelistSubscriptionFilter>,
+>;
+
+/// The order matters: who may not connect is turned away before anything else sees it.
+#[derive(NetworkBehaviour)]
+pub(crate) struct Behaviour {
+    pub(crate) allowed: allow_block_list::Behaviour<allow_block_list::AllowedPeers>,
+    pub(crate) limits: connection_limits::Behaviour,
+    pub(crate) gossip: Gossip,
+    pub(crate) round: request_response::Behaviour<Bytes>,
+    pub(crate) repair: request_response::Behaviour<Bytes>,
+    pub(crate) identify: identify::Behaviour,
+    pub(crate) ping: ping::Behaviour,
+}
+
+/// The id of a gossip batch is the hash of its bytes, so that two nodes that gossip the same batch are one message.
+pub(crate) fn message_id(bytes: &[u8]) -> [u8; 32] {
+    Sha256::digest(bytes).into()
+}
+
+pub(crate) fn build(
+    identity: identity::Keypair,
+    topic: &IdentTopic,
+    limits: &NetLimits,
+) -> Result<Swarm<Behaviour>, NetError> {
+    let gossip = gossip(topic, limits)?;
+    let identify = identify::Behaviour::new(
+        identify::Config::new(VERSION.into(), identity.public())
+            .with_agent_version(concat!("diversity/", env!("CARGO_PKG_VERSION")).into())
+            .with_push_listen_addr_updates(false)
+            .with_hide_listen_addrs(true)
+            .with_cache_size(0),
+    );
+    let behaviour = Behaviour {
+        allowed: allow_block_list::Behaviour::default(),
+        limits: connection_limits::Behaviour::new(
+            connection_limits::ConnectionLimits::default()
+                .with_max_pending_incoming(Some(PENDING_INCOMING_MAX))
+                .with_max_established_per_peer(Some(CONNECTIONS_PER_PEER_MAX)),
+        ),
+        gossip,
+        round: exchange(
+            ROUND,
+            Bytes {
+                request_bytes_max: batch_bytes_max(limits),
+                response_bytes_max: 0,
+            },
+            limits,
+        ),
+        repair: exchange(
+            REPAIR,
+            Bytes {
+                request_bytes_max: limits.request_bytes_max,
+                response_bytes_max: limits.response_bytes_max,
+            },
+            limits,
+        ),
+        identify,
+        ping: ping::Behaviour::new(
+            ping::Config::new()
+                .with_interval(Duration::from_secs(5))
+                .with_timeout(Duration::from_secs(10)),
+        ),
+    };
+    let unusable = |reason: String| NetError::Limits { reason };
+    let swarm = SwarmBuilder::with_existing_identity(identity)
+        .with_tokio()
+        .with_tcp(
+            tcp::Config::new().nodelay(true),
+            noise::Config::new,
+            yamux::Config::default,
+        )
+        .map_err(|error| unusable(error.to_string()))?
+        .with_behaviour(|_| behaviour)
+        .map_err(|error| unusable(error.to_string()))?
+        .with_swarm_config(|config| {
+            // A listed peer's connection is kept: rounds can be a month apart. Dead ones are found by ping.
+            config.with_idle_connection_timeout(Duration::from_secs(365 * 24 * 3600))
+        })
+        .with_connection_timeout(HANDSHAKE_TIMEOUT)
+        .build();
+    Ok(swarm)
+}
+
+fn exchange(
+    protocol: StreamProtocol,
+    codec: Bytes,
+    limits: &NetLimits,
+) -> request_response::Behaviour<Bytes> {
+    request_response::Behaviour::with_codec(
+        codec,
+        [(protocol, ProtocolSupport::Full)],
+        request_response::Config::default()
+            .with_request_timeout(limits.request_timeout)
+            .with_max_concurrent_streams(STREAMS_MAX),
+    )
+}
+
+fn gossip(topic: &IdentTopic, limits: &NetLimits) -> Result<Gossip, NetError> {
+    let unusable = |reason: String| NetError::Limits { reason };
+    let config = gossipsub::ConfigBuilder::default()
+        .max_transmit_size(limits.gossip_bytes_max + GOSSIP_OVERHEAD)
+        .connection_handler_queue_len(GOSSIP_QUEUE_MAX)
+        .validation_mode(ValidationMode::Anonymous)
+        .validate_messages()
+        .message_id_fn(|message| MessageId::new(&message_id(&message.data)))
+        .heartbeat_initial_delay(Duration::from_millis(100))
+        .heartbeat_interval(Duration::from_millis(500))
+        .build()
+        .map_err(|error| unusable(error.to_string()))?;
+    let filter = MaxCountSubscriptionFilter {
+        filter: WhitelistSubscriptionFilter(HashSet::from([topic.hash()])),
+        max_subscribed_topics: 1,
+        max_subscriptions_per_request: 8,
+    };
+    let mut gossip = gossipsub::Behaviour::new_with_subscription_filter(
+        MessageAuthenticity::Anonymous,
+        config,
+        filter,
+    )
+    .map_err(|error| unusable(error.into()))?;
+    gossip
+        .subscribe(topic)
+        .map_err(|error| unusable(error.to_string()))?;
+    Ok(gossip)
+}
