@@ -1,0 +1,193 @@
+//! Disputes, evidence, and events.
+
+use super::{CommitJson, DeploymentJson, RevealJson, UserSignature};
+use crate::hexed::{self, Bytes};
+use crate::terms_json::TermsJson;
+use diversity_proto::{Address, AgreementId, Digest, PublicKey, SensorId};
+use serde::{Deserialize, Serialize};
+
+/// A dispute that the chain holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DisputeView {
+    /// Id.
+    #[serde(with = "hexed")]
+    pub dispute: Digest,
+    /// `equivocation`, `false-reveal`, `sensor-contradiction` or `unequal-reveals`.
+    pub kind: String,
+    /// `a`; `null` for a sensor's contradiction.
+    #[serde(with = "hexed::option", default)]
+    pub agreement: Option<AgreementId>,
+    /// Execution; `null` for a sensor's contradiction.
+    #[serde(default)]
+    pub t: Option<u64>,
+    /// q of a sensor's contradiction; `null` otherwise.
+    #[serde(default)]
+    pub q: Option<u64>,
+    /// Resolution epoch, or boot epoch of a sensor.
+    pub epoch: u32,
+    /// The node or sensor to blame; `null` when nobody is to blame by this alone.
+    #[serde(with = "hexed::option", default)]
+    pub accused: Option<Address>,
+    /// Name of the accused node, label of the accused sensor; empty if nobody.
+    #[serde(default)]
+    pub accused_name: String,
+    /// What happened, what it means for money and later executions, and what can be done, in words.
+    pub explanation: String,
+    /// Whether the users have resolved it.
+    pub resolved: bool,
+    /// Transaction that brought the evidence.
+    #[serde(with = "hexed")]
+    pub tx: Digest,
+    /// Its block.
+    pub block: u64,
+}
+
+/// `GET /v1/disputes/{d}/evidence`: with the module, enough to re-run the execution anywhere. Whoever reads it recomputes every digest
+/// in it and trusts nothing else.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EvidenceBundle {
+    /// Version of this form, 1.
+    pub version: u8,
+    /// What the chain says.
+    pub dispute: DisputeView,
+    /// Chain and contract.
+    pub deployment: DeploymentJson,
+    /// The calldata that brought the evidence.
+    pub calldata: Bytes,
+    /// Terms; `null` for a sensor's contradiction.
+    #[serde(default)]
+    pub terms: Option<TermsJson>,
+    /// Protocol keys in node-index order.
+    #[serde(with = "hexed::list", default)]
+    pub keys: Vec<PublicKey>,
+    /// Input of `f` (carry and window) as this node holds it; `null` if it has not got it.
+    #[serde(default)]
+    pub input: Option<Bytes>,
+    /// Where each sensor's next window starts, agreement order: with carry', it gives `state'`.
+    #[serde(default)]
+    pub q_next: Vec<u64>,
+    /// Seal of the round; `null` for a sensor's contradiction.
+    #[serde(with = "hexed::option", default)]
+    pub seal: Option<Digest>,
+    /// The signed commits that this node holds, node-index order.
+    #[serde(default)]
+    pub commits: Vec<CommitJson>,
+    /// The signed reveals that this node holds, node-index order.
+    #[serde(default)]
+    pub reveals: Vec<RevealJson>,
+    /// The sensors' signed frames that make up the window, or the two that contradict one another, as encoded.
+    #[serde(default)]
+    pub frames: Vec<Bytes>,
+}
+
+/// `POST /v1/disputes/{d}/resolve`: what the users say counts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResolveRequest {
+    /// `null`, `value` or `trap`.
+    pub kind: String,
+    /// Epoch of the outcome: the one in force for a record, the next one to settle t by it.
+    pub epoch: u32,
+    /// First t of which it speaks.
+    pub from: u64,
+    /// Execution.
+    pub t: u64,
+    /// Context of the outcome.
+    #[serde(with = "hexed")]
+    pub context: Digest,
+    /// Packed result.
+    pub result: Bytes,
+    /// Of every user over EIP-712
+    /// `Resolution(bytes32 dispute,bytes32 agreement,bytes32 word,bytes32 context,bytes result)`; any order.
+    pub signatures: Vec<UserSignature>,
+}
+
+/// One server-sent event: `event:` is the tag, `data:` this JSON, `id:` grows while the process lives.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+pub enum Event {
+    /// Window t is whole.
+    WindowClosed {
+        /// `a`.
+        #[serde(with = "hexed")]
+        agreement: AgreementId,
+        /// Execution.
+        t: u64,
+        /// Messages in it.
+        messages: u64,
+    },
+    /// `f` ran on window t.
+    Executed {
+        /// `a`.
+        #[serde(with = "hexed")]
+        agreement: AgreementId,
+        /// Execution.
+        t: u64,
+    },
+    /// All nodes revealed the same.
+    Certified {
+        /// `a`.
+        #[serde(with = "hexed")]
+        agreement: AgreementId,
+        /// Execution.
+        t: u64,
+        /// `null`, `value` or `trap`.
+        kind: String,
+    },
+    /// `from..=t` stand on chain.
+    Settled {
+        /// `a`.
+        #[serde(with = "hexed")]
+        agreement: AgreementId,
+        /// First t.
+        from: u64,
+        /// Last t.
+        t: u64,
+    },
+    /// t has no result.
+    Hole {
+        /// `a`.
+        #[serde(with = "hexed")]
+        agreement: AgreementId,
+        /// Execution.
+        t: u64,
+        /// Why, in words.
+        reason: String,
+    },
+    /// The chain holds a new dispute.
+    Dispute {
+        /// Which.
+        dispute: DisputeView,
+    },
+    /// A sensor is void from q on.
+    SensorVoid {
+        /// Which.
+        #[serde(with = "hexed")]
+        sensor: SensorId,
+        /// From where.
+        from_q: u64,
+    },
+    /// Another leader took over.
+    TakeOver {
+        /// `a`.
+        #[serde(with = "hexed")]
+        agreement: AgreementId,
+        /// Execution.
+        t: u64,
+        /// Who leads now.
+        #[serde(with = "hexed")]
+        leader: Address,
+    },
+    /// This node signs nothing more for the agreement.
+    Halted {
+        /// `a`.
+        #[serde(with = "hexed")]
+        agreement: AgreementId,
+        /// Why, in words.
+        reason: String,
+    },
+    /// The receiver was too slow and has missed some events: read the state anew.
+    Missed {
+        /// How many.
+        count: u64,
+    },
+}
