@@ -1,0 +1,98 @@
+//! `simulate --seed N [--trace] [--real]` runs one seed; `simulate --seeds A..B [--real] [--failures K]` runs many.
+
+use diversity_sim::campaign::campaign;
+use diversity_sim::crypto::Mode;
+use diversity_sim::{Sabotage, Scenario, run};
+use std::io::{IsTerminal, Write};
+use std::process::ExitCode;
+use std::time::Instant;
+
+const USAGE: &str =
+    "usage: simulate --seed N [--trace] [--real] | simulate --seeds A..B [--real] [--failures K]";
+
+fn main() -> ExitCode {
+    let mut args = std::env::args().skip(1);
+    let (mut seed, mut seeds, mut trace, mut mode, mut failures) =
+        (None, None, false, Mode::Test, 10);
+    while let Some(arg) = args.next() {
+        match arg.as_str() {
+            "--seed" => seed = args.next().and_then(|v| v.parse::<u64>().ok()),
+            "--seeds" => {
+                seeds = args.next().and_then(|v| {
+                    let (a, b) = v.split_once("..")?;
+                    Some(a.parse::<u64>().ok()?..b.parse::<u64>().ok()?)
+                });
+            }
+            "--trace" => trace = true,
+            "--real" => mode = Mode::Real,
+            "--failures" => failures = args.next().and_then(|v| v.parse().ok()).unwrap_or(failures),
+            _ => {
+                eprintln!("{USAGE}");
+                return ExitCode::from(2);
+            }
+        }
+    }
+    match (seed, seeds) {
+        (Some(seed), None) => one(seed, mode, trace),
+        (None, Some(seeds)) => many(seeds, mode, failures),
+        _ => {
+            eprintln!("{USAGE}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn one(seed: u64, mode: Mode, trace: bool) -> ExitCode {
+    let plan = Scenario::new(seed, mode);
+    if trace {
+        println!("{plan:#?}");
+    }
+    match run(plan, Sabotage::None, trace) {
+        Ok(summary) => {
+            println!("seed {seed}: {summary:?}");
+            ExitCode::SUCCESS
+        }
+        Err(v) => {
+            println!("seed {seed} at {}: {}: {}", v.at, v.oracle, v.text);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn many(seeds: std::ops::Range<u64>, mode: Mode, failures: usize) -> ExitCode {
+    let (start, count) = (Instant::now(), seeds.end.saturating_sub(seeds.start));
+    let shown = std::io::stderr().is_terminal();
+    let report = campaign(seeds, mode, failures, |done| {
+        if shown && done % 20 == 0 {
+            eprint!("\r{done} of {count} seeds");
+            let _ = std::io::stderr().flush();
+        }
+    });
+    if shown {
+        eprintln!();
+    }
+    for (seed, v) in &report.failures {
+        println!("seed {seed} fails {}: {}", v.oracle, v.text);
+    }
+    let t = &report.total;
+    println!(
+        "{} seeds in {:.1} s: {} failed, {} complete; {} windows, {} settled, {} holes, {} crashes, {} events, {} simulated seconds, slowest window {} ms after the faults, fingerprint {:016x}",
+        report.seeds,
+        start.elapsed().as_secs_f64(),
+        report.failures.len(),
+        report.complete,
+        t.windows,
+        t.settled,
+        t.holes,
+        t.crashes,
+        t.events,
+        t.simulated_ms / 1000,
+        t.slowest_ms,
+        t.fingerprint,
+    );
+    if report.failures.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}

@@ -1,0 +1,58 @@
+//! The modelled disk: atomic batches wait until they are flushed, a crash loses those that were not.
+
+use diversity_engine::api::{Job, Op};
+use std::collections::{BTreeMap, VecDeque};
+
+/// What a node keeps.
+#[derive(Debug, Default)]
+pub struct Disk {
+    durable: BTreeMap<Vec<u8>, Vec<u8>>,
+    pending: VecDeque<(Job, Vec<Op>)>,
+}
+
+impl Disk {
+    /// Takes a batch; it is durable only once [`Disk::flush`] has reached it.
+    pub fn write(&mut self, job: Job, ops: Vec<Op>) {
+        self.pending.push_back((job, ops));
+    }
+    /// Makes the oldest batch durable and returns it.
+    pub fn flush(&mut self) -> Option<(Job, Vec<Op>)> {
+        let (job, ops) = self.pending.pop_front()?;
+        for op in &ops {
+            match op {
+                Op::Put { key, value } => {
+                    self.durable.insert(key.clone(), value.clone());
+                }
+                Op::Delete { key } => {
+                    self.durable.remove(key);
+                }
+            }
+        }
+        Some((job, ops))
+    }
+    /// A crash: the oldest `survive` of the waiting batches had reached the disk unreported, the others are lost.
+    /// Returns those that survived.
+    pub fn crash(&mut self, survive: usize) -> Vec<Vec<Op>> {
+        let survived = (0..survive).map_while(|_| Some(self.flush()?.1)).collect();
+        self.pending.clear();
+        survived
+    }
+    /// Batches that wait.
+    pub fn waiting(&self) -> usize {
+        self.pending.len()
+    }
+    /// A durable value.
+    pub fn read(&self, key: &[u8]) -> Option<&[u8]> {
+        self.durable.get(key).map(Vec::as_slice)
+    }
+    /// All durable records in key order.
+    pub fn records(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.durable
+            .iter()
+            .map(|(k, v)| (k.as_slice(), v.as_slice()))
+    }
+    /// Loses a durable record: no real disk does, the sabotages of the oracles do.
+    pub fn lose(&mut self, mut which: impl FnMut(&[u8]) -> bool) {
+        self.durable.retain(|k, _| !which(k));
+    }
+}

@@ -1,0 +1,50 @@
+//! The oracles of R9. Each looks on while a run goes, and stops it at the first thing that must never be.
+
+mod acknowledged;
+mod blame;
+mod finality;
+mod liveness;
+mod signing;
+
+pub use acknowledged::Acknowledged;
+pub use blame::Blame;
+pub use finality::Finality;
+pub use liveness::{Liveness, View};
+pub use signing::Signing;
+
+/// Something that must never be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// `N1` to `N5`, or what else failed: `core` (a panic, a plan over missing frames, effects without end), `chain` (an honest
+    /// node sent what the contract refuses), `ingest` (an honest sensor was refused for good).
+    pub oracle: &'static str,
+    /// World time, milliseconds.
+    pub at: u64,
+    /// What happened.
+    pub text: String,
+}
+
+/// All oracles of a run.
+pub struct Oracles {
+    /// N1.
+    pub acknowledged: Acknowledged,
+    /// N2.
+    pub finality: Finality,
+    /// N3.
+    pub signing: Signing,
+    /// N4.
+    pub blame: Blame,
+    /// N5.
+    pub liveness: Liveness,
+    /// The first violation.
+    pub violation: Option<Violation>,
+}
+
+impl Oracles {
+    /// Keeps the first violation.
+    pub fn judge(&mut self, at: u64, oracle: &'static str, verdict: Result<(), String>) {
+        if let (Err(text), None) = (verdict, &self.violation) {
+            self.violation = Some(Violation { oracle, at, text });
+        }
+    }
+}

@@ -1,0 +1,464 @@
+//! Step tables of the round machine: what it is told, and what it must answer, in a small language of their own.
+//!
+//! Node 0 of three looks on. `commit 1` is what node 1 computed, `commit 1'` another commit of it, `commit 1*` one whose reveal
+//! cannot open it; `reveal 1'` differs in its result, `reveal 1^` also in its state, `reveal 1?` abstains, `reveal 1#` names other
+//! secrets, `reveal 1*` does not open the commit, `reveal 1~` is correct but for another seal. A seal or certificate names its items.
+
+use diversity_proto::round::{Commit, Computed, OutputKind, Reveal, Subject, opening_hash};
+use diversity_proto::{Address, Deployment, Digest, NodeId, Signature};
+use diversity_round::{Decision, Fault, Input, Output, Round};
+
+struct Case {
+    description: &'static str,
+    leader: usize,
+    /// `(input, expected outputs separated by commas)`.
+    steps: &'static [(&'static str, &'static str)],
+}
+
+const CASES: &[Case] = &[
+    Case {
+        description: "a follower goes through a round without faults",
+        leader: 1,
+        steps: &[
+            ("own-commit 0", "send-commit 1"),
+            ("seal 0 1 2", "make-reveal 0 1 2"),
+            ("own-reveal 0", "send-reveal 1"),
+            ("certificate 0 1 2 / 0 1 2", "outcome"),
+        ],
+    },
+    Case {
+        description: "a leader collects, seals, collects and certifies",
+        leader: 0,
+        steps: &[
+            ("own-commit 0", ""),
+            ("commit 1", ""),
+            ("commit 2", "send-seal all, make-reveal 0 1 2"),
+            ("own-reveal 0", ""),
+            ("reveal 2", ""),
+            ("reveal 1", "send-certificate, outcome"),
+        ],
+    },
+    Case {
+        description: "whoever holds all commits seals, whoever leads",
+        leader: 1,
+        steps: &[
+            ("commit 1", ""),
+            ("commit 2", ""),
+            (
+                "own-commit 0",
+                "send-commit 1, send-seal all, make-reveal 0 1 2",
+            ),
+        ],
+    },
+    Case {
+        description: "a seal that comes before the own commit waits for it",
+        leader: 1,
+        steps: &[
+            ("seal 0 1 2", ""),
+            ("own-commit 0", "send-commit 1, make-reveal 0 1 2"),
+        ],
+    },
+    Case {
+        description: "a repeated commit is answered with the seal, once there is one",
+        leader: 0,
+        steps: &[
+            ("own-commit 0", ""),
+            ("commit 1", ""),
+            ("commit 1", ""),
+            ("commit 2", "send-seal all, make-reveal 0 1 2"),
+            ("commit 1", "send-seal 1"),
+        ],
+    },
+    Case {
+        description: "a second, different commit is evidence and changes nothing",
+        leader: 0,
+        steps: &[
+            ("own-commit 0", ""),
+            ("commit 1", ""),
+            ("commit 1'", "equivocation 1"),
+            ("commit 2", "send-seal all, make-reveal 0 1 2"),
+        ],
+    },
+    Case {
+        description: "no node goes by a seal that holds another commit than it was shown",
+        leader: 2,
+        steps: &[
+            ("own-commit 0", "send-commit 2"),
+            ("commit 1", ""),
+            ("seal 0 1' 2", "equivocation 1"),
+            ("own-reveal 0", "send-reveal 2"),
+        ],
+    },
+    Case {
+        description: "one seal per (a, t), ever: a second seal makes no second reveal",
+        leader: 2,
+        steps: &[
+            ("own-commit 0", "send-commit 2"),
+            ("seal 0 1 2", "make-reveal 0 1 2"),
+            ("seal 0 1 2'", "equivocation 2"),
+            ("own-reveal 0", "send-reveal 2"),
+            ("seal 0 1 2", ""),
+        ],
+    },
+    Case {
+        description: "a seal of too few commits is nothing",
+        leader: 2,
+        steps: &[("own-commit 0", "send-commit 2"), ("seal 0 1", "")],
+    },
+    Case {
+        description: "an own commit in a seal that this store does not know stops the node (R2)",
+        leader: 2,
+        steps: &[
+            ("own-commit 0", "send-commit 2"),
+            ("seal 0' 1 2", "stale-store"),
+        ],
+    },
+    Case {
+        description: "unequal results with one state are a hole, and t+1 goes on",
+        leader: 0,
+        steps: &[
+            ("own-commit 0", ""),
+            ("commit 1'", ""),
+            ("commit 2", "send-seal all, make-reveal 0 1' 2"),
+            ("own-reveal 0", ""),
+            ("reveal 1'", ""),
+            ("reveal 2", "send-certificate, hole state-agreed"),
+        ],
+    },
+    Case {
+        description: "unequal states are a hole that blocks t+1",
+        leader: 0,
+        steps: &[
+            ("own-commit 0", ""),
+            ("commit 1^", ""),
+            ("commit 2", "send-seal all, make-reveal 0 1^ 2"),
+            ("own-reveal 0", ""),
+            ("reveal 1^", ""),
+            ("reveal 2", "send-certificate, hole"),
+        ],
+    },
+    Case {
+        description: "one node that abstains makes a hole (R8)",
+        leader: 0,
+        steps: &[
+            ("own-commit 0", ""),
+            ("commit 1?", ""),
+            ("commit 2", "send-seal all, make-reveal 0 1? 2"),
+            ("own-reveal 0", ""),
+            ("reveal 1?", ""),
+            ("reveal 2", "send-certificate, hole state-agreed"),
+        ],
+    },
+    Case {
+        description: "when all abstain nobody vouches for anything: a hole that says so",
+        leader: 0,
+        steps: &[
+            ("own-commit 0?", ""),
+            ("commit 1?", ""),
+            ("commit 2?", "send-seal all, make-reveal 0? 1? 2?"),
+            ("own-reveal 0?", ""),
+            ("reveal 1?", ""),
+            (
+                "reveal 2?",
+                "send-certificate, hole state-agreed all-abstained",
+            ),
+        ],
+    },
+    Case {
+        description: "a reveal that does not open its commit is evidence and does not count",
+        leader: 0,
+        steps: &[
+            ("own-commit 0", ""),
+            ("commit 1", ""),
+            ("commit 2", "send-seal all, make-reveal 0 1 2"),
+            ("own-reveal 0", ""),
+            ("reveal 2", ""),
+            ("reveal 1*", "false-opening 1"),
+            ("reveal 1", "send-certificate, outcome"),
+        ],
+    },
+    Case {
+        description: "other secrets than the committed ones blame nobody and do not count",
+        leader: 0,
+        steps: &[
+            ("own-commit 0", ""),
+            ("commit 1", ""),
+            ("commit 2", "send-seal all, make-reveal 0 1 2"),
+            ("own-reveal 0", ""),
+            ("reveal 2", ""),
+            ("reveal 1#", "wrong-secret 1"),
+            ("reveal 1", "send-certificate, outcome"),
+        ],
+    },
+    Case {
+        description: "reveals under another seal, before the seal, or of the node itself do not count",
+        leader: 0,
+        steps: &[
+            ("own-commit 0", ""),
+            ("reveal 1", ""),
+            ("commit 1", ""),
+            ("commit 2", "send-seal all, make-reveal 0 1 2"),
+            ("reveal 1~", ""),
+            ("reveal 0", ""),
+            ("own-reveal 0", ""),
+            ("reveal 2", ""),
+            ("reveal 1", "send-certificate, outcome"),
+        ],
+    },
+    Case {
+        description: "a new leader is sent all that it may lack",
+        leader: 1,
+        steps: &[
+            ("own-commit 0", "send-commit 1"),
+            ("lead 2", "send-commit 2"),
+            ("seal 0 1 2", "make-reveal 0 1 2"),
+            ("own-reveal 0", "send-reveal 2"),
+            ("lead 1", "send-commit 1, send-seal 1, send-reveal 1"),
+        ],
+    },
+    Case {
+        description: "who comes to lead after the seal shows it to all",
+        leader: 1,
+        steps: &[
+            ("own-commit 0", "send-commit 1"),
+            ("seal 0 1 2", "make-reveal 0 1 2"),
+            ("lead 0", "send-seal all"),
+            ("own-reveal 0", ""),
+        ],
+    },
+    Case {
+        description: "a decided round asks for nothing more",
+        leader: 1,
+        steps: &[
+            ("own-commit 0", "send-commit 1"),
+            ("seal 0 1 2", "make-reveal 0 1 2"),
+            ("own-reveal 0", "send-reveal 1"),
+            ("certificate 0 1 2 / 0 1 2", "outcome"),
+            ("certificate 0 1 2 / 0 1 2", ""),
+            ("reveal 1", ""),
+            ("commit 2", ""),
+            ("lead 2", ""),
+            ("lead 0", ""),
+        ],
+    },
+    Case {
+        description: "a certificate brings a node that missed the seal up to date",
+        leader: 1,
+        steps: &[
+            ("own-commit 0", "send-commit 1"),
+            ("certificate 0 1 2 / 0 1 2", "make-reveal 0 1 2, outcome"),
+        ],
+    },
+    Case {
+        description: "a certificate with a false opening decides nothing",
+        leader: 1,
+        steps: &[
+            ("own-commit 0", "send-commit 1"),
+            (
+                "certificate 0 1 2 / 0 1 2*",
+                "make-reveal 0 1 2, false-opening 2",
+            ),
+        ],
+    },
+    Case {
+        description: "a certificate over another seal than this node's decides nothing",
+        leader: 1,
+        steps: &[
+            ("own-commit 0", "send-commit 1"),
+            ("seal 0 1 2", "make-reveal 0 1 2"),
+            ("certificate 0 1 2' / 0 1 2'", ""),
+        ],
+    },
+    Case {
+        description: "a certificate with another own reveal than the store's stops the node (R2)",
+        leader: 1,
+        steps: &[
+            ("own-commit 0", "send-commit 1"),
+            ("seal 0 1 2", "make-reveal 0 1 2"),
+            ("own-reveal 0", "send-reveal 1"),
+            ("certificate 0 1 2 / 0# 1 2", "stale-store"),
+        ],
+    },
+];
+
+const T: u64 = 7;
+
+fn subject() -> Subject {
+    Subject {
+        deployment: Deployment {
+            chain_id: 1,
+            contract: Address([9; 20]),
+        },
+        config: Digest([3; 32]),
+        t: T,
+    }
+}
+
+fn nodes() -> Vec<NodeId> {
+    (1..=3).map(|i| Address([i; 20])).collect()
+}
+
+/// Splits `1'` into node and mark.
+fn item(word: &str) -> (usize, char) {
+    let node = word[..1].parse().expect("an item starts with a node");
+    (node, word[1..].chars().next().unwrap_or(' '))
+}
+
+fn computed(mark: char) -> Computed {
+    let mut c = Computed {
+        kind: OutputKind::Value,
+        result: vec![1],
+        detail_root: Digest::ZERO,
+        state: Digest([5; 32]),
+        trace: Digest([6; 32]),
+        window_hash: Digest([8; 32]),
+    };
+    match mark {
+        '\'' => c.result[0] = 2,
+        '^' => (c.result[0], c.state) = (2, Digest([7; 32])),
+        '?' => c.kind = OutputKind::Abstain,
+        _ => {}
+    }
+    c
+}
+
+fn secrets(node: usize) -> ([u8; 32], [u8; 32]) {
+    ([node as u8; 32], [node as u8 + 100; 32])
+}
+
+fn commit(word: &str) -> Commit {
+    let (node, mark) = item(word);
+    let (secret, salt) = secrets(node);
+    Commit {
+        commitment: computed(mark).commitment(&subject(), &nodes()[node], &secret, &salt),
+        opening: opening_hash(&secret, &salt),
+        signature: Signature([node as u8; 64]),
+    }
+}
+
+fn reveal(word: &str) -> Reveal {
+    let (node, mark) = item(word);
+    let (mut secret, salt) = secrets(node);
+    if mark == '#' {
+        secret[0] ^= 1;
+    }
+    let mut computed = computed(mark);
+    if mark == '*' {
+        computed.result = vec![77];
+    }
+    Reveal {
+        computed,
+        secret,
+        salt,
+        from: T,
+        holes: Vec::new(),
+        signature: Signature([node as u8; 64]),
+    }
+}
+
+fn seal(words: &str) -> Digest {
+    let digests: Vec<_> = words
+        .split_whitespace()
+        .zip(nodes())
+        .map(|(w, n)| commit(w).digest(&subject(), &n))
+        .collect();
+    diversity_proto::round::seal(&subject(), &digests)
+}
+
+fn input(line: &str, round: &Round) -> Input {
+    let (what, rest) = line.split_once(' ').expect("every input names something");
+    match what {
+        "own-commit" => Input::OwnCommit(commit(rest)),
+        "own-reveal" => Input::OwnReveal(reveal(rest)),
+        "commit" => Input::Commit {
+            from: item(rest).0,
+            commit: commit(rest),
+        },
+        "reveal" => {
+            let other = item(rest).1 == '~';
+            let seal = round.sealed().filter(|_| !other).unwrap_or(Digest([1; 32]));
+            Input::Reveal {
+                from: item(rest).0,
+                seal,
+                reveal: reveal(rest),
+            }
+        }
+        "seal" => Input::Seal {
+            commits: rest.split_whitespace().map(commit).collect(),
+        },
+        "certificate" => {
+            let (commits, reveals) = rest.split_once('/').expect("commits / reveals");
+            Input::Certificate {
+                commits: commits.split_whitespace().map(commit).collect(),
+                reveals: reveals.split_whitespace().map(reveal).collect(),
+            }
+        }
+        "lead" => Input::Lead(item(rest).0),
+        _ => panic!("no such input: {line}"),
+    }
+}
+
+fn output(o: &Output, seals: &[(Digest, &str)]) -> String {
+    let to = |t: &Option<usize>| t.map_or("all".into(), |t| t.to_string());
+    match o {
+        Output::SendCommit { to } => format!("send-commit {to}"),
+        Output::SendSeal { to: t } => format!("send-seal {}", to(t)),
+        Output::MakeReveal { seal } => {
+            let name = seals
+                .iter()
+                .find(|s| s.0 == *seal)
+                .map_or("an unknown seal", |s| s.1);
+            format!("make-reveal {name}")
+        }
+        Output::SendReveal { to } => format!("send-reveal {to}"),
+        Output::SendCertificate => "send-certificate".into(),
+        Output::Decided(Decision::Outcome) => "outcome".into(),
+        Output::Decided(Decision::Hole {
+            state_agreed,
+            all_abstained,
+        }) => {
+            let mark = |on: &bool, word| if *on { word } else { "" };
+            format!(
+                "hole{}{}",
+                mark(state_agreed, " state-agreed"),
+                mark(all_abstained, " all-abstained")
+            )
+        }
+        Output::Fault(Fault::Equivocation {
+            node,
+            first,
+            second,
+        }) => {
+            assert_ne!(first.commitment, second.commitment);
+            format!("equivocation {node}")
+        }
+        Output::Fault(Fault::FalseOpening { node, .. }) => format!("false-opening {node}"),
+        Output::Fault(Fault::WrongSecret { node }) => format!("wrong-secret {node}"),
+        Output::Fault(Fault::StaleStore) => "stale-store".into(),
+        #[allow(unreachable_patterns)]
+        other => format!("{other:?}"),
+    }
+}
+
+#[test]
+fn every_step_of_every_table_gives_what_it_says() {
+    for case in CASES {
+        let mut round = Round::new(subject(), nodes(), 0, case.leader);
+        for (i, (told, expected)) in case.steps.iter().enumerate() {
+            let names: Vec<_> = case
+                .steps
+                .iter()
+                .filter_map(|s| s.1.split(", ").find_map(|o| o.strip_prefix("make-reveal ")))
+                .map(|words| (seal(words), words))
+                .collect();
+            let outputs = round.step(input(told, &round));
+            let got: Vec<_> = outputs.iter().map(|o| output(o, &names)).collect();
+            assert_eq!(
+                got.join(", "),
+                *expected,
+                "{}: step {i}, {told}",
+                case.description
+            );
+        }
+    }
+}
