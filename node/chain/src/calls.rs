@@ -1,0 +1,526 @@
+//! Calldata of every function of `MainContract`.
+//!
+//! Some calls end in a *tail*: raw bytes behind the static arguments (see `IMainContract.sol`). Signatures of nodes and
+//! sensors are 64 bytes in the protocol; the parity that the EVM wants is recovered here, which checks them as well, so
+//! that bad evidence never costs gas.
+
+use crate::abi::{IMainContract as C, b256, creation_code};
+use crate::signature::{EvmSignature, SignatureError};
+use alloy::primitives::{Address as EvmAddress, B256, U256};
+use alloy::sol_types::SolCall;
+use diversity_proto::entity::{
+    NodeDeclaration, SensorDeclaration, node_registration_digest, sensor_registration_digest,
+};
+use diversity_proto::frame::Frame;
+use diversity_proto::round::{Batch, Commit, KIND_BATCH, Outcome, Reveal, Subject, word};
+use diversity_proto::terms::{Terms, TermsHeader, config};
+use diversity_proto::{
+    Address, AgreementId, Deployment, Digest, NodeId, SensorId, Signature, UserId,
+};
+
+/// Creation bytecode of `MainContract` as calldata of a deployment (its constructor takes nothing).
+pub fn deploy() -> Vec<u8> {
+    creation_code().to_vec()
+}
+
+fn evm(a: &Address) -> EvmAddress {
+    a.0.into()
+}
+
+fn sig(s: &EvmSignature) -> C::Signature {
+    C::Signature {
+        r: s.r(),
+        vs: s.vs(),
+    }
+}
+
+fn with_tail(call: impl SolCall, tail: &[u8]) -> Vec<u8> {
+    let mut out = call.abi_encode();
+    out.extend_from_slice(tail);
+    out
+}
+
+/// Registers a user under its signature of [`diversity_proto::terms::user_digest`].
+pub fn register_user(user: &UserId, name: &str, signature: &EvmSignature) -> Vec<u8> {
+    with_tail(
+        C::registerUserCall {
+            user: evm(user),
+            r: signature.r(),
+            vs: signature.vs(),
+        },
+        name.as_bytes(),
+    )
+}
+
+/// A sensor that is registered: its declaration and its own signature of
+/// [`diversity_proto::entity::sensor_registration_digest`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SensorEntry {
+    /// Address of its signing key.
+    pub sensor: SensorId,
+    /// What it is.
+    pub declaration: SensorDeclaration,
+    /// By its own key.
+    pub consent: Signature,
+}
+
+impl SensorEntry {
+    fn consent(&self, d: &Deployment, owner: &UserId) -> Result<EvmSignature, SignatureError> {
+        let digest = sensor_registration_digest(d, owner, &self.sensor, &self.declaration.digest());
+        EvmSignature::by(&self.consent, &digest, &self.sensor)
+    }
+}
+
+/// Registers a sensor under its owner's signature of [`diversity_proto::terms::sensor_owner_digest`].
+///
+/// # Errors
+/// [`SignatureError`] if the sensor's consent is not its own.
+pub fn register_sensor(
+    d: &Deployment,
+    owner: &UserId,
+    owner_signature: &EvmSignature,
+    entry: &SensorEntry,
+) -> Result<Vec<u8>, SignatureError> {
+    let call = C::registerSensorCall {
+        sensor: evm(&entry.sensor),
+        owner: evm(owner),
+        ownerSignature: sig(owner_signature),
+        consent: sig(&entry.consent(d, owner)?),
+    };
+    Ok(with_tail(call, &entry.declaration.encode()))
+}
+
+/// Registers sensors of one owner under one signature (EIP-712 `Sensors(Sensor[] sensors)`).
+///
+/// # Errors
+/// [`SignatureError`] that names the first sensor whose consent is not its own.
+pub fn register_sensors(
+    d: &Deployment,
+    owner: &UserId,
+    owner_signature: &EvmSignature,
+    entries: &[SensorEntry],
+) -> Result<Vec<u8>, SignatureError> {
+    let entries = entries
+        .iter()
+        .map(|e| {
+            Ok(C::SensorEntry {
+                sensor: evm(&e.sensor),
+                consent: sig(&e.consent(d, owner)?),
+                declaration: e.declaration.encode().into(),
+            })
+        })
+        .collect::<Result<_, _>>()?;
+    Ok(C::registerSensorsCall {
+        owner: evm(owner),
+        ownerSignature: sig(owner_signature),
+        entries,
+    }
+    .abi_encode())
+}
+
+/// Registers a node, or a new revision of its declaration. `binding` is by its protocol key over
+/// [`diversity_proto::entity::node_registration_digest`].
+///
+/// # Errors
+/// [`SignatureError`] if the binding is not by the node's protocol key.
+pub fn register_node(
+    d: &Deployment,
+    node: &NodeId,
+    owner: &UserId,
+    owner_signature: &EvmSignature,
+    declaration: &NodeDeclaration,
+    binding: &Signature,
+) -> Result<Vec<u8>, SignatureError> {
+    let digest = node_registration_digest(d, owner, node, &declaration.digest());
+    let call = C::registerNodeCall {
+        node: evm(node),
+        owner: evm(owner),
+        ownerSignature: sig(owner_signature),
+        binding: sig(&EvmSignature::by(binding, &digest, node)?),
+    };
+    Ok(with_tail(call, &declaration.encode()))
+}
+
+/// The aggregate key of an agreement, as the contract opens it (wire-format §6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AgreementKey {
+    /// `a`.
+    pub agreement: AgreementId,
+    /// `K.x`.
+    pub aggregate: [u8; 32],
+    /// `a.y`.
+    pub y: [u8; 32],
+}
+
+/// An acceptance by a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Acceptance {
+    /// Its index in the terms.
+    pub node: usize,
+    /// Of [`diversity_proto::terms::acceptance_digest`].
+    pub signature: Signature,
+}
+
+/// Creates an agreement. `user_signatures` in the order of the terms; one acceptance for each user, in their order. The
+/// event carries the encoded terms, so that everybody can read them from the chain alone.
+///
+/// # Errors
+/// [`SignatureError`] if an acceptance is not by the node that it names.
+pub fn create_agreement(
+    d: &Deployment,
+    key: &AgreementKey,
+    terms: &Terms,
+    user_signatures: &[EvmSignature],
+    acceptances: &[Acceptance],
+) -> Result<Vec<u8>, SignatureError> {
+    let digest = terms.digest();
+    let acceptances = acceptances
+        .iter()
+        .map(|a| {
+            let node = terms
+                .nodes
+                .get(a.node)
+                .map(|n| n.node)
+                .unwrap_or(Address([0; 20]));
+            let signed =
+                diversity_proto::terms::acceptance_digest(d, &key.agreement, &digest, &node);
+            Ok(C::Acceptance {
+                node: U256::from(a.node),
+                signature: sig(&EvmSignature::by(&a.signature, &signed, &node)?),
+            })
+        })
+        .collect::<Result<_, _>>()?;
+    let header = terms.header();
+    Ok(C::createAgreementCall {
+        agreement: key.agreement.0.into(),
+        aggregate: key.aggregate.into(),
+        y: key.y.into(),
+        terms: C::Terms {
+            users: terms.users.iter().map(evm).collect(),
+            nodes: terms.nodes.iter().map(|n| evm(&n.node)).collect(),
+            trust: terms.nodes.iter().map(|n| n.trust).collect(),
+            sensorsRoot: b256(&header.sensors_root),
+            offChainCode: b256(&header.off_chain_code),
+            conditions: b256(&header.conditions),
+        },
+        userSignatures: user_signatures.iter().map(sig).collect(),
+        acceptances,
+        extra: terms.encode().into(),
+    }
+    .abi_encode())
+}
+
+fn opening(key: &AgreementKey, h: &TermsHeader) -> C::Opening {
+    C::Opening {
+        aggregate: key.aggregate.into(),
+        y: key.y.into(),
+        users: b256(&h.users),
+        nodes: b256(&h.nodes),
+        trust: b256(&h.trust),
+        sensorsRoot: b256(&h.sensors_root),
+        offChainCode: b256(&h.off_chain_code),
+        conditions: b256(&h.conditions),
+    }
+}
+
+/// An aggregated signature as the contract takes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AggregateSignature {
+    /// BIP-340 `R.x || s`.
+    pub rx_s: [u8; 64],
+    /// The even R.y.
+    pub ry: [u8; 32],
+}
+
+impl AggregateSignature {
+    fn parts(&self) -> (B256, B256, B256) {
+        (
+            B256::from_slice(&self.rx_s[..32]),
+            self.ry.into(),
+            B256::from_slice(&self.rx_s[32..]),
+        )
+    }
+}
+
+fn outcome_word(o: &Outcome) -> B256 {
+    word(o.kind, o.epoch, o.from, o.t).into()
+}
+
+/// Settles one outcome without holes.
+pub fn settle(outcome: &Outcome, signature: &AggregateSignature) -> Vec<u8> {
+    let (rx, ry, s) = signature.parts();
+    let call = C::settleCall {
+        rx,
+        ry,
+        s,
+        agreement: outcome.agreement.0.into(),
+        word: outcome_word(outcome),
+        context: b256(&outcome.context),
+    };
+    with_tail(call, &outcome.result)
+}
+
+/// Has one outcome verified and logged, without order or replay protection.
+pub fn attest(outcome: &Outcome, signature: &AggregateSignature) -> Vec<u8> {
+    let (rx, ry, s) = signature.parts();
+    let call = C::attestCall {
+        rx,
+        ry,
+        s,
+        agreement: outcome.agreement.0.into(),
+        word: outcome_word(outcome),
+        context: b256(&outcome.context),
+    };
+    with_tail(call, &outcome.result)
+}
+
+/// Settles consecutive outcomes.
+pub fn settle_batch(batch: &Batch, signature: &AggregateSignature) -> Vec<u8> {
+    let (rx, ry, s) = signature.parts();
+    let call = C::settleBatchCall {
+        rx,
+        ry,
+        s,
+        agreement: batch.agreement.0.into(),
+        word: word(KIND_BATCH, batch.epoch, batch.from, batch.last()).into(),
+        contextsRoot: b256(&batch.contexts_root()),
+    };
+    with_tail(call, &batch.entries_bytes())
+}
+
+/// Settles one outcome under the signed reveals of all nodes; `reveals` in node-index order.
+///
+/// # Errors
+/// [`SignatureError`] that names the first node whose reveal is not signed by it.
+pub fn settle_by_reveals(
+    d: &Deployment,
+    key: &AgreementKey,
+    terms: &Terms,
+    outcome: &Outcome,
+    reveals: &[Reveal],
+) -> Result<Vec<u8>, SignatureError> {
+    let signatures = terms
+        .nodes
+        .iter()
+        .zip(reveals)
+        .map(|(n, r)| {
+            EvmSignature::by(&r.signature, &r.digest(d, outcome), &n.node).map(|s| sig(&s))
+        })
+        .collect::<Result<_, _>>()?;
+    Ok(C::settleByRevealsCall {
+        agreement: outcome.agreement.0.into(),
+        word: outcome_word(outcome),
+        context: b256(&outcome.context),
+        opening: opening(key, &terms.header()),
+        holes: reveals.first().map(|r| r.holes.clone()).unwrap_or_default(),
+        signatures,
+        result: outcome.result.clone().into(),
+    }
+    .abi_encode())
+}
+
+/// Ends an agreement at `end`; EIP-712 `Close(bytes32 agreement,uint64 end)` by every user, in order.
+pub fn close_agreement(
+    key: &AgreementKey,
+    terms: &Terms,
+    end: u64,
+    user_signatures: &[EvmSignature],
+) -> Vec<u8> {
+    C::closeAgreementCall {
+        agreement: key.agreement.0.into(),
+        end,
+        opening: opening(key, &terms.header()),
+        users: terms.users.iter().map(evm).collect(),
+        userSignatures: user_signatures.iter().map(sig).collect(),
+    }
+    .abi_encode()
+}
+
+/// Where a piece of evidence belongs.
+#[derive(Clone, Copy, Debug)]
+pub struct Case<'a> {
+    /// Chain and contract.
+    pub deployment: &'a Deployment,
+    /// The agreement's key.
+    pub key: &'a AgreementKey,
+    /// Its terms.
+    pub terms: &'a Terms,
+    /// Resolution epoch.
+    pub epoch: u32,
+    /// Execution.
+    pub t: u64,
+}
+
+impl Case<'_> {
+    fn subject(&self) -> Subject {
+        Subject {
+            deployment: *self.deployment,
+            config: config(self.deployment, &self.key.agreement, self.epoch),
+            t: self.t,
+        }
+    }
+    fn node(&self, index: usize) -> Address {
+        self.terms
+            .nodes
+            .get(index)
+            .map(|n| n.node)
+            .unwrap_or(Address([0; 20]))
+    }
+    fn nodes(&self) -> Vec<EvmAddress> {
+        self.terms.nodes.iter().map(|n| evm(&n.node)).collect()
+    }
+    fn commit(&self, node: usize, commit: &Commit) -> Result<C::Commit, SignatureError> {
+        let id = self.node(node);
+        let digest = commit.digest(&self.subject(), &id);
+        Ok(C::Commit {
+            commitment: b256(&commit.commitment),
+            openingHash: b256(&commit.opening),
+            signature: sig(&EvmSignature::by(&commit.signature, &digest, &id)?),
+        })
+    }
+    fn reveal(
+        &self,
+        node: usize,
+        seal: &Digest,
+        reveal: &Reveal,
+    ) -> Result<C::Reveal, SignatureError> {
+        let outcome = reveal.outcome(self.key.agreement, self.epoch, self.t, seal);
+        let digest = reveal.digest(self.deployment, &outcome);
+        let c = &reveal.computed;
+        Ok(C::Reveal {
+            node: U256::from(node),
+            computed: C::Computed {
+                kind: c.kind as u8,
+                result: c.result.clone().into(),
+                detailRoot: b256(&c.detail_root),
+                state: b256(&c.state),
+                trace: b256(&c.trace),
+                windowHash: b256(&c.window_hash),
+            },
+            from: reveal.from,
+            holes: reveal.holes.clone(),
+            signature: sig(&EvmSignature::by(
+                &reveal.signature,
+                &digest,
+                &self.node(node),
+            )?),
+        })
+    }
+}
+
+/// Two commits of the node with this index (R5).
+///
+/// # Errors
+/// [`SignatureError`] if one is not by the node.
+pub fn report_equivocation(
+    case: &Case<'_>,
+    node: usize,
+    first: &Commit,
+    second: &Commit,
+) -> Result<Vec<u8>, SignatureError> {
+    Ok(C::reportEquivocationCall {
+        agreement: case.key.agreement.0.into(),
+        epoch: case.epoch,
+        t: case.t,
+        opening: opening(case.key, &case.terms.header()),
+        nodes: case.nodes(),
+        node: U256::from(node),
+        first: case.commit(node, first)?,
+        second: case.commit(node, second)?,
+    }
+    .abi_encode())
+}
+
+/// A reveal that does not open the same node's commit (R5).
+///
+/// # Errors
+/// [`SignatureError`] if one of the two is not by the node.
+pub fn report_false_reveal(
+    case: &Case<'_>,
+    node: usize,
+    commit: &Commit,
+    seal: &Digest,
+    reveal: &Reveal,
+) -> Result<Vec<u8>, SignatureError> {
+    Ok(C::reportFalseRevealCall {
+        agreement: case.key.agreement.0.into(),
+        epoch: case.epoch,
+        t: case.t,
+        opening: opening(case.key, &case.terms.header()),
+        nodes: case.nodes(),
+        commit: case.commit(node, commit)?,
+        seal: b256(seal),
+        secret: reveal.secret.into(),
+        salt: reveal.salt.into(),
+        reveal: case.reveal(node, seal, reveal)?,
+    }
+    .abi_encode())
+}
+
+/// Two frames of one sensor that contradict one another at `q` (R5, R7).
+///
+/// # Errors
+/// [`SignatureError`] if one is not signed by the sensor.
+pub fn report_sensor_contradiction(
+    d: &Deployment,
+    q: u64,
+    first: &Frame,
+    second: &Frame,
+) -> Result<Vec<u8>, SignatureError> {
+    let parity = |f: &Frame| {
+        EvmSignature::by(&f.signature, &f.digest(d), &f.sensor).map(|s| u8::from(s.y_odd()))
+    };
+    Ok(C::reportSensorContradictionCall {
+        q,
+        parities: parity(first)? | parity(second)? << 1,
+        first: first.encode().into(),
+        second: second.encode().into(),
+    }
+    .abi_encode())
+}
+
+/// Reveals under one seal that differ; `reveals` with their node indices, ascending.
+///
+/// # Errors
+/// [`SignatureError`] that names the first node whose reveal is not signed by it.
+pub fn report_unequal_reveals(
+    case: &Case<'_>,
+    seal: &Digest,
+    reveals: &[(usize, Reveal)],
+) -> Result<Vec<u8>, SignatureError> {
+    Ok(C::reportUnequalRevealsCall {
+        agreement: case.key.agreement.0.into(),
+        epoch: case.epoch,
+        t: case.t,
+        opening: opening(case.key, &case.terms.header()),
+        nodes: case.nodes(),
+        seal: b256(seal),
+        reveals: reveals
+            .iter()
+            .map(|(node, r)| case.reveal(*node, seal, r))
+            .collect::<Result<_, _>>()?,
+    }
+    .abi_encode())
+}
+
+/// What the users say about a disputed execution; EIP-712
+/// `Resolution(bytes32 dispute,bytes32 agreement,bytes32 word,bytes32 context,bytes result)` by every user, in order.
+pub fn resolve(
+    key: &AgreementKey,
+    terms: &Terms,
+    dispute: &Digest,
+    outcome: &Outcome,
+    user_signatures: &[EvmSignature],
+) -> Vec<u8> {
+    C::resolveCall {
+        dispute: b256(dispute),
+        agreement: key.agreement.0.into(),
+        word: outcome_word(outcome),
+        context: b256(&outcome.context),
+        result: outcome.result.clone().into(),
+        opening: opening(key, &terms.header()),
+        users: terms.users.iter().map(evm).collect(),
+        userSignatures: user_signatures.iter().map(sig).collect(),
+    }
+    .abi_encode()
+}

@@ -1,0 +1,177 @@
+//! Reads the evidence of a recorded dispute: the calldata of the call that brought it (R5: whoever has the chain can
+//! check it again).
+
+use crate::abi::IMainContract as C;
+use alloy::primitives::B256;
+use alloy::sol_types::SolInterface;
+use diversity_proto::frame::Frame;
+use diversity_proto::round::{Commit, Computed, OutputKind, Reveal};
+use diversity_proto::{Address, AgreementId, Digest, Signature};
+
+/// Evidence as the chain holds it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Evidence {
+    /// Two commits of one node.
+    Equivocation {
+        /// Which execution.
+        of: Execution,
+        /// The node.
+        node: Address,
+        /// One.
+        first: Commit,
+        /// The other.
+        second: Commit,
+    },
+    /// A reveal that does not open the commit.
+    FalseReveal {
+        /// Which execution.
+        of: Execution,
+        /// The node.
+        node: Address,
+        /// What it committed to.
+        commit: Commit,
+        /// Under which seal it revealed.
+        seal: Digest,
+        /// What it revealed.
+        reveal: Reveal,
+    },
+    /// Two frames that differ at `q`.
+    SensorContradiction {
+        /// Number of the message.
+        q: u64,
+        /// One.
+        first: Frame,
+        /// The other.
+        second: Frame,
+    },
+    /// Reveals that differ.
+    UnequalReveals {
+        /// Which execution.
+        of: Execution,
+        /// Under which seal.
+        seal: Digest,
+        /// Each with its node. Their secrets and salts are zero: the contract is not given them.
+        reveals: Vec<(Address, Reveal)>,
+    },
+}
+
+/// One execution of an agreement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Execution {
+    /// `a`.
+    pub agreement: AgreementId,
+    /// Resolution epoch.
+    pub epoch: u32,
+    /// Execution.
+    pub t: u64,
+}
+
+/// Why evidence cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the evidence on the chain cannot be read ({reason}): upgrade this program, or read the transaction by hand"
+)]
+pub struct EvidenceError {
+    reason: String,
+}
+
+fn wrong(reason: impl ToString) -> EvidenceError {
+    EvidenceError {
+        reason: reason.to_string(),
+    }
+}
+
+/// Decodes the evidence of [`crate::events::ChainEvent::DisputeRecorded`].
+///
+/// # Errors
+/// [`EvidenceError`] if it is the calldata of no report.
+pub fn decode(calldata: &[u8]) -> Result<Evidence, EvidenceError> {
+    use C::IMainContractCalls as Calls;
+    let call = Calls::abi_decode(calldata).map_err(wrong)?;
+    let of = |agreement: B256, epoch, t| Execution {
+        agreement: AgreementId(agreement.0),
+        epoch,
+        t,
+    };
+    Ok(match call {
+        Calls::reportEquivocation(c) => Evidence::Equivocation {
+            of: of(c.agreement, c.epoch, c.t),
+            node: node(&c.nodes, c.node)?,
+            first: commit(&c.first),
+            second: commit(&c.second),
+        },
+        Calls::reportFalseReveal(c) => Evidence::FalseReveal {
+            of: of(c.agreement, c.epoch, c.t),
+            node: node(&c.nodes, c.reveal.node)?,
+            commit: commit(&c.commit),
+            seal: Digest(c.seal.0),
+            reveal: reveal(&c.reveal, c.secret.0, c.salt.0)?,
+        },
+        Calls::reportSensorContradiction(c) => Evidence::SensorContradiction {
+            q: c.q,
+            first: Frame::decode(&c.first).map_err(wrong)?,
+            second: Frame::decode(&c.second).map_err(wrong)?,
+        },
+        Calls::reportUnequalReveals(c) => Evidence::UnequalReveals {
+            of: of(c.agreement, c.epoch, c.t),
+            seal: Digest(c.seal.0),
+            reveals: c
+                .reveals
+                .iter()
+                .map(|r| Ok((node(&c.nodes, r.node)?, reveal(r, [0; 32], [0; 32])?)))
+                .collect::<Result<_, _>>()?,
+        },
+        _ => return Err(wrong("it is no report")),
+    })
+}
+
+fn node(
+    nodes: &[alloy::primitives::Address],
+    index: alloy::primitives::U256,
+) -> Result<Address, EvidenceError> {
+    nodes
+        .get(index.saturating_to::<usize>())
+        .map(|n| Address(n.into_array()))
+        .ok_or_else(|| wrong("a node that is not in the list"))
+}
+
+fn signature(s: &C::Signature) -> Signature {
+    let mut out = [0; 64];
+    out[..32].copy_from_slice(&s.r.0);
+    out[32..].copy_from_slice(&s.vs.0);
+    out[32] &= 0x7f;
+    Signature(out)
+}
+
+fn commit(c: &C::Commit) -> Commit {
+    Commit {
+        commitment: Digest(c.commitment.0),
+        opening: Digest(c.openingHash.0),
+        signature: signature(&c.signature),
+    }
+}
+
+fn reveal(r: &C::Reveal, secret: [u8; 32], salt: [u8; 32]) -> Result<Reveal, EvidenceError> {
+    let c = &r.computed;
+    Ok(Reveal {
+        computed: Computed {
+            kind: match c.kind {
+                0 => OutputKind::Null,
+                1 => OutputKind::Value,
+                2 => OutputKind::Trap,
+                3 => OutputKind::Abstain,
+                k => return Err(wrong(format!("an output of kind {k}"))),
+            },
+            result: c.result.to_vec(),
+            detail_root: Digest(c.detailRoot.0),
+            state: Digest(c.state.0),
+            trace: Digest(c.trace.0),
+            window_hash: Digest(c.windowHash.0),
+        },
+        secret,
+        salt,
+        from: r.from,
+        holes: r.holes.clone(),
+        signature: signature(&r.signature),
+    })
+}

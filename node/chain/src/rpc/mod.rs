@@ -1,0 +1,546 @@
+//! JSON-RPC over several endpoints, with our own failover.
+//!
+//! A retry layer that does not know Besu takes -32005 for rate limiting, and a fallback layer that asks all endpoints
+//! at once lets an error win the race. Here every refusal is read by [`classify`]; only what is an endpoint's own fault
+//! is tried elsewhere; and no endpoint is used before its chain id and genesis are those of this node.
+
+mod classify;
+mod endpoint;
+mod types;
+
+pub use classify::{RpcError, classify, classify_http};
+pub use endpoint::EndpointError;
+pub use types::{Block, Call, Log, Receipt, Transaction, quantity};
+
+use diversity_proto::{Address, Digest};
+use endpoint::Endpoint;
+use serde_json::{Value, json};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::time::Instant;
+use types::FromRpc;
+
+/// Result of a request.
+pub type Result<T> = std::result::Result<T, RpcError>;
+
+/// Which chain this is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChainIdentity {
+    /// EIP-155 chain id.
+    pub chain_id: u64,
+    /// Hash of block 0.
+    pub genesis: Digest,
+}
+
+/// Settings of [`Rpc`].
+#[derive(Clone, Debug)]
+pub struct RpcConfig {
+    /// http or https URLs, the preferred one first.
+    pub endpoints: Vec<String>,
+    /// Chain id that every endpoint must have, if known.
+    pub chain_id: Option<u64>,
+    /// Genesis hash that every endpoint must have, if known; otherwise the first one that is seen counts from then on.
+    pub genesis: Option<Digest>,
+    /// An endpoint that is more blocks behind the best one than this comes after the others.
+    pub head_lag_max: u64,
+    /// For one request.
+    pub timeout: Duration,
+    /// Most bytes of one answer.
+    pub response_bytes_max: usize,
+    /// PEM certificates that https endpoints may be signed by, beside those of the system.
+    pub ca_pem: Option<Vec<u8>>,
+}
+
+impl RpcConfig {
+    /// The defaults for these endpoints.
+    pub fn new(endpoints: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        Self {
+            endpoints: endpoints.into_iter().map(Into::into).collect(),
+            chain_id: None,
+            genesis: None,
+            head_lag_max: 3,
+            timeout: Duration::from_secs(10),
+            response_bytes_max: 32 << 20,
+            ca_pem: None,
+        }
+    }
+}
+
+/// State of one endpoint, for people.
+#[derive(Clone, Debug)]
+pub struct EndpointStatus {
+    /// Without secrets.
+    pub endpoint: String,
+    /// Head when last asked.
+    pub head: Option<u64>,
+    /// Why it is not used, in words.
+    pub trouble: Option<String>,
+}
+
+/// A client of one chain over several endpoints. Cheap to clone.
+#[derive(Clone)]
+pub struct Rpc(Arc<Inner>);
+
+struct Inner {
+    endpoints: Vec<Endpoint>,
+    chain_id: Option<u64>,
+    identity: Mutex<Option<ChainIdentity>>,
+    head_lag_max: u64,
+}
+
+impl Rpc {
+    /// Sets the client up; asks nothing yet.
+    ///
+    /// # Errors
+    /// [`EndpointError`] if a URL or the certificates are of no use.
+    pub fn new(config: &RpcConfig) -> std::result::Result<Self, EndpointError> {
+        if config.endpoints.is_empty() {
+            return Err(EndpointError::None);
+        }
+        let endpoints = config
+            .endpoints
+            .iter()
+            .map(|url| {
+                Endpoint::new(
+                    url,
+                    config.timeout,
+                    config.response_bytes_max,
+                    config.ca_pem.as_deref(),
+                )
+            })
+            .collect::<std::result::Result<Vec<_>, _>>()?;
+        let identity = match (config.chain_id, config.genesis) {
+            (Some(chain_id), Some(genesis)) => Some(ChainIdentity { chain_id, genesis }),
+            _ => None,
+        };
+        Ok(Self(Arc::new(Inner {
+            endpoints,
+            chain_id: config.chain_id,
+            identity: Mutex::new(identity),
+            head_lag_max: config.head_lag_max,
+        })))
+    }
+
+    /// Chain id and genesis: the configured ones, or those of the first endpoint that answers, which are kept.
+    pub async fn identity(&self) -> Result<ChainIdentity> {
+        if let Some(identity) = self.known_identity() {
+            return Ok(identity);
+        }
+        self.request("eth_chainId", json!([])).await?;
+        self.known_identity().ok_or(RpcError::Transient {
+            message: "the chain has not been identified yet".into(),
+        })
+    }
+
+    fn known_identity(&self) -> Option<ChainIdentity> {
+        *self
+            .0
+            .identity
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is known of each endpoint.
+    pub fn status(&self) -> Vec<EndpointStatus> {
+        self.0
+            .endpoints
+            .iter()
+            .map(|e| {
+                let state = e.state();
+                EndpointStatus {
+                    endpoint: e.name.clone(),
+                    head: state.head,
+                    trouble: state.trouble.map(|t| t.to_string()),
+                }
+            })
+            .collect()
+    }
+
+    /// Endpoints in the order in which they are asked: working before failing, up to date before lagging.
+    fn order(&self) -> Vec<&Endpoint> {
+        let now = Instant::now();
+        let best = self
+            .0
+            .endpoints
+            .iter()
+            .filter_map(|e| e.state().head)
+            .max()
+            .unwrap_or(0);
+        let mut order: Vec<_> = self
+            .0
+            .endpoints
+            .iter()
+            .map(|e| {
+                let s = e.state();
+                let failing = s.trouble.is_some() && s.retry_at.is_some_and(|at| now < at);
+                let lagging = s.head.is_some_and(|h| h + self.0.head_lag_max < best);
+                ((failing, lagging), e)
+            })
+            .collect();
+        // Stable: among equals the configured order stays.
+        order.sort_by_key(|(rank, _)| *rank);
+        order.into_iter().map(|(_, e)| e).collect()
+    }
+
+    /// Checks chain id and genesis of an endpoint, once until it fails.
+    async fn verify(&self, endpoint: &Endpoint) -> Result<()> {
+        if endpoint.state().verified {
+            return Ok(());
+        }
+        let chain_id = u64::from_rpc(endpoint.request("eth_chainId", &json!([])).await?)?;
+        let genesis = endpoint
+            .request("eth_getBlockByNumber", &json!(["0x0", false]))
+            .await?;
+        let found = ChainIdentity {
+            chain_id,
+            genesis: Block::from_rpc(genesis)?.hash,
+        };
+        let known = {
+            let mut identity = self
+                .0
+                .identity
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            if identity.is_none() && self.0.chain_id.is_none_or(|id| id == chain_id) {
+                *identity = Some(found);
+            }
+            *identity
+        };
+        if known == Some(found) {
+            endpoint.verified();
+            return Ok(());
+        }
+        Err(RpcError::WrongChain {
+            endpoint: endpoint.name.clone(),
+            found_chain_id: found.chain_id,
+            found_genesis: found.genesis.hex(),
+            chain_id: known
+                .map(|k| k.chain_id)
+                .or(self.0.chain_id)
+                .unwrap_or_default(),
+            genesis: known.map_or_else(|| "any".into(), |k| k.genesis.hex()),
+        })
+    }
+
+    async fn ask(&self, endpoint: &Endpoint, method: &str, params: &Value) -> Result<Value> {
+        let answer = match self.verify(endpoint).await {
+            Ok(()) => endpoint.request(method, params).await,
+            Err(error) => Err(error),
+        };
+        match &answer {
+            Ok(_) => endpoint.works(),
+            // The endpoint is well, it only does not have that block (yet).
+            Err(RpcError::UnknownBlock { .. } | RpcError::BeyondHead { .. }) => endpoint.works(),
+            Err(error) if error.is_endpoints_fault() => endpoint.fails(error),
+            Err(_) => endpoint.works(),
+        }
+        answer
+    }
+
+    /// One request; endpoints are tried in turn while the fault is theirs. `null` is `Value::Null`.
+    pub async fn request(&self, method: &str, params: Value) -> Result<Value> {
+        self.first(method, &params, |_| true).await
+    }
+
+    /// The first answer that is `good`; if none is, any answer; if there is none, why.
+    async fn first(
+        &self,
+        method: &str,
+        params: &Value,
+        good: impl Fn(&Value) -> bool,
+    ) -> Result<Value> {
+        let mut other = None;
+        let mut errors = Vec::new();
+        for endpoint in self.order() {
+            match self.ask(endpoint, method, params).await {
+                Ok(value) if good(&value) => return Ok(value),
+                Ok(value) => other = Some(value),
+                Err(error) if error.is_endpoints_fault() => {
+                    errors.push((endpoint.name.clone(), error))
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        match other {
+            Some(value) => Ok(value),
+            None => Err(join(errors)),
+        }
+    }
+
+    /// The newest block. With several endpoints all are asked, and the first in order that does not lag counts.
+    pub async fn head(&self) -> Result<Block> {
+        let params = json!(["latest", false]);
+        let mut asked = Vec::new();
+        for i in 0..self.0.endpoints.len() {
+            let (rpc, params) = (self.clone(), params.clone());
+            asked.push(tokio::spawn(async move {
+                let endpoint = &rpc.0.endpoints[i];
+                let block = rpc
+                    .ask(endpoint, "eth_getBlockByNumber", &params)
+                    .await
+                    .and_then(Block::from_rpc);
+                if let Ok(block) = &block {
+                    endpoint.set_head(block.number);
+                }
+                block
+            }));
+        }
+        let mut blocks = Vec::new();
+        let mut errors = Vec::new();
+        for (endpoint, task) in self.0.endpoints.iter().zip(asked) {
+            match task.await {
+                Ok(Ok(block)) => blocks.push(block),
+                Ok(Err(error)) => errors.push((endpoint.name.clone(), error)),
+                Err(error) => errors.push((
+                    endpoint.name.clone(),
+                    RpcError::Transient {
+                        message: error.to_string(),
+                    },
+                )),
+            }
+        }
+        let best = blocks.iter().map(|b| b.number).max().unwrap_or(0);
+        blocks
+            .into_iter()
+            .find(|b| b.number + self.0.head_lag_max >= best)
+            .ok_or_else(|| join(errors))
+    }
+
+    /// A block by number; none if the chain has no such block (null since Besu 25.12, an error before).
+    pub async fn block(&self, number: u64) -> Result<Option<Block>> {
+        let params = json!([quantity(number), false]);
+        absent(
+            self.first("eth_getBlockByNumber", &params, |v| !v.is_null())
+                .await,
+        )?
+        .map(Block::from_rpc)
+        .transpose()
+    }
+
+    /// What became of a transaction; none while it is not mined. Endpoints that do not know it are not the last word.
+    pub async fn receipt(&self, tx: &Digest) -> Result<Option<Receipt>> {
+        let params = json!([tx.hex()]);
+        absent(
+            self.first("eth_getTransactionReceipt", &params, |v| !v.is_null())
+                .await,
+        )?
+        .map(Receipt::from_rpc)
+        .transpose()
+    }
+
+    /// A transaction, mined or pending.
+    pub async fn transaction(&self, tx: &Digest) -> Result<Option<Transaction>> {
+        let params = json!([tx.hex()]);
+        absent(
+            self.first("eth_getTransactionByHash", &params, |v| !v.is_null())
+                .await,
+        )?
+        .map(Transaction::from_rpc)
+        .transpose()
+    }
+
+    /// Number of transactions of an account in mined blocks: the next nonce. The pending count is never used: some
+    /// pools count past a hole (Besu #9529).
+    pub async fn transaction_count(&self, account: &Address) -> Result<u64> {
+        let value = self
+            .request("eth_getTransactionCount", json!([account.hex(), "latest"]))
+            .await?;
+        some(value).and_then(u64::from_rpc)
+    }
+
+    /// Balance in wei.
+    pub async fn balance(&self, account: &Address) -> Result<u128> {
+        let value = self
+            .request("eth_getBalance", json!([account.hex(), "latest"]))
+            .await?;
+        some(value).and_then(u128::from_rpc)
+    }
+
+    /// Code of a contract; empty if there is none.
+    pub async fn code(&self, contract: &Address) -> Result<Vec<u8>> {
+        let value = self
+            .request("eth_getCode", json!([contract.hex(), "latest"]))
+            .await?;
+        some(value).and_then(Vec::from_rpc)
+    }
+
+    /// What the chain suggests for legacy transactions, wei.
+    pub async fn gas_price(&self) -> Result<u128> {
+        some(self.request("eth_gasPrice", json!([])).await?).and_then(u128::from_rpc)
+    }
+
+    /// Runs a call on the newest block.
+    pub async fn call(&self, call: &Call) -> Result<Vec<u8>> {
+        let value = self
+            .request("eth_call", json!([call.json(None), "latest"]))
+            .await?;
+        some(value).and_then(Vec::from_rpc)
+    }
+
+    /// Runs a call on the state after block `number`, with a gas limit; falls back to the newest state where the
+    /// endpoint no longer has that one (Bonsai keeps 512).
+    pub async fn replay(&self, call: &Call, number: u64, gas: u64) -> Result<Vec<u8>> {
+        let request = call.json(Some(gas));
+        let old = self
+            .request("eth_call", json!([request, quantity(number)]))
+            .await;
+        let value = match old {
+            Ok(value) if !value.is_null() => value,
+            Err(error @ RpcError::Reverted { .. } | error @ RpcError::EvmFailure { .. }) => {
+                return Err(error);
+            }
+            _ => some(self.request("eth_call", json!([request, "latest"])).await?)?,
+        };
+        Vec::from_rpc(value)
+    }
+
+    /// Gas that a call needs on the newest block; reverts are errors.
+    pub async fn estimate_gas(&self, call: &Call) -> Result<u64> {
+        let value = self
+            .request("eth_estimateGas", json!([call.json(None)]))
+            .await?;
+        some(value).and_then(u64::from_rpc)
+    }
+
+    /// Sends signed bytes, to one endpoint or to all; `Ok` if at least one took them.
+    ///
+    /// # Errors
+    /// If none did: a refusal of the transaction itself before a fault of an endpoint. [`RpcError::KnownTransaction`] and
+    /// [`RpcError::NonceTooLow`] are answers, not failures: look for the receipt.
+    pub async fn send_raw(&self, raw: &[u8], all: bool) -> Result<Digest> {
+        let params = json!([alloy::primitives::hex::encode_prefixed(raw)]);
+        if !all {
+            return self
+                .request("eth_sendRawTransaction", params)
+                .await
+                .and_then(Digest::from_rpc);
+        }
+        let mut taken = None;
+        let mut refusal = None;
+        let mut faults = Vec::new();
+        for endpoint in self.order() {
+            let answer = self
+                .ask(endpoint, "eth_sendRawTransaction", &params)
+                .await
+                .and_then(Digest::from_rpc);
+            match answer {
+                Ok(hash) => taken = Some(hash),
+                Err(error) if error.is_endpoints_fault() => {
+                    faults.push((endpoint.name.clone(), error))
+                }
+                // Known to one endpoint: that is what we want to hear.
+                Err(RpcError::KnownTransaction) => refusal = Some(RpcError::KnownTransaction),
+                Err(error) => refusal = refusal.or(Some(error)),
+            }
+        }
+        match (taken, refusal) {
+            (Some(hash), _) => Ok(hash),
+            (None, Some(error)) => Err(error),
+            (None, None) => Err(join(faults)),
+        }
+    }
+
+    /// Events of a contract in `from..=to`, in order. The range is halved for an endpoint that finds it too large, and
+    /// what it allows is remembered; the last block that was really covered is returned with the events.
+    pub async fn logs(&self, contract: &Address, from: u64, to: u64) -> Result<(Vec<Log>, u64)> {
+        let mut errors = Vec::new();
+        for endpoint in self.order() {
+            // Never beyond this endpoint's own head: an error since Besu 26.1, silently less before.
+            let head = match self
+                .ask(endpoint, "eth_getBlockByNumber", &json!(["latest", false]))
+                .await
+            {
+                Ok(value) => Block::from_rpc(value)?.number,
+                Err(error) => {
+                    errors.push((endpoint.name.clone(), error));
+                    continue;
+                }
+            };
+            endpoint.set_head(head);
+            if head < from {
+                errors.push((
+                    endpoint.name.clone(),
+                    RpcError::BeyondHead {
+                        message: format!("its head is {head}, block {from} is wanted"),
+                    },
+                ));
+                continue;
+            }
+            match self.logs_from(endpoint, contract, from, to.min(head)).await {
+                Ok(out) => return Ok(out),
+                Err(error) if error.is_endpoints_fault() => {
+                    errors.push((endpoint.name.clone(), error))
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Err(join(errors))
+    }
+
+    async fn logs_from(
+        &self,
+        endpoint: &Endpoint,
+        contract: &Address,
+        from: u64,
+        to: u64,
+    ) -> Result<(Vec<Log>, u64)> {
+        let mut span = (to - from + 1).min(endpoint.state().log_range.unwrap_or(LOG_RANGE));
+        loop {
+            let last = from + span - 1;
+            let filter = json!([{
+                "address": contract.hex(),
+                "fromBlock": quantity(from),
+                "toBlock": quantity(last),
+            }]);
+            match self.ask(endpoint, "eth_getLogs", &filter).await {
+                Ok(value) => {
+                    let mut logs = Vec::<Log>::from_rpc(value)?;
+                    logs.retain(|l| !l.removed && (from..=last).contains(&l.block_number));
+                    logs.sort_by_key(|l| (l.block_number, l.log_index));
+                    logs.dedup_by_key(|l| (l.block_hash, l.log_index));
+                    return Ok((logs, last));
+                }
+                Err(RpcError::RangeTooLarge { .. }) if span > 1 => {
+                    span /= 2;
+                    endpoint.set_log_range(span);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+/// Blocks in one `eth_getLogs` until an endpoint says otherwise (Besu's default limit).
+pub const LOG_RANGE: u64 = 5_000;
+
+/// `null` and "unknown block" both mean: it is not there.
+fn absent(answer: Result<Value>) -> Result<Option<Value>> {
+    match answer {
+        Ok(Value::Null) | Err(RpcError::UnknownBlock { .. }) => Ok(None),
+        Ok(value) => Ok(Some(value)),
+        Err(error) => Err(error),
+    }
+}
+
+/// Where `latest` was asked, `null` is an endpoint in trouble and not an answer.
+fn some(value: Value) -> Result<Value> {
+    if value.is_null() {
+        return Err(RpcError::UnknownBlock {
+            message: "null where geth has an error".into(),
+        });
+    }
+    Ok(value)
+}
+
+fn join(mut errors: Vec<(String, RpcError)>) -> RpcError {
+    if errors.len() == 1 {
+        return errors.remove(0).1;
+    }
+    RpcError::Unavailable {
+        reasons: errors
+            .iter()
+            .map(|(name, error)| format!("{name}: {error}"))
+            .collect::<Vec<_>>()
+            .join("; "),
+    }
+}
