@@ -3,6 +3,7 @@
 
 mod musig;
 
+use crate::agreement::LOOKAHEAD;
 use crate::api::{Effect, Evidence, Millis, Notice, Settlement, Submission};
 use crate::io::{After, Io, Then};
 use crate::records;
@@ -130,23 +131,28 @@ impl Settle {
     fn coordinator(&self, range: &Range, attempt: u32) -> usize {
         (range.leader + attempt as usize) % self.n()
     }
-    fn range(&mut self, from: u64, t: u64) -> Option<&mut Range> {
-        if !self.ranges.contains_key(&(from, t)) && self.ranges.len() >= EARLY_MAX {
-            return None;
-        }
+    /// The sessions of a range that this node itself works on.
+    fn own_range(&mut self, from: u64, t: u64) -> &mut Range {
         let n = self.nodes.len() as u64;
         let leader = self.fixed.unwrap_or((t % n) as usize);
-        Some(self.ranges.entry((from, t)).or_insert_with(|| Range {
+        self.ranges.entry((from, t)).or_insert_with(|| Range {
             leader,
             ..Range::default()
-        }))
+        })
+    }
+    /// The sessions of a range that another node speaks of: bounded, and only near what is being decided.
+    fn range_of_peer(&mut self, from: u64, t: u64) -> Option<&mut Range> {
+        let near = from >= self.chain_next && from <= t && t < self.next + LOOKAHEAD;
+        let known = self.ranges.contains_key(&(from, t));
+        (known || near && self.ranges.len() < EARLY_MAX).then(|| self.own_range(from, t))
     }
 
     // ---- statuses and units
 
     /// With batches of one the range is known when the reveal leaves, and the nonce travels with it.
     pub fn prepare(&mut self, from: u64, t: u64, io: &mut Io) {
-        if self.batch == 1 && self.range(from, t).is_some() {
+        if self.batch == 1 {
+            self.own_range(from, t);
             self.ask_nonce(from, t, io);
         }
     }
@@ -160,6 +166,10 @@ impl Settle {
         }
         if t >= self.chain_next {
             self.statuses.insert(t, status);
+        }
+        if !self.is_value(t) {
+            // Nothing of t settles by itself: the nonce that was drawn early is not needed.
+            self.ranges.retain(|(_, last), _| *last != t);
         }
         self.idle = Some(io.now + self.timeout_ms);
         self.form_units(false, io);
@@ -203,11 +213,10 @@ impl Settle {
     fn unit(&mut self, from: u64, t: u64, io: &mut Io) {
         let unit = self.build(from, t, io);
         self.units.insert(from, unit);
-        if self.range(from, t).is_some() {
-            self.ask_nonce(from, t, io);
-            self.arm(from, t, io.now);
-            self.try_sign(from, t, io);
-        }
+        self.own_range(from, t);
+        self.ask_nonce(from, t, io);
+        self.arm(from, t, io.now);
+        self.try_sign(from, t, io);
     }
 
     fn build(&self, from: u64, t: u64, io: &Io) -> Unit {

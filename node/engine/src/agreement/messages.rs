@@ -141,7 +141,6 @@ impl Agreement {
                 reveals,
                 ..
             } if t == self.decided_next => {
-                self.follow(t, from);
                 self.feed(t, RoundInput::Certificate { commits, reveals }, io);
             }
             Part::Nonce { session, nonce } => self.settle.nonce(from, session, nonce, io),
@@ -178,6 +177,9 @@ impl Agreement {
 
     // Who sealed or certified leads: nodes whose views drifted apart meet again.
     pub(super) fn follow(&mut self, t: u64, from: usize) {
+        if self.leader(t) == self.me {
+            return; // The others bring a new leader what it may lack.
+        }
         let n = self.nodes.len();
         let ahead = (from + n - self.leader(t)) % n;
         self.pacemaker.view = (self.pacemaker.view + ahead as u32) % n as u32;

@@ -66,7 +66,7 @@ impl Settle {
             self.tell_aggregate(from, last, io);
             return;
         }
-        let Some(r) = self.range(first, last) else {
+        let Some(r) = self.range_of_peer(first, last) else {
             return;
         };
         if session.attempt < r.attempt || session.attempt > r.attempt + 2 * n as u32 {
@@ -433,10 +433,9 @@ impl Settle {
             .map(|u| (u.from, u.t))
             .collect();
         for (from, t) in open {
-            if self.range(from, t).is_some() {
-                self.ask_nonce(from, t, io);
-                self.arm(from, t, io.now);
-            }
+            self.own_range(from, t);
+            self.ask_nonce(from, t, io);
+            self.arm(from, t, io.now);
         }
         self.idle = (self.batch > 1).then_some(io.now + self.timeout_ms);
         self.advance(io);
