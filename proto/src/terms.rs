@@ -501,6 +501,58 @@ pub fn node_owner_digest(
     )
 }
 
+/// What the owner of several sensors signs once for all of them: EIP-712 `Sensors(Sensor[] sensors)`, each with the digest of
+/// its declaration, in the order of the registration.
+pub fn sensors_owner_digest(
+    d: &Deployment,
+    owner: &UserId,
+    sensors: &[(SensorId, Digest)],
+) -> Digest {
+    const SENSOR: &str = "Sensor(address sensor,address owner,bytes32 declaration)";
+    let mut list = Vec::with_capacity(32 * sensors.len());
+    for (sensor, declaration) in sensors {
+        list.extend_from_slice(&entity_struct(
+            SENSOR.as_bytes(),
+            sensor,
+            owner,
+            declaration,
+        ));
+    }
+    let ty = alloc::format!("Sensors(Sensor[] sensors){SENSOR}");
+    let mut w = Writer::new();
+    w.raw(&keccak_raw(ty.as_bytes())).raw(&keccak_raw(&list));
+    eip712_digest(d, &keccak_raw(&w.0))
+}
+
+/// What each user signs to end an agreement: EIP-712 `Close(bytes32 agreement,uint64 end)`; executions from `end` on never settle.
+pub fn close_digest(d: &Deployment, a: &AgreementId, end: u64) -> Digest {
+    let mut w = Writer::new();
+    w.raw(&keccak_raw(b"Close(bytes32 agreement,uint64 end)"))
+        .raw(&a.0)
+        .raw(&[0; 24])
+        .u64(end);
+    eip712_digest(d, &keccak_raw(&w.0))
+}
+
+/// What each user signs to say what counts at a disputed execution: EIP-712
+/// `Resolution(bytes32 dispute,bytes32 agreement,uint256 word,bytes32 context,bytes result)`, with the word of
+/// [`crate::round::word`].
+pub fn resolution_digest(
+    d: &Deployment,
+    dispute: &Digest,
+    a: &AgreementId,
+    word: &[u8; 32],
+    context: &Digest,
+    result: &[u8],
+) -> Digest {
+    const TYPE: &[u8] =
+        b"Resolution(bytes32 dispute,bytes32 agreement,uint256 word,bytes32 context,bytes result)";
+    let mut w = Writer::new();
+    w.raw(&keccak_raw(TYPE)).raw(&dispute.0).raw(&a.0);
+    w.raw(word).raw(&context.0).raw(&keccak_raw(result));
+    eip712_digest(d, &keccak_raw(&w.0))
+}
+
 fn entity_digest(
     ty: &[u8],
     d: &Deployment,
@@ -508,6 +560,10 @@ fn entity_digest(
     owner: &UserId,
     declaration: &Digest,
 ) -> Digest {
+    eip712_digest(d, &entity_struct(ty, id, owner, declaration))
+}
+
+fn entity_struct(ty: &[u8], id: &Address, owner: &UserId, declaration: &Digest) -> [u8; 32] {
     let mut w = Writer::new();
     w.raw(&keccak_raw(ty))
         .raw(&[0; 12])
@@ -515,7 +571,7 @@ fn entity_digest(
         .raw(&[0; 12])
         .raw(&owner.0)
         .raw(&declaration.0);
-    eip712_digest(d, &keccak_raw(&w.0))
+    keccak_raw(&w.0)
 }
 
 /// What a node signs to accept an agreement after it has checked `a`, the terms and the module.

@@ -6,7 +6,9 @@ use diversity_proto::entity::{
     sensor_registration_digest,
 };
 use diversity_proto::frame::{Variable, VariableType};
-use diversity_proto::terms::{eip712_domain, node_owner_digest, sensor_owner_digest, user_digest};
+use diversity_proto::terms::{
+    eip712_domain, node_owner_digest, sensor_owner_digest, sensors_owner_digest, user_digest,
+};
 
 #[test]
 fn registration() {
@@ -58,6 +60,28 @@ fn registration() {
         "sensor_registration_signature",
         sensor.sign_recoverable(&digest.0),
     );
+
+    // The same sensor and another, both under one signature of their owner.
+    let other = f.key("other_sensor", 0x12);
+    let second = SensorDeclaration {
+        public_key: other.public(),
+        label: f.text("other_sensor_label", "BIK0043"),
+        ..declaration.clone()
+    };
+    f.gives("other_sensor_declaration", second.encode());
+    f.gives("other_sensor_declaration_digest", second.digest().0);
+    let digest = sensor_registration_digest(&d, &owner, &other.address(), &second.digest());
+    f.gives(
+        "other_sensor_registration_signature",
+        other.sign_recoverable(&digest.0),
+    );
+    let both = [
+        (id, declaration.digest()),
+        (other.address(), second.digest()),
+    ];
+    let digest = sensors_owner_digest(&d, &owner, &both);
+    f.gives("sensors_owner_digest", digest.0);
+    f.gives("sensors_owner_signature", user.sign_recoverable(&digest.0));
 
     let node = f.key("node", 0x21);
     let account = f.key("node_account", 0x22);

@@ -4,7 +4,7 @@ use crate::file::{File, Key};
 use diversity_proto::ids::{Address, AgreementId, Deployment, Digest};
 use diversity_proto::terms::{
     Field, Leader, Qos, SensorStart, Terms, TrustedNode, WindowSpec, acceptance_digest,
-    agreement_digest, config, eip712_domain, tweak,
+    agreement_digest, close_digest, config, eip712_domain, resolution_digest, tweak,
 };
 use k256::elliptic_curve::ops::Reduce;
 use k256::elliptic_curve::sec1::{FromEncodedPoint, ToEncodedPoint};
@@ -155,6 +155,22 @@ fn outputs(f: &mut File, prefix: &str, d: &Deployment, p: &Parties, terms: &Term
         &acceptances.iter().map(|x| x.0).collect::<Vec<_>>(),
     );
     f.gives_all(&k("acceptance_signatures"), &signatures);
+    let end = f.number(&k("close_end"), 22);
+    let digest = close_digest(d, &a, end);
+    f.gives(&k("close_digest"), digest.0);
+    let signatures: Vec<_> = p
+        .users
+        .iter()
+        .map(|u| u.sign_recoverable(&digest.0))
+        .collect();
+    f.gives_all(&k("close_signatures"), &signatures);
+    let dispute = Digest(f.array(&k("dispute"), [0xdd; 32]));
+    let word = diversity_proto::round::word(1, 1, 4, 7);
+    f.gives(&k("resolution_word"), word);
+    let context = Digest(f.array(&k("resolution_context"), [0x55; 32]));
+    let result = f.hex(&k("resolution_result"), &[1, 2, 3]);
+    let digest = resolution_digest(d, &dispute, &a, &word, &context, &result);
+    f.gives(&k("resolution_digest"), digest.0);
     f.gives(&k("config_epoch_0"), config(d, &a, 0).0);
     f.gives(&k("config_epoch_1"), config(d, &a, 1).0);
     header.digest()
