@@ -1,0 +1,710 @@
+//! The HTTP client of a node's API.
+
+use crate::api::{
+    AcceptRequest, Acknowledgement, AgreementCreation, AgreementSummary, AgreementView,
+    BindingRequest, CloseRequest, CodeView, DisputeView, EvidenceBundle, Info, JsonFrames,
+    NodeAcceptance, NodeBinding, NodeRegistration, NodeView, PROBLEM_MEDIA_TYPE, Page, Problem,
+    ResolveRequest, ResultsPage, SensorRegistrations, SensorView, SensorsRegistered,
+    UserRegistration, UserView, WindowView,
+};
+use crate::events::Events;
+use diversity_proto::{AgreementId, Digest, NodeId, SensorId, UserId};
+use futures::StreamExt;
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::path::{Path, PathBuf};
+use std::sync::Once;
+use std::time::Duration;
+
+/// Largest answer that is read, bytes.
+pub const ANSWER_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// Tries of a request that may be repeated.
+const ATTEMPTS: u32 = 4;
+/// How long to wait before the first repetition; doubles.
+const BACKOFF: Duration = Duration::from_millis(150);
+/// Longest wait that a node's `Retry-After` may ask for.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(5);
+/// How long a connection may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long an answer may take; registrations wait for the chain.
+const TIMEOUT: Duration = Duration::from_secs(90);
+
+/// What can go wrong with a request; the text says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum ApiError {
+    /// Not an http or https URL.
+    #[error(
+        "{url} is not an http:// or https:// URL: give the address of a node's API, such as http://127.0.0.1:8080"
+    )]
+    Url {
+        /// What was given.
+        url: String,
+    },
+    /// The token file cannot be read.
+    #[error("cannot read the token file {}: {source}", path.display())]
+    TokenFile {
+        /// Which file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The token is no header value.
+    #[error(
+        "the token is empty or has characters that no token has: give the file that the node wrote"
+    )]
+    Token,
+    /// TLS could not be set up.
+    #[error(
+        "cannot set up TLS for {url}: {reason} (on Linux, install the package ca-certificates)"
+    )]
+    Tls {
+        /// Which node.
+        url: String,
+        /// What the library said.
+        reason: String,
+    },
+    /// No connection.
+    #[error("cannot reach {url}: {reason}; is the node running?")]
+    Unreachable {
+        /// Which URL.
+        url: String,
+        /// What the system said.
+        reason: String,
+    },
+    /// No answer in time.
+    #[error("{url} gave no answer in time; it is safe to ask again")]
+    Timeout {
+        /// Which URL.
+        url: String,
+    },
+    /// The connection broke before the answer was whole.
+    #[error(
+        "the connection to {url} broke before the answer was whole ({reason}); it is safe to ask again"
+    )]
+    Broken {
+        /// Which URL.
+        url: String,
+        /// What the library said.
+        reason: String,
+    },
+    /// The node answered with a problem document.
+    #[error("{url}: {problem}")]
+    Problem {
+        /// Which URL.
+        url: String,
+        /// What it said.
+        problem: Box<Problem>,
+    },
+    /// An answer that no node gives.
+    #[error(
+        "{url} answered {status} and not as a DIVERSITY node does ({start:?}): check the address"
+    )]
+    Unexpected {
+        /// Which URL.
+        url: String,
+        /// HTTP status.
+        status: u16,
+        /// The answer's first characters.
+        start: String,
+    },
+    /// The answer does not parse.
+    #[error(
+        "cannot read the answer of {url}: {reason}; the node's version may differ from this program's"
+    )]
+    Answer {
+        /// Which URL.
+        url: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The answer is above [`ANSWER_BYTES_MAX`].
+    #[error("the answer of {url} is larger than {ANSWER_BYTES_MAX} bytes: ask for less at once")]
+    TooLarge {
+        /// Which URL.
+        url: String,
+    },
+}
+
+impl ApiError {
+    /// The problem document, if the node gave one.
+    pub fn problem(&self) -> Option<&Problem> {
+        match self {
+            Self::Problem { problem, .. } => Some(problem),
+            _ => None,
+        }
+    }
+
+    /// Whether the same request may succeed later: no connection, no answer, too busy or not ready.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } | Self::Timeout { .. } | Self::Broken { .. } => true,
+            Self::Problem { problem, .. } => matches!(problem.status, 429 | 502..=504),
+            _ => false,
+        }
+    }
+
+    /// Whether the node says that there is no such thing.
+    pub fn is_not_found(&self) -> bool {
+        self.problem().is_some_and(|p| p.status == 404)
+    }
+}
+
+/// Result of a request.
+pub type Result<T> = std::result::Result<T, ApiError>;
+
+/// The API of one node. Cheap to clone; clones share connections.
+#[derive(Clone, Debug)]
+pub struct Api {
+    base: Url,
+    authorization: Option<HeaderValue>,
+    http: reqwest::Client,
+}
+
+impl Api {
+    /// `base` such as `http://127.0.0.1:8080`. Without a token only the public routes answer.
+    ///
+    /// # Errors
+    /// [`ApiError::Url`], [`ApiError::Token`], [`ApiError::Tls`].
+    pub fn new(base: &str, token: Option<&str>) -> Result<Self> {
+        let bad = || ApiError::Url { url: base.into() };
+        let mut url = Url::parse(base).map_err(|_| bad())?;
+        if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
+            return Err(bad());
+        }
+        if !url.path().ends_with('/') {
+            let path = format!("{}/", url.path());
+            url.set_path(&path);
+        }
+        let authorization = token.map(bearer).transpose()?;
+        Ok(Self {
+            http: transport(&url)?,
+            base: url,
+            authorization,
+        })
+    }
+
+    /// As [`Api::new`], with the token in a file.
+    ///
+    /// # Errors
+    /// Those of [`Api::new`], and [`ApiError::TokenFile`].
+    pub fn with_token_file(base: &str, path: &Path) -> Result<Self> {
+        let token = std::fs::read_to_string(path).map_err(|source| ApiError::TokenFile {
+            path: path.into(),
+            source,
+        })?;
+        Self::new(base, Some(token.trim()))
+    }
+
+    /// The URL that it was made with.
+    pub fn base(&self) -> &str {
+        self.base.as_str().trim_end_matches('/')
+    }
+
+    /// Who the node is.
+    ///
+    /// # Errors
+    /// [`ApiError`], as for every method below.
+    pub async fn info(&self) -> Result<Info> {
+        self.get("v1/info").await
+    }
+
+    /// Whether the node says that it is ready.
+    pub async fn ready(&self) -> bool {
+        let request = self.request(Method::GET, "readyz");
+        request.send().await.is_ok_and(|r| r.status().is_success())
+    }
+
+    /// Registers a user.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub async fn register_user(&self, user: &UserRegistration) -> Result<UserView> {
+        self.post("v1/users", user).await
+    }
+
+    /// One user.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub async fn user(&self, user: &UserId) -> Result<UserView> {
+        self.get(&format!("v1/users/{user}")).await
+    }
+
+    /// Registers 1 to 64 sensors.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub async fn register_sensors(&self, all: &SensorRegistrations) -> Result<SensorsRegistered> {
+        self.post("v1/sensors", all).await
+    }
+
+    /// One sensor.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub async fn sensor(&self, sensor: &SensorId) -> Result<SensorView> {
+        self.get(&format!("v1/sensors/{sensor}")).await
+    }
+
+    /// This node's consent to be registered by `owner`.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub async fn node_binding(&self, owner: &UserId) -> Result<NodeBinding> {
+        let request = BindingRequest { owner: *owner };
+        self.post("v1/nodes/binding", &request).await
+    }
+
+    /// Registers a node.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub async fn register_node(&self, node: &NodeRegistration) -> Result<NodeView> {
+        self.post("v1/nodes", node).await
+    }
+
+    /// One node.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub async fn node(&self, node: &NodeId) -> Result<NodeView> {
+        self.get(&format!("v1/nodes/{node}")).await
+    }
+
+    /// All users, sensors (`"v1/sensors"`), nodes (`"v1/nodes"`) or agreements of a paged list.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    async fn all<T: DeserializeOwned>(&self, path: &str) -> Result<Vec<T>> {
+        let mut page: Page<T> = self.get(path).await?;
+        let mut out = page.items;
+        while let Some(cursor) = page.next {
+            page = self.get(&format!("{path}?cursor={cursor}")).await?;
+            out.append(&mut page.items);
+        }
+        Ok(out)
+    }
+
+    /// All registered users.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub async fn users(&self) -> Result<Vec<UserView>> {
+        self.all("v1/users").await
+    }
+
+    /// All registered sensors.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub async fn sensors(&self) -> Result<Vec<SensorView>> {
+        self.all("v1/sensors").await
+    }
+
+    /// All registered nodes.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub async fn nodes(&self) -> Result<Vec<NodeView>> {
+        self.all("v1/nodes").await
+    }
+
+    /// All agreements of this node.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub async fn agreements(&self) -> Result<Vec<AgreementSummary>> {
+        self.all("v1/agreements").await
+    }
+
+    /// Stores a WASM module.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub async fn put_code(&self, module: &[u8]) -> Result<CodeView> {
+        let sha256 = Digest(diversity_proto::domain::sha256_raw(module));
+        let path = format!("v1/code/{sha256}");
+        let send = || {
+            self.request(Method::PUT, &path)
+                .header(CONTENT_TYPE, "application/wasm")
+                .body(module.to_vec())
+        };
+        self.json(self.repeat(send, true).await?).await
+    }
+
+    /// A stored module; its hash is checked.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub async fn code(&self, sha256: &Digest) -> Result<Vec<u8>> {
+        let path = format!("v1/code/{sha256}");
+        let module = self.bytes(&path, "application/wasm").await?;
+        if diversity_proto::domain::sha256_raw(&module) != sha256.0 {
+            return Err(ApiError::Answer {
+                url: self.url(&path).into(),
+                reason: "the module has another hash than asked for".into(),
+            });
+        }
+        Ok(module)
+    }
+
+    /// Asks the node to accept an agreement.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub async fn accept(&self, request: &AcceptRequest) -> Result<NodeAcceptance> {
+        self.post("v1/agreements/accept", request).await
+    }
+
+    /// Creates an agreement.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub async fn create(&self, complete: &AgreementCreation) -> Result<AgreementView> {
+        self.post("v1/agreements", complete).await
+    }
+
+    /// One agreement.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub async fn agreement(&self, a: &AgreementId) -> Result<AgreementView> {
+        self.get(&format!("v1/agreements/{a}")).await
+    }
+
+    /// Closes an agreement.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub async fn close(&self, a: &AgreementId, request: &CloseRequest) -> Result<AgreementView> {
+        self.post(&format!("v1/agreements/{a}/close"), request)
+            .await
+    }
+
+    /// A page of settled results from execution `from` on.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub async fn results(&self, a: &AgreementId, from: u64, limit: usize) -> Result<ResultsPage> {
+        let path = format!("v1/agreements/{a}/results?from={from}&limit={limit}");
+        self.get(&path).await
+    }
+
+    /// One window.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub async fn window(&self, a: &AgreementId, t: u64) -> Result<WindowView> {
+        self.get(&format!("v1/agreements/{a}/windows/{t}")).await
+    }
+
+    /// The bytes of a window (wire-format §4).
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub async fn window_bytes(&self, a: &AgreementId, t: u64) -> Result<Vec<u8>> {
+        let path = format!("v1/agreements/{a}/windows/{t}");
+        self.bytes(&path, "application/octet-stream").await
+    }
+
+    /// The input of `f` for a window: carry and window bytes (wire-format §5).
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub async fn window_input(&self, a: &AgreementId, t: u64) -> Result<Vec<u8>> {
+        let path = format!("v1/agreements/{a}/windows/{t}?part=input");
+        self.bytes(&path, "application/octet-stream").await
+    }
+
+    /// Sends a batch of frames, encoded by [`diversity_proto::wire::encode_frames`]. Not repeated by itself: the caller keeps
+    /// its frames until they are acknowledged. Where every frame is refused, the error's problem says why.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub async fn send_frames(&self, batch: Vec<u8>) -> Result<Acknowledgement> {
+        let send = self
+            .request(Method::POST, "v1/messages")
+            .header(CONTENT_TYPE, "application/octet-stream")
+            .body(batch);
+        let response = self.once(send).await?;
+        self.json(self.check(response).await?).await
+    }
+
+    /// Sends frames as JSON.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub async fn send_json_frames(&self, frames: &JsonFrames) -> Result<Acknowledgement> {
+        let send = self.request(Method::POST, "v1/messages").json(frames);
+        let response = self.once(send).await?;
+        self.json(self.check(response).await?).await
+    }
+
+    /// Up to where the node holds these sensors' messages; at most [`crate::api::ACKNOWLEDGED_SENSORS_MAX`].
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub async fn acknowledged(&self, sensors: &[SensorId]) -> Result<Acknowledgement> {
+        let list: Vec<_> = sensors.iter().map(SensorId::hex).collect();
+        let path = format!("v1/messages/acknowledged?sensor={}", list.join(","));
+        self.get(&path).await
+    }
+
+    /// Disputes of one agreement, or of all.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub async fn disputes(&self, a: Option<&AgreementId>) -> Result<Vec<DisputeView>> {
+        match a {
+            Some(a) => self.get(&format!("v1/agreements/{a}/disputes")).await,
+            None => self.get("v1/disputes").await,
+        }
+    }
+
+    /// One dispute.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub async fn dispute(&self, dispute: &Digest) -> Result<DisputeView> {
+        self.get(&format!("v1/disputes/{dispute}")).await
+    }
+
+    /// The evidence of a dispute.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub async fn evidence(&self, dispute: &Digest) -> Result<EvidenceBundle> {
+        self.get(&format!("v1/disputes/{dispute}/evidence")).await
+    }
+
+    /// Relays the users' resolution of a dispute.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub async fn resolve(&self, dispute: &Digest, request: &ResolveRequest) -> Result<DisputeView> {
+        self.post(&format!("v1/disputes/{dispute}/resolve"), request)
+            .await
+    }
+
+    /// Events from now on, of one agreement or of all.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub async fn events(&self, a: Option<&AgreementId>) -> Result<Events> {
+        let path = match a {
+            Some(a) => format!("v1/events?agreement={a}"),
+            None => "v1/events".into(),
+        };
+        // A stream has no total time; `read_timeout` of the transport does not apply to it either, since quiet is normal.
+        let request = self
+            .request(Method::GET, &path)
+            .header(ACCEPT, "text/event-stream")
+            .timeout(Duration::MAX);
+        let response = self.check(self.once(request).await?).await?;
+        Ok(Events::new(self.url(&path).into(), response))
+    }
+
+    async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
+        let send = || {
+            self.request(Method::GET, path)
+                .header(ACCEPT, "application/json")
+        };
+        self.json(self.repeat(send, true).await?).await
+    }
+
+    async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T> {
+        // Every POST of the API may be repeated, but one whose answer was lost may still be at work on the chain: only what
+        // never arrived is sent again here, and the rest is for the caller to decide.
+        let send = || self.request(Method::POST, path).json(body);
+        self.json(self.repeat(send, false).await?).await
+    }
+
+    async fn bytes(&self, path: &str, media_type: &'static str) -> Result<Vec<u8>> {
+        let send = || self.request(Method::GET, path).header(ACCEPT, media_type);
+        read_body(self.repeat(send, true).await?).await
+    }
+
+    fn url(&self, path: &str) -> Url {
+        self.base.join(path).expect("paths are relative and plain")
+    }
+
+    fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        let request = self.http.request(method, self.url(path));
+        match &self.authorization {
+            Some(value) => request.header(AUTHORIZATION, value.clone()),
+            None => request,
+        }
+    }
+
+    async fn repeat(&self, send: impl Fn() -> RequestBuilder, lost: bool) -> Result<Response> {
+        let mut wait = BACKOFF;
+        for attempt in 1.. {
+            let result = match self.once(send()).await {
+                Ok(response) => {
+                    let after = retry_after(&response);
+                    if let Some(after) = after
+                        && attempt < ATTEMPTS
+                    {
+                        tokio::time::sleep(after.min(RETRY_AFTER_MAX)).await;
+                        continue;
+                    }
+                    return self.check(response).await;
+                }
+                Err(error) => Err(error),
+            };
+            let again = match &result {
+                Err(ApiError::Unreachable { .. }) => true,
+                Err(ApiError::Timeout { .. } | ApiError::Broken { .. }) => lost,
+                _ => false,
+            };
+            if !again || attempt >= ATTEMPTS {
+                return result;
+            }
+            tokio::time::sleep(wait).await;
+            wait *= 2;
+        }
+        unreachable!("the loop returns")
+    }
+
+    async fn once(&self, request: RequestBuilder) -> Result<Response> {
+        request.send().await.map_err(transport_error)
+    }
+
+    async fn check(&self, response: Response) -> Result<Response> {
+        let status = response.status();
+        if status.is_success() {
+            return Ok(response);
+        }
+        let url = response.url().to_string();
+        let is_problem = response
+            .headers()
+            .get(CONTENT_TYPE)
+            .and_then(|v| v.to_str().ok())
+            .is_some_and(|v| v.starts_with(PROBLEM_MEDIA_TYPE));
+        let body = read_body(response).await?;
+        if is_problem && let Ok(problem) = serde_json::from_slice(&body) {
+            return Err(ApiError::Problem {
+                url,
+                problem: Box::new(problem),
+            });
+        }
+        Err(unexpected(url, status, &body))
+    }
+
+    async fn json<T: DeserializeOwned>(&self, response: Response) -> Result<T> {
+        let (url, status) = (response.url().to_string(), response.status());
+        let body = read_body(response).await?;
+        serde_json::from_slice(&body).map_err(|error| {
+            if error.is_data() {
+                ApiError::Answer {
+                    url,
+                    reason: error.to_string(),
+                }
+            } else {
+                unexpected(url, status, &body)
+            }
+        })
+    }
+}
+
+fn bearer(token: &str) -> Result<HeaderValue> {
+    let mut value =
+        HeaderValue::from_str(&format!("Bearer {token}")).map_err(|_| ApiError::Token)?;
+    if token.is_empty() {
+        return Err(ApiError::Token);
+    }
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+fn transport(url: &Url) -> Result<reqwest::Client> {
+    static PROVIDER: Once = Once::new();
+    PROVIDER.call_once(|| {
+        // It fails only if the program chose a provider before, which is then used.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+    });
+    let mut builder = reqwest::Client::builder()
+        .connect_timeout(CONNECT_TIMEOUT)
+        .timeout(TIMEOUT)
+        .user_agent(concat!("diversity/", env!("CARGO_PKG_VERSION")))
+        // A token must not follow a redirect to somebody else.
+        .redirect(reqwest::redirect::Policy::none());
+    if url.scheme() == "http" {
+        // No certificates are needed, so their absence must not matter.
+        builder = builder.tls_certs_only([]);
+    }
+    if is_loopback(url) {
+        builder = builder.no_proxy();
+    }
+    builder.build().map_err(|error| ApiError::Tls {
+        url: url.to_string(),
+        reason: chain(&error),
+    })
+}
+
+fn is_loopback(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default();
+    let ip = host.trim_start_matches('[').trim_end_matches(']').parse();
+    host == "localhost" || ip.is_ok_and(|ip: std::net::IpAddr| ip.is_loopback())
+}
+
+/// How long a node that is busy or not ready asks to wait.
+fn retry_after(response: &Response) -> Option<Duration> {
+    let busy = [
+        StatusCode::TOO_MANY_REQUESTS,
+        StatusCode::SERVICE_UNAVAILABLE,
+    ];
+    if !busy.contains(&response.status()) {
+        return None;
+    }
+    let seconds = response.headers().get(RETRY_AFTER)?.to_str().ok()?;
+    seconds.parse().ok().map(Duration::from_secs)
+}
+
+fn transport_error(error: reqwest::Error) -> ApiError {
+    let url = error.url().map(Url::to_string).unwrap_or_default();
+    let reason = chain(&error);
+    if error.is_connect() {
+        ApiError::Unreachable { url, reason }
+    } else if error.is_timeout() {
+        ApiError::Timeout { url }
+    } else {
+        ApiError::Broken { url, reason }
+    }
+}
+
+fn unexpected(url: String, status: StatusCode, body: &[u8]) -> ApiError {
+    ApiError::Unexpected {
+        url,
+        status: status.as_u16(),
+        start: String::from_utf8_lossy(body).chars().take(80).collect(),
+    }
+}
+
+async fn read_body(response: Response) -> Result<Vec<u8>> {
+    let url = response.url().to_string();
+    let mut body = Vec::new();
+    let mut stream = response.bytes_stream();
+    while let Some(chunk) = stream.next().await {
+        let chunk = chunk.map_err(|error| ApiError::Broken {
+            url: url.clone(),
+            reason: chain(&error),
+        })?;
+        if body.len() + chunk.len() > ANSWER_BYTES_MAX {
+            return Err(ApiError::TooLarge { url });
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
+
+/// The innermost cause, which is what the system said.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut last = error;
+    while let Some(source) = last.source() {
+        last = source;
+    }
+    last.to_string()
+}

@@ -1,0 +1,234 @@
+//! What users sign (EIP-712, wire-format §6), with a key or a Web3 keystore.
+
+use crate::api::{
+    CloseRequest, NodeBinding, NodeRegistration, ResolveRequest, SensorEntry, SensorRegistrations,
+    UserRegistration, UserSignature,
+};
+use crate::hexed::{Bytes, WalletSignature};
+use diversity_keys::keystore::{self, KeystoreError};
+use diversity_keys::{KeyError, SecretKey};
+use diversity_proto::entity::{
+    NodeDeclaration, SensorDeclaration, node_registration_digest, sensor_registration_digest,
+};
+use diversity_proto::round::{OutputKind, word};
+use diversity_proto::terms::{
+    agreement_digest, close_digest, node_owner_digest, resolution_digest, sensor_owner_digest,
+    sensors_owner_digest, user_digest,
+};
+use diversity_proto::{Address, AgreementId, DecodeError, Deployment, Digest, SensorId, UserId};
+use std::path::{Path, PathBuf};
+use zeroize::Zeroizing;
+
+/// What can go wrong before something is signed.
+#[derive(Debug, thiserror::Error)]
+pub enum SignError {
+    /// The keystore.
+    #[error("{}: {source}", path.display())]
+    Keystore {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong.
+        source: KeystoreError,
+    },
+    /// The password file.
+    #[error("cannot read the password file {}: {source}", path.display())]
+    Password {
+        /// Which file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Not a key.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// A declaration does not decode.
+    #[error("the declaration is malformed: {0}")]
+    Declaration(#[from] DecodeError),
+    /// The key of a declaration is not the key that signs for it.
+    #[error("the declaration names another key than that of {0}: use the key that it names")]
+    ForeignKey(Address),
+    /// A node's consent is not for this owner, or not by its protocol key.
+    #[error(
+        "the node's consent is not for this owner or not by the key that its declaration names: ask the node again"
+    )]
+    Binding,
+    /// A kind of output that nobody can resolve to.
+    #[error("a dispute is resolved to null, value or trap, not to {0}")]
+    Kind(String),
+}
+
+/// A user's key. Nodes never hold one.
+#[derive(Debug)]
+pub struct Signer {
+    key: SecretKey,
+    deployment: Deployment,
+}
+
+impl Signer {
+    /// Signs for one deployment.
+    pub fn new(key: SecretKey, deployment: Deployment) -> Self {
+        Self { key, deployment }
+    }
+
+    /// With the key in a keystore file, and its password in another (a line break at its end does not count).
+    ///
+    /// # Errors
+    /// [`SignError::Password`], [`SignError::Keystore`], [`SignError::Key`].
+    pub fn from_keystore(
+        keystore: &Path,
+        password_file: &Path,
+        deployment: Deployment,
+    ) -> Result<Self, SignError> {
+        let password = std::fs::read_to_string(password_file).map_err(|source| {
+            let path = password_file.into();
+            SignError::Password { path, source }
+        })?;
+        let password = Zeroizing::new(password);
+        let password = password.trim_end_matches(['\r', '\n']);
+        let secret = keystore::read(keystore, password.as_bytes()).map_err(|source| {
+            let path = keystore.into();
+            SignError::Keystore { path, source }
+        })?;
+        Ok(Self::new(SecretKey::from_bytes(&secret)?, deployment))
+    }
+
+    /// The user.
+    pub fn address(&self) -> UserId {
+        Address(self.key.address())
+    }
+
+    /// What it signs for.
+    pub fn deployment(&self) -> &Deployment {
+        &self.deployment
+    }
+
+    /// Registers the user itself.
+    pub fn user(&self, name: &str) -> UserRegistration {
+        let user = self.address();
+        UserRegistration {
+            user,
+            name: name.into(),
+            signature: self.sign(&user_digest(&self.deployment, &user, name)),
+        }
+    }
+
+    /// Registers sensors of this user; each comes with its own key, which signs too.
+    ///
+    /// # Errors
+    /// [`SignError::ForeignKey`] if a declaration names another key.
+    pub fn sensors(
+        &self,
+        sensors: &[(&SensorDeclaration, &SecretKey)],
+    ) -> Result<SensorRegistrations, SignError> {
+        let owner = self.address();
+        let mut list: Vec<(SensorId, Digest)> = Vec::with_capacity(sensors.len());
+        let mut entries = Vec::with_capacity(sensors.len());
+        for (declaration, key) in sensors {
+            let sensor = Address(key.address());
+            if declaration.public_key.0 != key.public_key() {
+                return Err(SignError::ForeignKey(sensor));
+            }
+            let digest = declaration.digest();
+            let consent = sensor_registration_digest(&self.deployment, &owner, &sensor, &digest);
+            entries.push(SensorEntry {
+                declaration: Bytes(declaration.encode()),
+                signature: WalletSignature(key.sign_recoverable(&consent.0)),
+            });
+            list.push((sensor, digest));
+        }
+        let digest = match &list[..] {
+            [(sensor, declaration)] => {
+                sensor_owner_digest(&self.deployment, sensor, &owner, declaration)
+            }
+            several => sensors_owner_digest(&self.deployment, &owner, several),
+        };
+        Ok(SensorRegistrations {
+            owner,
+            owner_signature: self.sign(&digest),
+            sensors: entries,
+        })
+    }
+
+    /// Registers a node that has consented to this owner, after checking its consent.
+    ///
+    /// # Errors
+    /// [`SignError::Declaration`], [`SignError::Binding`].
+    pub fn node(&self, binding: NodeBinding) -> Result<NodeRegistration, SignError> {
+        let declaration = NodeDeclaration::decode(&binding.declaration.0)?;
+        let owner = self.address();
+        let digest = declaration.digest();
+        let consent = node_registration_digest(&self.deployment, &owner, &binding.node, &digest);
+        let by_key = diversity_keys::address_of(&declaration.public_key.0);
+        let signer = binding.signature.signer(&consent);
+        if binding.owner != owner || by_key != Ok(binding.node.0) || signer != Ok(binding.node) {
+            return Err(SignError::Binding);
+        }
+        let digest = node_owner_digest(&self.deployment, &binding.node, &owner, &digest);
+        Ok(NodeRegistration {
+            owner_signature: self.sign(&digest),
+            binding,
+        })
+    }
+
+    /// Signs an agreement. [`crate::draft::Draft::sign`] checks it before.
+    pub fn agreement(&self, a: &AgreementId, terms_digest: &Digest) -> UserSignature {
+        self.user_signature(&agreement_digest(&self.deployment, a, terms_digest))
+    }
+
+    /// Signs the end of an agreement: executions from `end` on never settle.
+    pub fn close(&self, a: &AgreementId, end: u64) -> UserSignature {
+        self.user_signature(&close_digest(&self.deployment, a, end))
+    }
+
+    /// Adds this user's signature to a request to close.
+    pub fn add_to_close(&self, a: &AgreementId, request: &mut CloseRequest) {
+        put(&mut request.signatures, self.close(a, request.end));
+    }
+
+    /// Adds this user's signature to the resolution of a dispute.
+    ///
+    /// # Errors
+    /// [`SignError::Kind`].
+    pub fn add_to_resolution(
+        &self,
+        dispute: &Digest,
+        a: &AgreementId,
+        request: &mut ResolveRequest,
+    ) -> Result<(), SignError> {
+        let kind = match request.kind.as_str() {
+            "null" => OutputKind::Null,
+            "value" => OutputKind::Value,
+            "trap" => OutputKind::Trap,
+            other => return Err(SignError::Kind(other.into())),
+        };
+        let word = word(kind as u8, request.epoch, request.from, request.t);
+        let digest = resolution_digest(
+            &self.deployment,
+            dispute,
+            a,
+            &word,
+            &request.context,
+            &request.result.0,
+        );
+        put(&mut request.signatures, self.user_signature(&digest));
+        Ok(())
+    }
+
+    fn user_signature(&self, digest: &Digest) -> UserSignature {
+        UserSignature {
+            user: self.address(),
+            signature: self.sign(digest),
+        }
+    }
+
+    fn sign(&self, digest: &Digest) -> WalletSignature {
+        WalletSignature(self.key.sign_recoverable(&digest.0))
+    }
+}
+
+/// Adds a signature, in the place of an earlier one by the same user.
+pub(crate) fn put(all: &mut Vec<UserSignature>, one: UserSignature) {
+    all.retain(|s| s.user != one.user);
+    all.push(one);
+    all.sort_by_key(|s| s.user);
+}
