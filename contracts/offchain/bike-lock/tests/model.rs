@@ -98,6 +98,22 @@ fn a_rental_of_no_time_is_a_trip() {
     );
 }
 
+/// The same bytes as the committed module gives in a node (`node/exec/tests/modules.rs`): native code, WebAssembly and
+/// the engine agree on the trace.
+#[test]
+fn the_trace_is_pinned() {
+    let window = WindowBuilder::new(0).leaf(leaf(1, &[(1_000, true), (1_060, false)]));
+    let hex: String = run(bike_lock, &window.input(&[]))
+        .trace
+        .iter()
+        .map(|b| format!("{b:02x}"))
+        .collect();
+    assert_eq!(
+        hex,
+        "be50d2099bb1d97e0de0dabda8efe3b8bfb7f719e40015ea1fd248e848750d08"
+    );
+}
+
 #[test]
 #[should_panic(expected = "trap")]
 fn a_carry_of_fewer_locks_traps() {

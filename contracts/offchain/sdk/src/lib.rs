@@ -62,8 +62,8 @@ pub const VERSION: u8 = 1;
 /// Ends the execution with a trap, which is the one way to say "this input is not for me".
 ///
 /// In WebAssembly this is `unreachable` and the text is not in the module; on the host it is a panic with the text.
-#[cold]
-#[inline(never)]
+#[cfg_attr(target_arch = "wasm32", inline(always))]
+#[cfg_attr(not(target_arch = "wasm32"), cold)]
 pub fn trap(#[allow(unused_variables)] why: &'static str) -> ! {
     #[cfg(target_arch = "wasm32")]
     core::arch::wasm32::unreachable();

@@ -98,7 +98,7 @@ impl<'a> Reader<'a> {
     #[inline]
     pub(crate) fn varint(&mut self) -> u64 {
         let mut value = 0u64;
-        let mut shift = 0;
+        let mut shift = 0u32;
         loop {
             let byte = self.u8();
             // The tenth byte has room for one bit, and only the first byte may be the last with nothing in it.
@@ -109,7 +109,8 @@ impl<'a> Reader<'a> {
             if byte < 0x80 {
                 return value;
             }
-            shift += 7;
+            // Never above 63. Checked arithmetic would leave the place in this file in every module.
+            shift = shift.wrapping_add(7);
         }
     }
 }
