@@ -65,8 +65,24 @@ fn throughput(name: &str, count: u32, bytes: usize, start: Instant) {
     );
 }
 
-#[tokio::main(flavor = "multi_thread", worker_threads = 2)]
-async fn main() {
+fn main() {
+    // One thread shows the cost, two what is left of it when both cores are free.
+    println!("one thread for both nodes");
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("runtime")
+        .block_on(measure());
+    println!("two threads");
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .expect("runtime")
+        .block_on(measure());
+}
+
+async fn measure() {
     let mut a = start(1, 2, None);
     let address = a
         .wait(|event| match event {

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
+use libp2p::core::upgrade;
 use libp2p::gossipsub::{
     self, IdentTopic, IdentityTransform, MaxCountSubscriptionFilter, MessageAuthenticity,
     MessageId, ValidationMode, WhitelistSubscriptionFilter,
@@ -115,7 +116,10 @@ pub(crate) fn build(
         .map_err(|error| unusable(error.to_string()))?
         .with_swarm_config(|config| {
             // A listed peer's connection is kept: rounds can be a month apart. Dead ones are found by ping.
-            config.with_idle_connection_timeout(Duration::from_secs(365 * 24 * 3600))
+            config
+                .with_idle_connection_timeout(Duration::from_secs(365 * 24 * 3600))
+                // Each stream carries one protocol: its first message need not wait for the peer to agree to it.
+                .with_substream_upgrade_protocol_override(upgrade::Version::V1Lazy)
         })
         .with_connection_timeout(HANDSHAKE_TIMEOUT)
         .build();
