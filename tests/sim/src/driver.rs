@@ -17,10 +17,10 @@ impl World {
     /// Carries out one effect of a node.
     pub(crate) fn carry_out(&mut self, node: usize, effect: Effect) {
         let now = self.now;
-        if self.trace.prints() && !matches!(effect, Effect::Persist { .. }) {
-            self.trace.note(now, node, (), || {
-                crate::world::cut_short(format!("-> {effect:?}"))
-            });
+        if self.trace.prints()
+            && let Some(text) = self.names.effect(&effect)
+        {
+            self.trace.say(now, node, &format!("-> {text}"));
         }
         let job_ms = self.s.job_ms;
         match effect {
@@ -344,9 +344,7 @@ impl World {
             return;
         }
         let bytes: Arc<[u8]> = encode_envelope(&parts).into();
-        self.trace.note(self.now, node, &bytes[..], || {
-            format!("sends {} bytes", bytes.len())
-        });
+        self.trace.data(&bytes);
         self.transmit(node, to, |from, to| Event::Deliver {
             from,
             to,

@@ -18,6 +18,7 @@ pub mod rng;
 pub mod sabotage;
 pub mod scenario;
 pub mod sensors;
+mod text;
 pub mod trace;
 pub mod truth;
 pub mod world;

@@ -2,6 +2,7 @@
 
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
+use std::io::Write;
 
 /// Fingerprint of a run, and its text when asked for.
 #[derive(Debug)]
@@ -28,14 +29,26 @@ impl Trace {
         self.events += 1;
         (now, node, data).hash(&mut self.hash);
         if self.print {
-            let text = text();
-            let who = if node == usize::MAX {
-                "world".into()
-            } else {
-                format!("node {node}")
-            };
-            println!("{:>9} {who:<7} {text}", now as i64 - self.start as i64);
+            self.say(now, node, &text());
         }
+    }
+    /// Prints a line that is no part of the fingerprint, if anything is printed.
+    pub fn say(&self, now: u64, node: usize, text: &str) {
+        if !self.print {
+            return;
+        }
+        let who = if node == usize::MAX {
+            "world".into()
+        } else {
+            format!("node {node}")
+        };
+        let at = now as i64 - self.start as i64;
+        // Whoever reads may stop before the end.
+        let _ = writeln!(std::io::stdout(), "{at:>9} {who:<7} {text}");
+    }
+    /// Adds to the fingerprint alone.
+    pub fn data(&mut self, data: &[u8]) {
+        data.hash(&mut self.hash);
     }
     /// Whether text is wanted.
     pub fn prints(&self) -> bool {

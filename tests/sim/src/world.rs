@@ -10,6 +10,7 @@ use crate::rng::Rng;
 use crate::sabotage::Sabotage;
 use crate::scenario::{ActorKind, START, Scenario};
 use crate::sensors::Sensor;
+use crate::text::Names;
 use crate::trace::Trace;
 use crate::truth::{self, TrueWindow};
 use diversity_engine::api::{ChainEvent, Config, Evidence, Input, Refusal, Source, Submission};
@@ -131,6 +132,8 @@ pub struct World {
     /// What is broken on purpose.
     pub sabotage: Sabotage,
     crashes: u64,
+    /// Names for the trace.
+    pub(crate) names: Names,
 }
 
 /// What a run came to.
@@ -221,10 +224,11 @@ impl World {
             scheduled: 0,
             actor_rng: Rng::new(s.seed, 4),
             net: Net::new(&s),
-            contract: Contract::new(s.mode, deployment, ids),
+            contract: Contract::new(s.mode, deployment, ids.clone()),
             pool: Vec::new(),
             trace: Trace::new(START, print),
             crashes: 0,
+            names: Names(ids.clone()),
             s,
             rng,
             deployment,
@@ -355,6 +359,7 @@ impl World {
                 self.oracles.judge(self.now, "N1", verdict);
             }
         }
+        self.tell_end();
         let (settled, holes) = self.oracles.finality.counts();
         Summary {
             windows: self.truth.len() as u64,
@@ -366,6 +371,16 @@ impl World {
             slowest_ms: self.oracles.liveness.slowest_ms,
             complete: self.complete(),
             fingerprint: self.trace.fingerprint(),
+        }
+    }
+
+    /// How each core sees the agreement at the end, for people.
+    fn tell_end(&mut self) {
+        for node in 0..self.hosts.len() {
+            let core = self.hosts[node].core.as_ref();
+            let status = core.and_then(|c| c.status(&self.aggregate.id));
+            let outbox: Vec<_> = self.hosts[node].outbox.keys().cloned().collect();
+            self.trace.note(self.now, node, "end", || format!("at the end: {status:?}, outbox {outbox:?}"));
         }
     }
 
@@ -446,7 +461,7 @@ impl World {
         self.with_actor(node, |actor, c| actor.input(c, &mut input));
         let kind = kind_of(&input);
         self.trace
-            .note(self.now, node, kind, || format!("<- {}", short(&input)));
+            .note(self.now, node, kind, || format!("<- {}", self.names.input(&input)));
         let local = self.local(node);
         let host = &mut self.hosts[node];
         let core = host.core.as_mut().expect("looked above");
@@ -542,7 +557,8 @@ impl World {
         host.cursor -= back;
         let incarnation = host.incarnation;
         self.trace.note(self.now, node, "start", || "starts".into());
-        // What the daemon reads from the chain at its start, in no particular order with the rest.
+        // What the daemon reads from the chain at its start, in the order of the chain: sensors stand before an agreement.
+        let at = self.now + self.rng.pick(&[0, 5, 100]);
         let mut news: Vec<Input> = self
             .sensors
             .iter()
@@ -551,15 +567,14 @@ impl World {
                 declaration: s.declaration.clone(),
             })
             .collect();
-        let keys = self.aggregate.members.clone();
         news.push(Input::Agreement {
             id: self.aggregate.id,
             terms: self.terms.clone(),
-            keys,
+            keys: self.aggregate.members.clone(),
         });
-        let slowest = self.rng.pick(&[0, 20, 300]);
         for input in news {
-            self.tell(node, slowest, input);
+            let input = Box::new(input);
+            self.schedule(at, Event::Tell { node, incarnation, input });
         }
         for peer in (0..self.hosts.len()).filter(|p| *p != node) {
             let (out, back) = (self.rng.below(600), self.rng.below(600));
@@ -1018,21 +1033,4 @@ fn kind_of(input: &Input) -> u64 {
         _ => {}
     }
     h.finish()
-}
-
-fn short(input: &Input) -> String {
-    cut_short(format!("{input:?}"))
-}
-
-/// The first 700 bytes of a text.
-pub(crate) fn cut_short(mut text: String) -> String {
-    if text.len() > 700 {
-        let end = (0..=700)
-            .rev()
-            .find(|i| text.is_char_boundary(*i))
-            .unwrap_or(0);
-        text.truncate(end);
-        text.push('…');
-    }
-    text
 }
