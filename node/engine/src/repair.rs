@@ -9,10 +9,11 @@ use diversity_proto::{AgreementId, NodeId, SensorId};
 use std::collections::BTreeMap;
 
 /// What a peer said it holds.
+#[derive(Default)]
 struct Said {
     next_q: Vec<u64>,
-    /// Intervals ago.
-    age: u32,
+    /// What it had said by the interval before: that should have come here by itself.
+    before: Vec<u64>,
 }
 
 #[derive(Default)]
@@ -29,7 +30,7 @@ impl Repair {
     }
 
     pub fn status(&mut self, from: NodeId, a: AgreementId, next_q: Vec<u64>) {
-        self.said.insert((from, a), Said { next_q, age: 0 });
+        self.said.entry((from, a)).or_default().next_q = next_q;
     }
 
     pub fn peer_up(&mut self, peer: NodeId, agreements: &Agreements, traces: &Traces, io: &mut Io) {
@@ -51,14 +52,11 @@ impl Repair {
         let mut wanted: BTreeMap<NodeId, Vec<Range>> = BTreeMap::new();
         let mut asked: BTreeMap<SensorId, u64> = BTreeMap::new();
         for ((peer, id), said) in &mut self.said {
-            said.age += 1;
-            let Some(a) = agreements
-                .get(id)
-                .filter(|_| said.age > 1 && io.peers.contains(peer))
-            else {
+            let due = std::mem::replace(&mut said.before, said.next_q.clone());
+            let Some(a) = agreements.get(id).filter(|_| io.peers.contains(peer)) else {
                 continue;
             };
-            for (sensor, theirs) in a.sensors.iter().zip(&said.next_q) {
+            for (sensor, theirs) in a.sensors.iter().zip(&due) {
                 let trace = &traces[sensor];
                 let low = asked
                     .get(sensor)

@@ -134,7 +134,7 @@ impl Trace {
         self.frames
             .range(first..to.max(first))
             .map(|(q, s)| (*q, s))
-            .filter(move |(q, s)| q + u64::from(s.count) > from)
+            .filter(move |(q, s)| from < to && q + u64::from(s.count) > from)
     }
 
     /// Times of the contiguous messages from `q` on.
