@@ -397,9 +397,8 @@ impl Round {
             return;
         }
         let seal = self.seal_of(&commits);
-        if self.sealed.is_none() {
-            self.on_seal(commits, out);
-        }
+        // Also after a restart, when the seal is known and the commits under it are not.
+        self.on_seal(commits, out);
         if self.sealed != Some(seal) {
             return;
         }
