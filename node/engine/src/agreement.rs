@@ -287,6 +287,48 @@ impl Agreement {
             let leader = self.leader(t);
             self.feed(t, RoundInput::Lead(leader), io);
         }
+        if self.pacemaker.stuck() {
+            self.show_all(io);
+        }
+    }
+
+    // P-LEAD-2: views may have drifted apart for good. Whoever waits through a second timeout shows all that it has of the
+    // first undecided t to everybody: any node that holds all n commits seals, any that holds all n reveals certifies.
+    fn show_all(&mut self, io: &mut Io) {
+        let (agreement, epoch, t) = (self.id, self.epoch, self.decided_next);
+        let Some(round) = self.rounds.get(&t).filter(|r| r.committed()) else {
+            return;
+        };
+        let mut parts = Vec::new();
+        if round.sealed().is_some()
+            && let Some(commits) = round.all_commits()
+        {
+            parts.push(Part::Seal {
+                agreement,
+                epoch,
+                t,
+                commits,
+            });
+        } else if let Some(commit) = round.own_commit().copied() {
+            parts.push(Part::Commit {
+                agreement,
+                epoch,
+                t,
+                commit,
+            });
+        }
+        if let (Some(seal), Some(reveal)) = (round.sealed(), round.own_reveal().cloned()) {
+            parts.push(Part::Reveal {
+                agreement,
+                epoch,
+                t,
+                seal,
+                reveal,
+            });
+        }
+        for part in parts {
+            self.send(None, part, io);
+        }
     }
 
     // ---- chain

@@ -36,6 +36,10 @@ impl Pacemaker {
     pub fn due(&self, now: Millis) -> bool {
         self.deadline.is_some_and(|d| d <= now)
     }
+    /// Whether more than one leader was passed over in vain.
+    pub fn stuck(&self) -> bool {
+        self.fails > 1
+    }
     /// A t was decided: start afresh with the leader that made it.
     pub fn progress(&mut self, now: Millis, more: bool) {
         self.disarm();
