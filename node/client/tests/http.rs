@@ -41,7 +41,7 @@ fn whole(request: &[u8]) -> bool {
     let length = head
         .lines()
         .find_map(|l| l.strip_prefix("content-length: "));
-    length.map_or(true, |n| body.len() >= n.parse::<usize>().unwrap())
+    length.is_none_or(|n| body.len() >= n.parse::<usize>().unwrap())
 }
 
 fn answer(status: &str, media_type: &str, more: &str, body: &str) -> String {
