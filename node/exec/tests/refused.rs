@@ -229,6 +229,7 @@ fn segments_that_do_not_fit() {
 #[test]
 fn bytes_that_are_no_module() {
     let executor = executor();
+    let max = Limits::default().module_bytes_max;
     let component = b"\0asm\x0d\0\x01\0".as_slice();
     for bytes in [
         b"".as_slice(),
@@ -240,10 +241,10 @@ fn bytes_that_are_no_module() {
         assert_eq!(executor.add(bytes), Err(ModuleError::NotWasm));
     }
     assert_eq!(
-        executor.add(&vec![0; (1 << 20) + 1]),
+        executor.add(&vec![0; max + 1]),
         Err(ModuleError::TooLong {
-            bytes: (1 << 20) + 1,
-            max: 1 << 20
+            bytes: max + 1,
+            max
         })
     );
     // Without a data segment, whose section a binary may well do without.
