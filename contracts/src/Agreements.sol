@@ -8,16 +8,15 @@ import {Schnorr} from "./lib/Schnorr.sol";
 
 /// @title Creation and end of agreements, and the one slot that each has
 abstract contract Agreements is Registry {
-    /// A slot is `head 19 bytes | status u8 | epoch u32 | nextT u64`. The word of an outcome has epoch and from in the
-    /// same neighbourhood (`kind u8 | epoch u32 | from u64 | t u64`), so that one comparison checks both.
+    /// A slot is `head 19 bytes | status u8 | epoch u32 | nextT u64`. The word of an outcome is `kind u8 | epoch u32 |
+    /// from u64 | t u64`, and `Status.Open` is 1 as is the kind of a value: one comparison checks four things.
     uint256 internal constant STATUS_BIT = 96;
     uint256 internal constant HEAD_BIT = 104;
     /// Epoch and nextT.
     uint256 internal constant POSITION = (1 << STATUS_BIT) - 1;
-    /// Everything but the head.
+    /// All but the head.
     uint256 internal constant STATE = (1 << HEAD_BIT) - 1;
 
-    mapping(bytes32 => uint256) internal _agreements;
     /// Read only once an agreement is closing.
     mapping(bytes32 => uint256) internal _ends;
 
@@ -31,7 +30,7 @@ abstract contract Agreements is Registry {
         Acceptance[] calldata acceptances,
         bytes calldata extra
     ) external {
-        if (_agreements[agreement] != 0) revert AlreadyCreated(agreement);
+        if (_slot(agreement) != 0) revert AlreadyCreated(agreement);
         _checkParties(terms);
         bytes32 digest = _open(
             agreement,
@@ -50,7 +49,7 @@ abstract contract Agreements is Registry {
             keccak256(abi.encode(Digests.AGREEMENT_TYPE, agreement, digest)), terms.users, userSignatures
         );
         _checkAcceptances(agreement, digest, terms, acceptances);
-        _agreements[agreement] = uint256(digest) >> HEAD_BIT << HEAD_BIT | uint256(Status.Open) << STATUS_BIT;
+        _store(agreement, uint256(digest) & ~STATE | uint256(Status.Open) << STATUS_BIT);
         emit AgreementCreated(agreement, terms, extra);
     }
 
@@ -67,7 +66,7 @@ abstract contract Agreements is Registry {
         if (end < uint64(slot)) revert EndBeforeSettled(end, uint64(slot));
         _openUsers(agreement, opening, users);
         _checkUsers(keccak256(abi.encode(Digests.CLOSE_TYPE, agreement, end)), users, userSignatures);
-        _agreements[agreement] = slot ^ (uint256(Status.Open) ^ uint256(Status.Closing)) << STATUS_BIT;
+        _store(agreement, slot ^ (uint256(Status.Open) ^ uint256(Status.Closing)) << STATUS_BIT);
         _ends[agreement] = end;
         emit AgreementClosed(agreement, end);
     }
@@ -78,10 +77,25 @@ abstract contract Agreements is Registry {
         view
         returns (Status status, uint64 nextT, uint32 epoch, bytes32 head, uint64 end)
     {
-        uint256 slot = _agreements[agreement];
+        uint256 slot = _slot(agreement);
         status = _status(slot);
         end = status == Status.Closing ? uint64(_ends[agreement]) : type(uint64).max;
         return (status, uint64(slot), uint32(slot >> 64), bytes32(slot >> HEAD_BIT << HEAD_BIT), end);
+    }
+
+    /// The slot lies in storage at the agreement id itself. An id is the x coordinate of a point that its creator had to
+    /// open to a hash, and to settle takes the secret of that point, so nobody chooses an id that is the place of
+    /// something else: those are all hashes too (of mappings).
+    function _slot(bytes32 agreement) internal view returns (uint256 slot) {
+        assembly ("memory-safe") {
+            slot := sload(agreement)
+        }
+    }
+
+    function _store(bytes32 agreement, uint256 slot) internal {
+        assembly ("memory-safe") {
+            sstore(agreement, slot)
+        }
     }
 
     function _status(uint256 slot) internal pure returns (Status) {
@@ -90,7 +104,7 @@ abstract contract Agreements is Registry {
 
     /// The slot of an agreement, which must exist.
     function _known(bytes32 agreement) internal view returns (uint256 slot) {
-        slot = _agreements[agreement];
+        slot = _slot(agreement);
         if (slot == 0) revert NotAnAgreement(agreement);
     }
 

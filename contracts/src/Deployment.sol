@@ -12,18 +12,9 @@ abstract contract Deployment is IMainContract {
     /// @inheritdoc IMainContract
     bytes32 public immutable domainSeparator;
 
-    /// The chain on which this was deployed: after a split the other branch has another id, and what was signed for
-    /// this one must not count there.
-    uint256 private immutable _chain;
-
     constructor() {
-        _chain = block.chainid;
         deployment = bytes28(abi.encodePacked(uint64(block.chainid), address(this)));
         domainSeparator = Digests.domainSeparator();
-    }
-
-    function _onHomeChain() internal view {
-        if (block.chainid != _chain) revert WrongChain();
     }
 
     /// Reverts, naming the signer that was expected, unless `expected` signed `digest`.

@@ -9,7 +9,7 @@ import {Frames} from "./lib/Frames.sol";
 /// @title Evidence that the contract checks alone (R5, R7), and what the users make of it
 /// @dev Bad evidence reverts and occupies nothing: an id is taken only by evidence that holds.
 abstract contract Disputes is Settlement {
-    /// A record is `agreement 18 bytes | at u64 | epoch u32 | resolved u8 | kind u8`.
+    /// A record is `agreement 18 bytes | point u64 | epoch u32 | resolved u8 | kind u8`.
     mapping(bytes32 => uint256) private _disputes;
     /// `1 << 96 | epoch u32 | q u64`, from which on the sensor is void.
     mapping(address => uint256) private _voids;
@@ -101,7 +101,9 @@ abstract contract Disputes is Settlement {
             if (i == 0) firstDigest = digest;
             else if (digest != firstDigest) differ = true;
         }
-        if (!differ) revert RevealsEqual();
+        // Equal reveals are a hole only where all n nodes abstained: nobody vouches for an output.
+        bool abstained = reveals.length == nodes.length && reveals[0].computed.kind == KIND_ABSTAIN;
+        if (!differ && !abstained) revert RevealsEqual();
         _record(DisputeKind.UnequalReveals, agreement, epoch, t, address(0));
     }
 
@@ -109,21 +111,21 @@ abstract contract Disputes is Settlement {
     function resolve(
         bytes32 dispute,
         bytes32 agreement,
-        bytes32 word,
+        uint256 word,
         bytes32 context,
         bytes calldata result,
         Opening calldata opening,
         address[] calldata users,
         Signature[] calldata userSignatures
     ) external {
-        _markResolved(dispute, agreement, uint64(uint256(word)));
-        _checkResolved(uint256(word), result.length);
+        _markResolved(dispute, agreement, uint64(word));
+        _checkResolved(word, result.length);
         _openUsers(agreement, opening, users);
         bytes32 digest = keccak256(
             abi.encode(Digests.RESOLUTION_TYPE, dispute, agreement, word, context, keccak256(result))
         );
         _checkUsers(digest, users, userSignatures);
-        _enterEpoch(agreement, uint256(word), digest);
+        _enterEpoch(agreement, word, digest);
         emit DisputeResolved(dispute, agreement, word, context, result);
     }
 
@@ -131,7 +133,7 @@ abstract contract Disputes is Settlement {
     function disputes(bytes32 dispute)
         external
         view
-        returns (DisputeKind kind, bool resolved, uint32 epoch, uint64 at, bytes18 agreement)
+        returns (DisputeKind kind, bool resolved, uint32 epoch, uint64 point, bytes18 agreement)
     {
         uint256 record = _disputes[dispute];
         return (
@@ -144,12 +146,12 @@ abstract contract Disputes is Settlement {
     }
 
     /// @inheritdoc IMainContract
-    function disputeId(DisputeKind kind, bytes32 agreement, uint32 epoch, uint64 at, address accused)
+    function disputeId(DisputeKind kind, bytes32 agreement, uint32 epoch, uint64 point, address accused)
         public
         pure
         returns (bytes32 dispute)
     {
-        return keccak256(abi.encode(kind, agreement, epoch, at, accused));
+        return keccak256(abi.encode(kind, agreement, epoch, point, accused));
     }
 
     /// @inheritdoc IMainContract
@@ -195,12 +197,12 @@ abstract contract Disputes is Settlement {
     }
 
     /// Records evidence that held, and emits the whole call that brought it.
-    function _record(DisputeKind kind, bytes32 agreement, uint32 epoch, uint64 at, address accused) private {
-        bytes32 dispute = disputeId(kind, agreement, epoch, at, accused);
+    function _record(DisputeKind kind, bytes32 agreement, uint32 epoch, uint64 point, address accused) private {
+        bytes32 dispute = disputeId(kind, agreement, epoch, point, accused);
         if (_disputes[dispute] != 0) revert AlreadyRecorded(dispute);
         _disputes[dispute] =
-            uint256(agreement) >> 112 << 112 | uint256(at) << 48 | uint256(epoch) << 16 | uint256(kind);
-        emit DisputeRecorded(dispute, agreement, accused, kind, epoch, at, msg.data);
+            uint256(agreement) >> 112 << 112 | uint256(point) << 48 | uint256(epoch) << 16 | uint256(kind);
+        emit DisputeRecorded(dispute, agreement, accused, kind, epoch, point, msg.data);
     }
 
     function _markResolved(bytes32 dispute, bytes32 agreement, uint64 t) private {
@@ -229,8 +231,8 @@ abstract contract Disputes is Settlement {
         uint32 epoch = uint32(word >> 128);
         if (epoch == inForce) return;
         if (inForce == type(uint32).max || epoch != inForce + 1) revert EpochNotInForce(epoch, inForce);
-        _checkPosition(agreement, slot, inForce, word);
-        uint256 state = slot >> STATUS_BIT << STATUS_BIT | uint256(epoch) << 64 | uint256(uint64(word)) + 1;
-        _agreements[agreement] = _after(slot, digest, state);
+        _checkPosition(agreement, slot, epoch, word);
+        uint256 state = slot & (STATE ^ POSITION) | uint256(epoch) << 64 | uint64(word) + 1;
+        _store(agreement, _after(slot, digest, state));
     }
 }

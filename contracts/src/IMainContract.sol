@@ -60,6 +60,23 @@ interface IMainContract {
         bytes32 conditions;
     }
 
+    /// @notice One aggregated signature of all nodes: `rx || s` is a BIP-340 signature under the agreement id.
+    /// @param ry The even y coordinate that belongs to `rx`.
+    struct Certificate {
+        bytes32 rx;
+        bytes32 ry;
+        bytes32 s;
+        bytes32 agreement;
+    }
+
+    /// @notice The same words under other types, which give `attestCertificate` the lowest selector of all.
+    struct CertificateNumbers {
+        uint256 rx;
+        uint256 ry;
+        uint256 s;
+        bytes32 agreement;
+    }
+
     /// @notice A node's signed commit.
     struct Commit {
         bytes32 commitment;
@@ -119,20 +136,23 @@ interface IMainContract {
     /// @notice An agreement. `extra` is what the parties publish beside the terms (no signature covers it: check it
     /// against `terms.sensorsRoot` and `terms.conditions`).
     event AgreementCreated(bytes32 indexed agreement, Terms terms, bytes extra);
-    /// @notice An outcome has settled. Anonymous: the one topic is the agreement id itself. Data: 21 bytes
-    /// `kind u8 | epoch u32 | from u64 | t u64`, then the result, raw. `kind` is 1 (value) or 2 (trap).
-    event Settled(bytes32 indexed agreement) anonymous;
-    /// @notice An outcome was verified and nothing stored. Anonymous, as `Settled`, but with bit 7 of the kind set
-    /// (0x81, 0x82). It says nothing of order or replay: those who use it keep order themselves.
-    event Attested(bytes32 indexed agreement) anonymous;
-    /// @notice Consecutive outcomes have settled. Data: 32 bytes word, 32 bytes root of the contexts, entries, raw.
+    /// @notice An outcome has settled. Anonymous and without a topic, because a topic costs more than the word it carries.
+    /// Data: the last 20 bytes of the agreement id | kind u8 | epoch u32 | from u64 | t u64 | result (raw). `kind` is 1
+    /// (value) or 2 (trap). These 20 bytes name an agreement as an address names a key; the whole id is in its
+    /// `AgreementCreated`. No other log is without topics, beside `Attested`.
+    event Settled() anonymous;
+    /// @notice An outcome was verified and nothing stored. As `Settled`, but with bit 7 of the kind set (0x81, 0x82). It
+    /// says nothing of order or replay: those who use it keep order themselves.
+    event Attested() anonymous;
+    /// @notice Consecutive outcomes have settled. Data: kind u8 | epoch u32 | from u64 | t u64 | root of the contexts 32 |
+    /// entries (raw).
     event BatchSettled(bytes32 indexed agreement);
     /// @notice Comes right before `Settled` when reveals settle an outcome with disputed executions before it.
     event HolesAgreed(bytes32 indexed agreement, uint64[] holes);
     /// @notice All users have agreed that executions from `end` on never settle.
     event AgreementClosed(bytes32 indexed agreement, uint64 end);
     /// @notice Evidence was checked and recorded. `accused` is the node or sensor to blame, zero for unequal reveals;
-    /// `agreement` is zero for a sensor. `at` is the execution t, or the q of a sensor.
+    /// `agreement` is zero for a sensor. `point` is the execution t, or the q of a sensor.
     /// `evidence` is the whole calldata of the call that brought it.
     event DisputeRecorded(
         bytes32 indexed dispute,
@@ -140,15 +160,14 @@ interface IMainContract {
         address indexed accused,
         DisputeKind kind,
         uint32 epoch,
-        uint64 at,
+        uint64 point,
         bytes evidence
     );
     /// @notice The users have agreed what counts at a disputed execution.
-    event DisputeResolved(bytes32 indexed dispute, bytes32 indexed agreement, bytes32 word, bytes32 context, bytes result);
+    event DisputeResolved(bytes32 indexed dispute, bytes32 indexed agreement, uint256 word, bytes32 context, bytes result);
 
     // ----------------------------------------------------------------------------------------------- errors
 
-    error WrongChain();
     error BadSignature(address expected);
     error NameEmptyOrTooLong();
     error DeclarationEmpty();
@@ -173,7 +192,6 @@ interface IMainContract {
     error EndBeforeSettled(uint64 end, uint64 nextT);
     error NotUnanimous();
     error KindNotSettled(uint256 kind);
-    error WordMalformed(bytes32 word);
     error EpochNotInForce(uint32 given, uint32 inForce);
     error FromIsNotNext(uint64 from, uint64 nextT);
     error RangeBackwards(uint64 from, uint64 t);
@@ -255,23 +273,25 @@ interface IMainContract {
     // -------------------------------------------------------------------------------------------- settlement
 
     /// @notice Settles one outcome under one aggregated signature of all nodes (BIP-340).
-    /// @dev Calldata: selector 4 | rx 32 | ry 32 | s 32 | agreement 32 | word 32 | context 32 | result (tail, raw).
-    /// The signature is `rx || s`; `ry` is the even y coordinate that belongs to `rx`. The verification key is the
-    /// agreement id. What is signed: keccak(D || agreement || word || context || result) (wire-format §7), which is
-    /// why these four are neighbours here. Settles if the word's epoch is in force, its `from` is the next t of the
-    /// agreement, `from <= t`, and its kind is value or trap.
-    function settle(bytes32 rx, bytes32 ry, bytes32 s, bytes32 agreement, bytes32 word, bytes32 context) external;
+    /// @dev Calldata: selector 4 | rx 32 | ry 32 | s 32 | agreement 32 and then, not ABI encoded (the tail),
+    /// kind u8 | epoch u32 | from u64 | t u64 | context 32 | result. The signature is `rx || s`; `ry` is the even y
+    /// coordinate that belongs to `rx`. The verification key is the agreement id. What is signed:
+    /// keccak(D || agreement || word || context || result) (wire-format §7), the word being the first 21 bytes of the tail
+    /// after 11 zero bytes. Settles if the epoch is the one in force, `from` the next t of the agreement, `from <= t`,
+    /// and the kind value, or trap without result.
+    /// The types of the arguments are such that the dispatcher, which goes by the size of selectors, comes early to the
+    /// cheap functions.
+    function settle(Certificate calldata certificate) external;
 
-    /// @notice Verifies one outcome as `settle` does, emits it, and reads and writes no storage: no order, no replay
-    /// protection, and not even a look whether the agreement exists.
+    /// @notice Verifies one outcome as `settle` does, of whatever kind, emits it, and reads and writes no storage: no
+    /// order, no replay protection, and not even a look whether the agreement exists.
     /// @dev Same calldata as `settle`.
-    function attest(bytes32 rx, bytes32 ry, bytes32 s, bytes32 agreement, bytes32 word, bytes32 context) external;
+    function attestCertificate(CertificateNumbers calldata certificate) external;
 
     /// @notice Settles consecutive outcomes under one aggregated signature.
-    /// @dev Calldata as `settle`, with the root of the contexts in the place of the context and the entries (wire-format
-    /// §7) in the place of the result. Kind in the word is 4. There is one entry for each t in `from..=t`.
-    function settleBatch(bytes32 rx, bytes32 ry, bytes32 s, bytes32 agreement, bytes32 word, bytes32 contextsRoot)
-        external;
+    /// @dev Calldata as `settle`, with the root of the contexts in the place of the context, and the entries (wire-format
+    /// §7) in the place of the result. The kind is 4. There is one entry for each t in `from..=t`.
+    function settleBatch(Certificate calldata certificate) external;
 
     /// @notice Settles one outcome under the signed reveals of all nodes, which is a certificate of its own: whoever
     /// refuses to sign the aggregate only makes settlement dearer.
@@ -280,7 +300,7 @@ interface IMainContract {
     /// the nodes that the agreement id opens to.
     function settleByReveals(
         bytes32 agreement,
-        bytes32 word,
+        uint256 word,
         bytes32 context,
         Opening calldata opening,
         uint64[] calldata holes,
@@ -338,12 +358,12 @@ interface IMainContract {
     /// @param word Kind, epoch, from and t of the outcome that counts; kind 0 (null), 1 or 2. If its epoch is the one
     /// in force, the resolution is a record: history goes on as it does. If it is the next one, the resolution also
     /// settles t (so `from` must be the next t) and the new epoch is in force from t + 1 on.
-    /// @param userSignatures EIP-712 `Resolution(bytes32 dispute,bytes32 agreement,bytes32 word,bytes32 context,bytes result)`
+    /// @param userSignatures EIP-712 `Resolution(bytes32 dispute,bytes32 agreement,uint256 word,bytes32 context,bytes result)`
     /// by every user, in order.
     function resolve(
         bytes32 dispute,
         bytes32 agreement,
-        bytes32 word,
+        uint256 word,
         bytes32 context,
         bytes calldata result,
         Opening calldata opening,
@@ -359,8 +379,8 @@ interface IMainContract {
     /// @notice Highest revision of a node's declaration above 0 that was registered; 0 if there was none.
     function nodeRevision(address node) external view returns (uint32 revision);
     /// @notice What the contract knows of an agreement. `head` is over its settled outcomes: it starts as the first 19
-    /// bytes of the terms digest, and head' = first 19 bytes of keccak(head 32 || digest of the outcome, batch,
-    /// reveal with holes, or resolution). `end` is the t at which it is closed (2^64 - 1 while open).
+    /// bytes of the terms digest, and head' = first 19 bytes of keccak(slot 32 || digest of the outcome, batch, reveal
+    /// with holes, or resolution), where slot = head 19 | status u8 | epoch u32 | nextT u64 before it. `end` is the t at which it is closed (2^64 - 1 while open).
     function agreements(bytes32 agreement)
         external
         view
@@ -370,10 +390,10 @@ interface IMainContract {
     function disputes(bytes32 dispute)
         external
         view
-        returns (DisputeKind kind, bool resolved, uint32 epoch, uint64 at, bytes18 agreement);
+        returns (DisputeKind kind, bool resolved, uint32 epoch, uint64 point, bytes18 agreement);
     /// @notice The id under which a dispute is recorded. For unequal reveals `accused` is zero; for a sensor the
-    /// agreement is zero and `at` is q.
-    function disputeId(DisputeKind kind, bytes32 agreement, uint32 epoch, uint64 at, address accused)
+    /// agreement is zero and `point` is q.
+    function disputeId(DisputeKind kind, bytes32 agreement, uint32 epoch, uint64 point, address accused)
         external
         pure
         returns (bytes32 dispute);

@@ -6,20 +6,23 @@ import {Agreements} from "./Agreements.sol";
 import {Digests} from "./lib/Digests.sol";
 import {Ecdsa} from "./lib/Ecdsa.sol";
 import {Entries} from "./lib/Entries.sol";
-import {Schnorr} from "./lib/Schnorr.sol";
+import {Unanimous} from "./Unanimous.sol";
 
 /// @title Settlement of outcomes: by one aggregated signature, in batches, or by the reveals themselves
-abstract contract Settlement is Agreements {
+abstract contract Settlement is Agreements, Unanimous {
     uint256 internal constant KIND_NULL = 0;
     uint256 internal constant KIND_VALUE = 1;
     uint256 internal constant KIND_TRAP = 2;
+    uint256 internal constant KIND_ABSTAIN = 3;
     uint256 internal constant KIND_BATCH = 4;
     /// Where the kind is in the word of an outcome.
     uint256 internal constant KIND_BIT = 160;
     /// Set in the word that an attestation logs: bit 7 of the kind.
-    uint256 private constant ATTESTED = 0x80 << KIND_BIT;
-    /// Calldata before the tail of settle, attest and settleBatch.
-    uint256 private constant TAIL = 196;
+    uint256 private constant ATTESTED = 0x800000000000000000000000000000000000000000;
+    /// `kind u8 | epoch u32 | from u64 | t u64`
+    uint256 private constant WORD = (1 << 168) - 1;
+    /// Where the result, or the entries, start in the calldata of the signed forms.
+    uint256 private constant TAIL = 185;
 
     bytes32 internal immutable _outcomePrefix;
     bytes32 private immutable _batchPrefix;
@@ -30,27 +33,56 @@ abstract contract Settlement is Agreements {
     }
 
     /// @inheritdoc IMainContract
-    function settle(bytes32 rx, bytes32 ry, bytes32 s, bytes32 agreement, bytes32 word, bytes32) external {
-        bytes32 digest = _verified(_outcomePrefix, rx, ry, s, agreement);
-        _checkSingle(uint256(word), msg.data.length - TAIL);
-        _advance(agreement, uint256(word), digest);
-        _logOutcome(agreement, uint256(word), TAIL, msg.data.length - TAIL);
+    function settle(Certificate calldata certificate) external unanimous(_outcomePrefix) {
+        bytes32 agreement = certificate.agreement;
+        uint256 raw = _rawWord();
+        uint256 slot = _slot(agreement);
+        uint256 next;
+        bool unusual;
+        assembly ("memory-safe") {
+            // t + 1 in the highest bytes, where it wraps to 0
+            next := add(shl(192, raw), 0x1000000000000000000000000000000000000000000000000)
+            // Kind value = 1 = status open, epoch in force, from = nextT; and from <= t < 2^64 - 1
+            unusual := or(shl(152, xor(slot, shr(64, raw))), iszero(gt(next, shl(192, slot))))
+        }
+        if (unusual) _checkUnusual(agreement, slot, raw & WORD);
+        assembly ("memory-safe") {
+            // As `_after`; the digest is in its place already.
+            mstore(0, slot)
+            sstore(
+                agreement,
+                or(
+                    and(keccak256(0, 0x40), 0xffffffffffffffffffffffffffffffffffffff00000000000000000000000000),
+                    or(and(slot, 0xffffffffff0000000000000000), shr(192, next))
+                )
+            )
+            mstore(0xa0, raw)
+            mstore(0x8b, agreement)
+            log0(0x97, sub(calldatasize(), 144))
+            stop()
+        }
     }
 
     /// @inheritdoc IMainContract
-    function attest(bytes32 rx, bytes32 ry, bytes32 s, bytes32 agreement, bytes32 word, bytes32) external {
-        _verified(_outcomePrefix, rx, ry, s, agreement);
-        _checkSingle(uint256(word), msg.data.length - TAIL);
-        _logOutcome(agreement, uint256(word) | ATTESTED, TAIL, msg.data.length - TAIL);
+    function attestCertificate(CertificateNumbers calldata) external unanimous(_outcomePrefix) {
+        assembly ("memory-safe") {
+            mstore(0xa0, or(calldataload(121), ATTESTED))
+            mstore(0x8b, calldataload(100))
+            log0(0x97, sub(calldatasize(), 144))
+            stop()
+        }
     }
 
     /// @inheritdoc IMainContract
-    function settleBatch(bytes32 rx, bytes32 ry, bytes32 s, bytes32 agreement, bytes32 word, bytes32) external {
-        bytes32 digest = _verified(_batchPrefix, rx, ry, s, agreement);
-        uint256 kind = uint256(word) >> KIND_BIT;
+    function settleBatch(Certificate calldata certificate) external unanimous(_batchPrefix) {
+        bytes32 digest = _signed();
+        _restoreMemory();
+        bytes32 agreement = certificate.agreement;
+        uint256 word = _rawWord() & WORD;
+        uint256 kind = word >> KIND_BIT;
         if (kind != KIND_BATCH) revert KindNotSettled(kind);
-        _advance(agreement, uint256(word), digest);
-        uint256 range = uint256(uint64(uint256(word))) + 1 - uint64(uint256(word) >> 64);
+        _advance(agreement, word, digest);
+        uint256 range = uint256(uint64(word)) + 1 - uint64(word >> 64);
         uint256 entries = Entries.count(msg.data[TAIL:]);
         if (entries != range) revert EntriesDoNotCover(entries, range);
         bytes32 topic = BatchSettled.selector;
@@ -66,46 +98,33 @@ abstract contract Settlement is Agreements {
     /// @inheritdoc IMainContract
     function settleByReveals(
         bytes32 agreement,
-        bytes32 word,
+        uint256 word,
         bytes32 context,
         Opening calldata opening,
         uint64[] calldata holes,
         Signature[] calldata signatures,
         bytes calldata result
     ) external {
-        _onHomeChain();
-        _checkSingle(uint256(word), result.length);
-        _checkHoles(uint64(uint256(word) >> 64), uint64(uint256(word)), holes);
+        _checkSingle(word, result.length);
+        _checkHoles(uint64(word >> 64), uint64(word), holes);
         bytes32 digest = Digests.outcome(_outcomePrefix, agreement, word, context, result);
         bytes32 signed = Digests.reveal(digest, holes);
         if (_signersHash(signed, signatures) != opening.nodes) revert NodesDoNotOpen();
         _open(agreement, opening);
-        _advance(agreement, uint256(word), holes.length == 0 ? digest : signed);
+        _advance(agreement, word, holes.length == 0 ? digest : signed);
         if (holes.length != 0) emit HolesAgreed(agreement, holes);
-        uint256 tail;
-        assembly {
-            tail := result.offset
-        }
-        _logOutcome(agreement, uint256(word), tail, result.length);
+        _logOutcome(agreement, word, result);
     }
 
-    /// Reverts unless the tail of the call (from the agreement on) is signed by all nodes of the agreement in one
-    /// aggregated signature; returns the digest that was signed.
-    function _verified(bytes32 prefix, bytes32 rx, bytes32 ry, bytes32 s, bytes32 agreement)
-        private
-        view
-        returns (bytes32 digest)
-    {
-        _onHomeChain();
+    /// What `settle` does not see at one glance: a trap, an agreement that is closing, or what is wrong.
+    function _checkUnusual(bytes32 agreement, uint256 slot, uint256 word) private view {
+        bytes32 digest = _signed();
+        _restoreMemory();
+        _checkSingle(word, msg.data.length - TAIL);
+        _checkPosition(agreement, slot, uint32(slot >> 64), word);
         assembly ("memory-safe") {
-            // prefix | agreement | word | context | result: all but the prefix stand like this in calldata
-            let p := mload(0x40)
-            mstore(p, prefix)
-            let size := sub(calldatasize(), 100)
-            calldatacopy(add(p, 0x20), 100, size)
-            digest := keccak256(p, add(size, 0x20))
+            mstore(0x20, digest)
         }
-        if (!Schnorr.verify(uint256(agreement), uint256(rx), uint256(ry), uint256(s), digest)) revert NotUnanimous();
     }
 
     /// A single outcome that may settle is a value, or a trap without result; the first 11 bytes of the word are zero.
@@ -118,29 +137,29 @@ abstract contract Settlement is Agreements {
 
     /// Moves the history of an agreement on: the word's epoch is in force, its `from` is the next t, `from <= t`.
     function _advance(bytes32 agreement, uint256 word, bytes32 digest) internal {
-        uint256 slot = _agreements[agreement];
-        uint256 t = uint64(word);
-        uint256 open = uint256(Status.Open) << STATUS_BIT;
-        if ((slot & STATE) ^ (word >> 64 & POSITION) != open || t < uint64(slot) || t == type(uint64).max) {
-            _checkPosition(agreement, slot, uint32(word >> 128), word);
-        }
-        _agreements[agreement] = _after(slot, digest, slot >> 64 << 64 | t + 1);
+        uint256 slot = _slot(agreement);
+        _checkPosition(agreement, slot, uint32(slot >> 64), word);
+        _store(agreement, _after(slot, digest, slot & (STATE ^ type(uint64).max) | uint64(word) + 1));
     }
 
-    /// The next slot: a new head over `digest`, and the given state.
-    function _after(uint256 slot, bytes32 digest, uint256 state) internal pure returns (uint256 next) {
+    /// The next slot: a new head, over the slot before and `digest`, and the given state.
+    function _after(uint256 slot, bytes32 digest, uint256 state) internal pure returns (uint256) {
+        return uint256(_pairHash(bytes32(slot), digest)) & ~STATE | state;
+    }
+
+    function _pairHash(bytes32 left, bytes32 right) private pure returns (bytes32 digest) {
         assembly ("memory-safe") {
-            mstore(0, shl(104, shr(104, slot)))
-            mstore(0x20, digest)
-            next := or(shl(104, shr(104, keccak256(0, 0x40))), and(state, 0xffffffffffffffffffffffffff))
+            mstore(0, left)
+            mstore(0x20, right)
+            digest := keccak256(0, 0x40)
         }
     }
 
-    /// The same checks one by one, each with its error; returns only if the agreement is closing and t before its end.
+    /// The word is of this epoch, its `from` is the next t, `from <= t`, and t lies before the end of the agreement.
     function _checkPosition(bytes32 agreement, uint256 slot, uint32 epoch, uint256 word) internal view {
         if (slot == 0) revert NotAnAgreement(agreement);
-        (uint64 from, uint64 t) = (uint64(word >> 64), uint64(word));
-        if (epoch != uint32(slot >> 64)) revert EpochNotInForce(epoch, uint32(slot >> 64));
+        (uint32 given, uint64 from, uint64 t) = (uint32(word >> 128), uint64(word >> 64), uint64(word));
+        if (given != epoch) revert EpochNotInForce(given, epoch);
         if (from != uint64(slot)) revert FromIsNotNext(from, uint64(slot));
         if (from > t) revert RangeBackwards(from, t);
         uint64 end = _status(slot) == Status.Closing ? uint64(_ends[agreement]) : type(uint64).max;
@@ -166,13 +185,11 @@ abstract contract Settlement is Agreements {
         return keccak256(abi.encodePacked(signers));
     }
 
-    /// Anonymous event of an outcome: `kind | epoch | from | t` in 21 bytes, then `size` bytes of calldata from `tail`.
-    function _logOutcome(bytes32 agreement, uint256 word, uint256 tail, uint256 size) private {
+    /// The event of `settle` for an outcome whose result is elsewhere in calldata.
+    function _logOutcome(bytes32 agreement, uint256 word, bytes calldata result) private {
+        bytes memory data = abi.encodePacked(bytes20(uint160(uint256(agreement))), uint168(word), result);
         assembly ("memory-safe") {
-            let p := mload(0x40)
-            mstore(p, shl(88, word))
-            calldatacopy(add(p, 21), tail, size)
-            log1(p, add(size, 21), agreement)
+            log0(add(data, 0x20), mload(data))
         }
     }
 }

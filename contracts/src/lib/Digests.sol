@@ -36,7 +36,7 @@ library Digests {
     );
     bytes32 internal constant CLOSE_TYPE = keccak256("Close(bytes32 agreement,uint64 end)");
     bytes32 internal constant RESOLUTION_TYPE =
-        keccak256("Resolution(bytes32 dispute,bytes32 agreement,bytes32 word,bytes32 context,bytes result)");
+        keccak256("Resolution(bytes32 dispute,bytes32 agreement,uint256 word,bytes32 context,bytes result)");
 
     function domainSeparator() internal view returns (bytes32) {
         return
@@ -139,8 +139,8 @@ library Digests {
     }
 
     /// `0^11 | kind u8 | epoch u32 | from u64 | t u64`.
-    function word(uint8 kind, uint32 epoch, uint64 from, uint64 t) internal pure returns (bytes32) {
-        return bytes32(uint256(kind) << 160 | uint256(epoch) << 128 | uint256(from) << 64 | t);
+    function word(uint8 kind, uint32 epoch, uint64 from, uint64 t) internal pure returns (uint256) {
+        return uint256(kind) << 160 | uint256(epoch) << 128 | uint256(from) << 64 | t;
     }
 
     /// `D` and `B`: what an outcome's and a batch's digest start with.
@@ -148,7 +148,7 @@ library Digests {
         return keccak256(abi.encodePacked(tag, d));
     }
 
-    function outcome(bytes32 prefix_, bytes32 a, bytes32 word_, bytes32 context_, bytes calldata result)
+    function outcome(bytes32 prefix_, bytes32 a, uint256 word_, bytes32 context_, bytes calldata result)
         internal
         pure
         returns (bytes32)

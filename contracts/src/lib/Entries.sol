@@ -12,28 +12,28 @@ library Entries {
 
     /// @notice How many executions the entries speak of. Strict: a cut entry, or a code without meaning, reverts.
     function count(bytes calldata entries) internal pure returns (uint256 n) {
-        uint256 at;
-        while (at < entries.length) {
-            uint256 start = at;
-            uint256 code = uint8(entries[at++]);
+        uint256 cursor;
+        while (cursor < entries.length) {
+            uint256 start = cursor;
+            uint256 code = uint8(entries[cursor++]);
             if (code < LONG) {
-                at += code;
+                cursor += code;
                 ++n;
             } else if (code >= NULL) {
                 ++n;
-            } else if (code == LONG && at + 2 <= entries.length) {
-                at += 2 + uint16(bytes2(entries[at:at + 2]));
+            } else if (code == LONG && cursor + 2 <= entries.length) {
+                cursor += 2 + uint16(bytes2(entries[cursor:cursor + 2]));
                 ++n;
-            } else if (code == RUN && at + 2 <= entries.length) {
-                uint256 items = uint256(uint8(entries[at])) + 1;
-                uint256 length = uint8(entries[at + 1]);
+            } else if (code == RUN && cursor + 2 <= entries.length) {
+                uint256 items = uint256(uint8(entries[cursor])) + 1;
+                uint256 length = uint8(entries[cursor + 1]);
                 if (length >= LONG) revert IMainContract.EntriesMalformed(start);
-                at += 2 + items * length;
+                cursor += 2 + items * length;
                 n += items;
             } else {
                 revert IMainContract.EntriesMalformed(start);
             }
-            if (at > entries.length) revert IMainContract.EntriesMalformed(start);
+            if (cursor > entries.length) revert IMainContract.EntriesMalformed(start);
         }
     }
 }

@@ -41,13 +41,13 @@ library Frames {
         h.count = uint16(bytes2(frame[34:36]));
         if (h.count == 0 || h.count > MESSAGES_MAX) revert IMainContract.FrameMalformed(34);
         h.width = uint8(frame[36]);
-        uint256 at = HEADER_BYTES + (flags == 1 ? OPENING_BYTES : 0);
-        if (frame.length < at + 4 + SIGNATURE_BYTES) revert IMainContract.FrameMalformed(frame.length);
-        uint256 length = uint32(bytes4(frame[at:at + 4]));
-        h.body = at + 4;
+        uint256 cursor = HEADER_BYTES + (flags == 1 ? OPENING_BYTES : 0);
+        if (frame.length < cursor + 4 + SIGNATURE_BYTES) revert IMainContract.FrameMalformed(frame.length);
+        uint256 length = uint32(bytes4(frame[cursor:cursor + 4]));
+        h.body = cursor + 4;
         h.end = h.body + length;
         if (length > BODY_BYTES_MAX || h.end + SIGNATURE_BYTES != frame.length) {
-            revert IMainContract.FrameMalformed(at);
+            revert IMainContract.FrameMalformed(cursor);
         }
     }
 
@@ -73,38 +73,38 @@ library Frames {
     {
         if (q < h.firstQ || q - h.firstQ >= h.count) revert IMainContract.MessageNotInFrame(q);
         uint256 wanted = q - h.firstQ;
-        uint256 at = h.body;
+        uint256 cursor = h.body;
         int256 clock;
         values = frame[0:0];
         for (uint256 i; i < h.count; ++i) {
-            uint256 start = at;
+            uint256 start = cursor;
             uint256 zigzag;
-            (zigzag, at) = _varint(frame, at, h.end);
+            (zigzag, cursor) = _varint(frame, cursor, h.end);
             clock += zigzag & 1 == 0 ? int256(zigzag >> 1) : -int256(zigzag >> 1) - 1;
-            if (clock < 0 || clock >= int256(TIME_LIMIT) || at + h.width > h.end) {
+            if (clock < 0 || clock >= int256(TIME_LIMIT) || cursor + h.width > h.end) {
                 revert IMainContract.FrameMalformed(start);
             }
             if (i == wanted) {
                 time = uint256(clock);
-                values = frame[at:at + h.width];
+                values = frame[cursor:cursor + h.width];
             }
-            at += h.width;
+            cursor += h.width;
         }
-        if (at != h.end) revert IMainContract.FrameMalformed(at);
+        if (cursor != h.end) revert IMainContract.FrameMalformed(cursor);
     }
 
     /// Unsigned LEB128 of at most 64 bits in its shortest form.
-    function _varint(bytes calldata frame, uint256 at, uint256 end) private pure returns (uint256 value, uint256 next) {
-        next = at;
+    function _varint(bytes calldata frame, uint256 cursor, uint256 end) private pure returns (uint256 value, uint256 next) {
+        next = cursor;
         for (uint256 shift; shift < 70; shift += 7) {
-            if (next >= end) revert IMainContract.FrameMalformed(at);
+            if (next >= end) revert IMainContract.FrameMalformed(cursor);
             uint256 b = uint8(frame[next++]);
             value |= (b & 0x7f) << shift;
             if (b < 0x80) {
-                if ((b == 0 && shift != 0) || value > type(uint64).max) revert IMainContract.FrameMalformed(at);
+                if ((b == 0 && shift != 0) || value > type(uint64).max) revert IMainContract.FrameMalformed(cursor);
                 return (value, next);
             }
         }
-        revert IMainContract.FrameMalformed(at);
+        revert IMainContract.FrameMalformed(cursor);
     }
 }
