@@ -93,6 +93,8 @@ pub enum Fault {
     },
     /// Secret or salt are not the committed ones: treated like silence.
     WrongSecret { node: usize },
+    /// A reveal that speaks from another t, or of other holes, than the statuses below t say: treated like silence.
+    WrongRange { node: usize },
     /// The others hold a commit or reveal of this node that it does not know: its store is older than what it has signed (R2).
     StaleStore,
 }
@@ -423,9 +425,29 @@ impl Round {
         self.try_decide(false, out);
     }
 
+    // P-REVEAL-3: `from` and `holes` follow from the statuses below t, which whoever has made its own reveal knows. What another
+    // node signs there beside the truth counts as silence, so the status of t is a function of the seal alone.
+    fn drop_wrong_ranges(&mut self, out: &mut Vec<Output>) {
+        let Some(own) = &self.own_reveal else { return };
+        let (from, holes) = (own.from, own.holes.clone());
+        for (node, slot) in self.reveals.iter_mut().enumerate() {
+            if slot
+                .as_ref()
+                .is_some_and(|r| r.from != from || r.holes != holes)
+            {
+                *slot = None;
+                out.push(Output::Fault(Fault::WrongRange { node }));
+            }
+        }
+    }
+
     // P-CERT-1: all equal → outcome; unequal → hole.
     fn try_decide(&mut self, collected: bool, out: &mut Vec<Output>) {
-        if self.decision.is_some() || self.reveals.iter().any(Option::is_none) {
+        if self.decision.is_some() || self.own_reveal.is_none() {
+            return;
+        }
+        self.drop_wrong_ranges(out);
+        if self.reveals.iter().any(Option::is_none) {
             return;
         }
         let decision = decide(self.reveals.iter().flatten());

@@ -322,6 +322,11 @@ impl Agreement {
                 "revealed a secret that is not the committed one",
                 None,
             ),
+            Fault::WrongRange { node } => (
+                self.nodes[node],
+                "revealed from another t, or with other holes, than the rounds before say",
+                None,
+            ),
             Fault::StaleStore => {
                 let why = format!(
                     "the other nodes hold something that this node signed for t={t} and its store does not know: the store is older \
