@@ -37,6 +37,8 @@ pub struct Unsigned<'a> {
     pub nonce: u64,
     /// Contract; none for a deployment.
     pub to: Option<Address>,
+    /// Wei that go with it.
+    pub value: u128,
     /// Calldata.
     pub data: &'a [u8],
     /// Most gas that it may use.
@@ -71,7 +73,7 @@ impl Account {
                     gas_price,
                     gas_limit: tx.gas_limit,
                     to,
-                    value: U256::ZERO,
+                    value: U256::from(tx.value),
                     input,
                 })
                 .into(),
@@ -83,7 +85,7 @@ impl Account {
                     max_fee_per_gas: max_fee,
                     max_priority_fee_per_gas: tip,
                     to,
-                    value: U256::ZERO,
+                    value: U256::from(tx.value),
                     access_list: Default::default(),
                     input,
                 })

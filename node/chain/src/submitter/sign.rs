@@ -78,6 +78,7 @@ impl Submitter {
             chain_id: self.meta.chain_id,
             nonce,
             to: submission.to,
+            value: 0,
             data: &submission.data,
             gas_limit,
             fees,
