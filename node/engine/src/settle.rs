@@ -375,6 +375,14 @@ impl Settle {
             self.units.retain(|first, _| *first >= keep);
             self.ranges.retain(|(first, _), _| *first >= keep);
             self.hole_submit.retain(|at, _| *at >= keep);
+            // P-SETTLE-3: another unit than ours has settled, and ours that reached further are gone. What stays must follow
+            // without a gap, or nothing settles any more: then all of it is cut anew. (Units may overlap what was signed
+            // before: they say the same of each t.)
+            if self.units.keys().next().is_some_and(|first| *first > keep) {
+                self.units.clear();
+                self.ranges.clear();
+            }
+            self.idle = Some(io.now + self.timeout_ms);
             self.form_units(false, io);
         }
         self.advance(io);
