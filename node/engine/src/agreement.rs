@@ -373,9 +373,6 @@ impl Agreement {
                         After::Nothing,
                     );
                 }
-                if self.settle.overrule(t, io) {
-                    (self.from, self.holes) = self.settle.position();
-                }
                 self.hole_on_chain(t, io);
             }
             ChainEvent::Closed { last_t, .. } => {

@@ -389,29 +389,6 @@ impl Settle {
         new
     }
 
-    /// The chain holds a dispute for a t that this node took for an outcome (somebody revealed twice): P-FINAL-1, it is a hole.
-    /// Units that spoke of it are cut anew. Returns whether the status changed.
-    pub fn overrule(&mut self, t: u64, io: &mut Io) -> bool {
-        if !matches!(self.statuses.get(&t), Some(Status::Outcome { .. })) {
-            return false;
-        }
-        self.statuses.remove(&t);
-        self.units.retain(|_, u| u.t < t);
-        self.ranges.retain(|(_, last), _| *last < t);
-        self.form_units(false, io);
-        true
-    }
-
-    /// Where the next outcome starts to speak, and the holes since, from the statuses that are not settled.
-    pub fn position(&self) -> (u64, Vec<u64>) {
-        let from = (self.chain_next..self.next)
-            .rev()
-            .find(|t| self.is_value(*t))
-            .map_or(self.chain_next, |t| t + 1);
-        let hole = |t: &u64| !matches!(self.statuses.get(t), Some(Status::Outcome { .. }));
-        (from, (from..self.next).filter(hole).collect())
-    }
-
     /// The chain holds a dispute for t; returns whether that is new.
     pub fn hole_final(&mut self, t: u64, io: &mut Io) -> bool {
         self.hole_submit.remove(&t);
