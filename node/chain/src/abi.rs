@@ -54,6 +54,8 @@ mod interface {
                 bytes32 offChainCode;
                 bytes32 conditions;
             }
+            struct Certificate { bytes32 rx; bytes32 ry; bytes32 s; bytes32 agreement; }
+            struct CertificateNumbers { uint256 rx; uint256 ry; uint256 s; bytes32 agreement; }
             struct Commit { bytes32 commitment; bytes32 openingHash; Signature signature; }
             struct Computed {
                 uint8 kind;
@@ -71,8 +73,8 @@ mod interface {
             event SensorRegistered(address indexed sensor, address indexed owner);
             event NodeRegistered(address indexed node, address indexed owner);
             event AgreementCreated(bytes32 indexed agreement, Terms terms, bytes extra);
-            event Settled(bytes32 indexed agreement) anonymous;
-            event Attested(bytes32 indexed agreement) anonymous;
+            event Settled() anonymous;
+            event Attested() anonymous;
             event BatchSettled(bytes32 indexed agreement);
             event HolesAgreed(bytes32 indexed agreement, uint64[] holes);
             event AgreementClosed(bytes32 indexed agreement, uint64 end);
@@ -82,12 +84,11 @@ mod interface {
                 address indexed accused,
                 DisputeKind kind,
                 uint32 epoch,
-                uint64 at,
+                uint64 point,
                 bytes evidence
             );
-            event DisputeResolved(bytes32 indexed dispute, bytes32 indexed agreement, bytes32 word, bytes32 context, bytes result);
+            event DisputeResolved(bytes32 indexed dispute, bytes32 indexed agreement, uint256 word, bytes32 context, bytes result);
 
-            error WrongChain();
             error BadSignature(address expected);
             error NameEmptyOrTooLong();
             error DeclarationEmpty();
@@ -112,7 +113,6 @@ mod interface {
             error EndBeforeSettled(uint64 end, uint64 nextT);
             error NotUnanimous();
             error KindNotSettled(uint256 kind);
-            error WordMalformed(bytes32 word);
             error EpochNotInForce(uint32 given, uint32 inForce);
             error FromIsNotNext(uint64 from, uint64 nextT);
             error RangeBackwards(uint64 from, uint64 t);
@@ -158,12 +158,12 @@ mod interface {
                 address[] calldata users,
                 Signature[] calldata userSignatures
             ) external;
-            function settle(bytes32 rx, bytes32 ry, bytes32 s, bytes32 agreement, bytes32 word, bytes32 context) external;
-            function attest(bytes32 rx, bytes32 ry, bytes32 s, bytes32 agreement, bytes32 word, bytes32 context) external;
-            function settleBatch(bytes32 rx, bytes32 ry, bytes32 s, bytes32 agreement, bytes32 word, bytes32 contextsRoot) external;
+            function settle(Certificate calldata certificate) external;
+            function attestCertificate(CertificateNumbers calldata certificate) external;
+            function settleBatch(Certificate calldata certificate) external;
             function settleByReveals(
                 bytes32 agreement,
-                bytes32 word,
+                uint256 word,
                 bytes32 context,
                 Opening calldata opening,
                 uint64[] calldata holes,
@@ -205,7 +205,7 @@ mod interface {
             function resolve(
                 bytes32 dispute,
                 bytes32 agreement,
-                bytes32 word,
+                uint256 word,
                 bytes32 context,
                 bytes calldata result,
                 Opening calldata opening,
@@ -216,8 +216,8 @@ mod interface {
             function users(address user) external view returns (bytes32 head, uint64 count);
             function nodeRevision(address node) external view returns (uint32 revision);
             function agreements(bytes32 agreement) external view returns (Status status, uint64 nextT, uint32 epoch, bytes32 head, uint64 end);
-            function disputes(bytes32 dispute) external view returns (DisputeKind kind, bool resolved, uint32 epoch, uint64 at, address accused);
-            function disputeId(DisputeKind kind, bytes32 agreement, uint32 epoch, uint64 at, address accused) external view returns (bytes32 dispute);
+            function disputes(bytes32 dispute) external view returns (DisputeKind kind, bool resolved, uint32 epoch, uint64 point, bytes18 agreement);
+            function disputeId(DisputeKind kind, bytes32 agreement, uint32 epoch, uint64 point, address accused) external view returns (bytes32 dispute);
             function isHole(bytes32 agreement, uint32 epoch, uint64 t) external view returns (bool);
             function sensorVoid(address sensor) external view returns (bool void_, uint32 epoch, uint64 q);
             function deployment() external view returns (bytes28);

@@ -6,7 +6,7 @@
 
 use crate::abi::{IMainContract as C, b256, creation_code};
 use crate::signature::{EvmSignature, SignatureError};
-use alloy::primitives::{Address as EvmAddress, B256, U256};
+use alloy::primitives::{Address as EvmAddress, U256};
 use alloy::sol_types::SolCall;
 use diversity_proto::entity::{
     NodeDeclaration, SensorDeclaration, node_registration_digest, sensor_registration_digest,
@@ -90,7 +90,7 @@ pub fn register_sensor(
     Ok(with_tail(call, &entry.declaration.encode()))
 }
 
-/// Registers sensors of one owner under one signature (EIP-712 `Sensors(Sensor[] sensors)`).
+/// Registers sensors of one owner under one signature of [`diversity_proto::terms::sensors_owner_digest`].
 ///
 /// # Errors
 /// [`SignatureError`] that names the first sensor whose consent is not its own.
@@ -233,59 +233,74 @@ pub struct AggregateSignature {
 }
 
 impl AggregateSignature {
-    fn parts(&self) -> (B256, B256, B256) {
+    fn halves(&self) -> ([u8; 32], [u8; 32]) {
+        let (rx, s) = self.rx_s.split_at(32);
         (
-            B256::from_slice(&self.rx_s[..32]),
-            self.ry.into(),
-            B256::from_slice(&self.rx_s[32..]),
+            rx.try_into().expect("32 bytes"),
+            s.try_into().expect("32 bytes"),
         )
+    }
+    fn certificate(&self, agreement: &AgreementId) -> C::Certificate {
+        let (rx, s) = self.halves();
+        C::Certificate {
+            rx: rx.into(),
+            ry: self.ry.into(),
+            s: s.into(),
+            agreement: agreement.0.into(),
+        }
     }
 }
 
-fn outcome_word(o: &Outcome) -> B256 {
-    word(o.kind, o.epoch, o.from, o.t).into()
+fn outcome_word(o: &Outcome) -> [u8; 32] {
+    word(o.kind, o.epoch, o.from, o.t)
+}
+
+/// Behind the certificate: `kind | epoch | from | t` in 21 bytes, context (or root of the contexts), result (or entries).
+fn settled_tail(word: &[u8; 32], context: &Digest, rest: &[u8]) -> Vec<u8> {
+    let mut tail = word[11..].to_vec();
+    tail.extend_from_slice(&context.0);
+    tail.extend_from_slice(rest);
+    tail
 }
 
 /// Settles one outcome without holes.
 pub fn settle(outcome: &Outcome, signature: &AggregateSignature) -> Vec<u8> {
-    let (rx, ry, s) = signature.parts();
     let call = C::settleCall {
-        rx,
-        ry,
-        s,
-        agreement: outcome.agreement.0.into(),
-        word: outcome_word(outcome),
-        context: b256(&outcome.context),
+        certificate: signature.certificate(&outcome.agreement),
     };
-    with_tail(call, &outcome.result)
+    with_tail(
+        call,
+        &settled_tail(&outcome_word(outcome), &outcome.context, &outcome.result),
+    )
 }
 
 /// Has one outcome verified and logged, without order or replay protection.
 pub fn attest(outcome: &Outcome, signature: &AggregateSignature) -> Vec<u8> {
-    let (rx, ry, s) = signature.parts();
-    let call = C::attestCall {
-        rx,
-        ry,
-        s,
-        agreement: outcome.agreement.0.into(),
-        word: outcome_word(outcome),
-        context: b256(&outcome.context),
+    let (rx, s) = signature.halves();
+    let call = C::attestCertificateCall {
+        certificate: C::CertificateNumbers {
+            rx: U256::from_be_bytes(rx),
+            ry: U256::from_be_bytes(signature.ry),
+            s: U256::from_be_bytes(s),
+            agreement: outcome.agreement.0.into(),
+        },
     };
-    with_tail(call, &outcome.result)
+    with_tail(
+        call,
+        &settled_tail(&outcome_word(outcome), &outcome.context, &outcome.result),
+    )
 }
 
 /// Settles consecutive outcomes.
 pub fn settle_batch(batch: &Batch, signature: &AggregateSignature) -> Vec<u8> {
-    let (rx, ry, s) = signature.parts();
     let call = C::settleBatchCall {
-        rx,
-        ry,
-        s,
-        agreement: batch.agreement.0.into(),
-        word: word(KIND_BATCH, batch.epoch, batch.from, batch.last()).into(),
-        contextsRoot: b256(&batch.contexts_root()),
+        certificate: signature.certificate(&batch.agreement),
     };
-    with_tail(call, &batch.entries_bytes())
+    let word = word(KIND_BATCH, batch.epoch, batch.from, batch.last());
+    with_tail(
+        call,
+        &settled_tail(&word, &batch.contexts_root(), &batch.entries_bytes()),
+    )
 }
 
 /// Settles one outcome under the signed reveals of all nodes; `reveals` in node-index order.
@@ -309,7 +324,7 @@ pub fn settle_by_reveals(
         .collect::<Result<_, _>>()?;
     Ok(C::settleByRevealsCall {
         agreement: outcome.agreement.0.into(),
-        word: outcome_word(outcome),
+        word: U256::from_be_bytes(outcome_word(outcome)),
         context: b256(&outcome.context),
         opening: opening(key, &terms.header()),
         holes: reveals.first().map(|r| r.holes.clone()).unwrap_or_default(),
@@ -319,7 +334,7 @@ pub fn settle_by_reveals(
     .abi_encode())
 }
 
-/// Ends an agreement at `end`; EIP-712 `Close(bytes32 agreement,uint64 end)` by every user, in order.
+/// Ends an agreement at `end`; [`diversity_proto::terms::close_digest`] signed by every user, in order.
 pub fn close_agreement(
     key: &AgreementKey,
     terms: &Terms,
@@ -503,8 +518,8 @@ pub fn report_unequal_reveals(
     .abi_encode())
 }
 
-/// What the users say about a disputed execution; EIP-712
-/// `Resolution(bytes32 dispute,bytes32 agreement,bytes32 word,bytes32 context,bytes result)` by every user, in order.
+/// What the users say about a disputed execution; [`diversity_proto::terms::resolution_digest`] signed by every user, in
+/// order.
 pub fn resolve(
     key: &AgreementKey,
     terms: &Terms,
@@ -515,7 +530,7 @@ pub fn resolve(
     C::resolveCall {
         dispute: b256(dispute),
         agreement: key.agreement.0.into(),
-        word: outcome_word(outcome),
+        word: U256::from_be_bytes(outcome_word(outcome)),
         context: b256(&outcome.context),
         result: outcome.result.clone().into(),
         opening: opening(key, &terms.header()),

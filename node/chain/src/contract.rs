@@ -48,8 +48,8 @@ pub struct DisputeState {
     pub epoch: u32,
     /// Execution t, or a sensor's q.
     pub at: u64,
-    /// Whom it blames; none for unequal reveals.
-    pub accused: Option<Address>,
+    /// First 18 bytes of the agreement's id; none for a sensor.
+    pub agreement: Option<[u8; 18]>,
 }
 
 /// Why the contract cannot be used.
@@ -160,13 +160,12 @@ impl MainContract {
         let Some(kind) = DisputeKind::from_abi(out.kind) else {
             return Ok(None);
         };
-        let accused = Address(out.accused.into_array());
         Ok(Some(DisputeState {
             kind,
             resolved: out.resolved,
             epoch: out.epoch,
-            at: out.at,
-            accused: (accused.0 != [0; 20]).then_some(accused),
+            at: out.point,
+            agreement: (out.agreement.0 != [0; 18]).then_some(out.agreement.0),
         }))
     }
     /// The id under which a dispute is recorded. `agreement` is none for a sensor, `accused` for unequal reveals.
@@ -183,7 +182,7 @@ impl MainContract {
                 kind: kind.abi(),
                 agreement: agreement.map_or([0; 32], |a| a.0).into(),
                 epoch,
-                at,
+                point: at,
                 accused: accused.map_or([0; 20], |a| a.0).into(),
             })
             .await?;

@@ -9,6 +9,7 @@ use diversity_proto::entity::{NodeDeclaration, SensorDeclaration};
 use diversity_proto::round::{Entry, HOLES_MAX, KIND_BATCH, OutputKind, RESULT_BYTES_MAX};
 use diversity_proto::terms::{BATCH_MAX, Terms, TermsHeader};
 use diversity_proto::{Address, AgreementId, Digest, NodeId, SensorId, UserId};
+use std::collections::BTreeMap;
 
 /// Where an event stands on the chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -246,12 +247,21 @@ impl TransactionFacts {
 
 /// Whether a log is a settlement or an attestation, so that [`TransactionFacts`] are wanted.
 pub fn wants_transaction(log: &Log) -> bool {
-    log.topics.len() == 1 || log.topics.first() == Some(&topic(C::BatchSettled::SIGNATURE_HASH))
+    log.topics.is_empty() || log.topics.first() == Some(&topic(C::BatchSettled::SIGNATURE_HASH))
+}
+
+/// The last 20 bytes of an agreement's id, which settlements show.
+pub fn short_id(a: &AgreementId) -> [u8; 20] {
+    *a.0.last_chunk().expect("32 bytes have 20")
 }
 
 /// Decodes the logs of one transaction of the contract, in order. Nothing is ever dropped: what cannot be read becomes
-/// [`ChainEvent::Unreadable`].
-pub fn decode(logs: &[Log], facts: &TransactionFacts) -> Vec<Located> {
+/// [`ChainEvent::Unreadable`]. `known` are agreements by [`short_id`], for settlements whose calldata does not have it.
+pub fn decode(
+    logs: &[Log],
+    facts: &TransactionFacts,
+    known: &BTreeMap<[u8; 20], AgreementId>,
+) -> Vec<Located> {
     let mut out: Vec<Located> = Vec::new();
     let mut agreed_holes = Vec::new();
     for log in logs {
@@ -261,7 +271,7 @@ pub fn decode(logs: &[Log], facts: &TransactionFacts) -> Vec<Located> {
             log_index: log.log_index,
             tx: log.tx,
         };
-        let event = match decode_one(log, facts, std::mem::take(&mut agreed_holes)) {
+        let event = match decode_one(log, facts, known, std::mem::take(&mut agreed_holes)) {
             Ok(Decoded::Event(event)) => event,
             Ok(Decoded::Holes(holes)) => {
                 agreed_holes = holes;
@@ -299,10 +309,14 @@ fn topic(hash: B256) -> Digest {
     Digest(hash.0)
 }
 
-fn decode_one(log: &Log, facts: &TransactionFacts, holes: Vec<u64>) -> Result<Decoded, String> {
-    // Anonymous events have the agreement as their one topic, and start with 21 bytes of the word.
-    if let [agreement] = log.topics[..] {
-        return single(AgreementId(agreement.0), &log.data, facts, holes).map(Decoded::Event);
+fn decode_one(
+    log: &Log,
+    facts: &TransactionFacts,
+    known: &BTreeMap<[u8; 20], AgreementId>,
+    holes: Vec<u64>,
+) -> Result<Decoded, String> {
+    if log.topics.is_empty() {
+        return single(&log.data, facts, known, holes).map(Decoded::Event);
     }
     let first = log.topics.first().copied().unwrap_or(Digest::ZERO);
     let arg = |i: usize| log.topics.get(i).copied().unwrap_or(Digest::ZERO);
@@ -354,12 +368,12 @@ fn decode_one(log: &Log, facts: &TransactionFacts, holes: Vec<u64>) -> Result<De
             agreement: (e.agreement != B256::ZERO).then_some(AgreementId(e.agreement.0)),
             accused: (accused.0 != [0; 20]).then_some(accused),
             epoch: e.epoch,
-            at: e.at,
+            at: e.point,
             evidence: e.evidence.to_vec(),
         }
     } else if first == topic(C::DisputeResolved::SIGNATURE_HASH) {
         let e = C::DisputeResolved::decode_raw_log(topics(), &log.data).map_err(words)?;
-        let word = Word::new(&e.word.0);
+        let word = Word::new(&e.word.to_be_bytes());
         ChainEvent::DisputeResolved {
             dispute: Digest(e.dispute.0),
             agreement: AgreementId(e.agreement.0),
@@ -403,18 +417,32 @@ impl Word {
     }
 }
 
+/// A settlement shows 20 bytes of its agreement and 21 of its word, then the result. Those 20 bytes are an id like an
+/// address; the whole id is in the calldata.
 fn single(
-    agreement: AgreementId,
     data: &[u8],
     facts: &TransactionFacts,
+    known: &BTreeMap<[u8; 20], AgreementId>,
     holes: Vec<u64>,
 ) -> Result<ChainEvent, String> {
-    let Some((head, result)) = data.split_first_chunk::<21>() else {
+    let Some((head, result)) = data.split_first_chunk::<41>() else {
         return Err(format!("a settlement of {} bytes", data.len()));
     };
+    let short: [u8; 20] = *head.first_chunk().expect("41 bytes have 20");
     let mut word = [0; 32];
-    word[11..].copy_from_slice(head);
+    word[11..].copy_from_slice(&head[20..]);
     let w = Word::new(&word);
+    let call = facts.input.as_deref().and_then(SettlementCall::read);
+    let call = call.filter(|c| short_id(&c.agreement) == short && c.is_of(&w));
+    let agreement = match &call {
+        Some(call) => call.agreement,
+        None => *known.get(&short).ok_or_else(|| {
+            format!(
+                "a settlement of an unknown agreement that ends in {}",
+                Address(short)
+            )
+        })?,
+    };
     if result.len() > RESULT_BYTES_MAX {
         return Err(format!("a result of {} bytes", result.len()));
     }
@@ -442,30 +470,48 @@ fn single(
         t: w.t,
         entries,
         holes,
-        context: facts
-            .input
-            .as_deref()
-            .and_then(|i| context_of(i, &agreement, &word)),
+        context: call.map(|c| c.context),
         batch: false,
         gas_used: facts.gas_used,
         outcomes: 1,
     })
 }
 
-/// The context stands in the calldata only; it counts if agreement and word there are those of the event.
-fn context_of(input: &[u8], agreement: &AgreementId, word: &[u8; 32]) -> Option<Digest> {
-    let (selector, arguments) = input.split_first_chunk::<4>()?;
-    if *selector == C::settleCall::SELECTOR {
-        let slot = |i: usize| arguments.get(32 * i..32 * (i + 1));
-        let here = slot(3)? == agreement.0 && slot(4)? == word;
-        return here.then(|| Some(Digest(slot(5)?.try_into().ok()?)))?;
+/// What stands only in the calldata of a settlement.
+struct SettlementCall {
+    agreement: AgreementId,
+    word: Word,
+    context: Digest,
+}
+
+impl SettlementCall {
+    fn read(input: &[u8]) -> Option<Self> {
+        let (selector, arguments) = input.split_first_chunk::<4>()?;
+        if [C::settleCall::SELECTOR, C::attestCertificateCall::SELECTOR].contains(selector) {
+            let (certificate, tail) = arguments.split_first_chunk::<128>()?;
+            let (word_bytes, tail) = tail.split_first_chunk::<21>()?;
+            let mut word = [0; 32];
+            word[11..].copy_from_slice(word_bytes);
+            return Some(Self {
+                agreement: AgreementId(*certificate.last_chunk()?),
+                word: Word::new(&word),
+                context: Digest(*tail.first_chunk()?),
+            });
+        }
+        if *selector == C::settleByRevealsCall::SELECTOR {
+            let call = C::settleByRevealsCall::abi_decode_raw(arguments).ok()?;
+            return Some(Self {
+                agreement: AgreementId(call.agreement.0),
+                word: Word::new(&call.word.to_be_bytes()),
+                context: Digest(call.context.0),
+            });
+        }
+        None
     }
-    if *selector == C::settleByRevealsCall::SELECTOR {
-        let call = C::settleByRevealsCall::abi_decode_raw(arguments).ok()?;
-        return (call.agreement.0 == agreement.0 && call.word.0 == *word)
-            .then_some(Digest(call.context.0));
+    fn is_of(&self, logged: &Word) -> bool {
+        let w = &self.word;
+        (w.kind, w.epoch, w.from, w.t) == (logged.kind & 0x7f, logged.epoch, logged.from, logged.t)
     }
-    None
 }
 
 fn batch(
@@ -474,7 +520,9 @@ fn batch(
     facts: &TransactionFacts,
 ) -> Result<ChainEvent, DecodeError> {
     let mut r = Reader::new(data);
-    let word = Word::new(&r.array("word")?);
+    let mut word = [0; 32];
+    word[11..].copy_from_slice(r.take(21, "word")?);
+    let word = Word::new(&word);
     let root = Digest::read(&mut r)?;
     if word.kind != KIND_BATCH {
         return Err(DecodeError::Invalid("kind of a batch"));
@@ -484,11 +532,17 @@ fn batch(
         .checked_sub(word.from)
         .filter(|n| *n < u64::from(u16::MAX))
         .ok_or(DecodeError::Invalid("range of a batch"))?;
-    let mut entries = Vec::with_capacity(usize::from(BATCH_MAX));
-    for t in word.from..=word.from + count {
-        entries.push((t, read_entry(&mut r)?));
+    let mut found = Vec::with_capacity(usize::from(BATCH_MAX));
+    while !r.rest().is_empty() {
+        read_entries(&mut r, &mut found)?;
+        if found.len() as u64 > count + 1 {
+            return Err(DecodeError::Invalid("entries (more than the range)"));
+        }
     }
-    r.end()?;
+    if found.len() as u64 != count + 1 {
+        return Err(DecodeError::Invalid("entries (fewer than the range)"));
+    }
+    let entries: Vec<_> = (word.from..).zip(found).collect();
     let holes = entries
         .iter()
         .filter(|(_, e)| *e == Entry::Hole)
@@ -508,22 +562,30 @@ fn batch(
     })
 }
 
-/// One entry of a batch (wire-format §7).
-fn read_entry(r: &mut Reader<'_>) -> Result<Entry, DecodeError> {
-    Ok(match r.u8("entry")? {
-        n @ 0..=239 => Entry::Value(r.take(usize::from(n), "result")?.to_vec()),
+/// One code of a batch (wire-format §7), which is one entry, or for 241 a run of values of one length.
+fn read_entries(r: &mut Reader<'_>, out: &mut Vec<Entry>) -> Result<(), DecodeError> {
+    match r.u8("entry")? {
+        n @ 0..=239 => out.push(Entry::Value(r.take(usize::from(n), "result")?.to_vec())),
         240 => {
             let n = usize::from(r.u16("length of a result")?);
             if n < 240 || n > RESULT_BYTES_MAX {
                 return Err(DecodeError::Invalid("length of a result"));
             }
-            Entry::Value(r.take(n, "result")?.to_vec())
+            out.push(Entry::Value(r.take(n, "result")?.to_vec()));
         }
-        253 => Entry::Null,
-        254 => Entry::Trap,
-        255 => Entry::Hole,
+        241 => {
+            let items = u16::from(r.u8("items of a run")?) + 1;
+            let n = usize::from(r.u8("length in a run")?);
+            for _ in 0..items {
+                out.push(Entry::Value(r.take(n, "result")?.to_vec()));
+            }
+        }
+        253 => out.push(Entry::Null),
+        254 => out.push(Entry::Trap),
+        255 => out.push(Entry::Hole),
         _ => return Err(DecodeError::Invalid("entry")),
-    })
+    }
+    Ok(())
 }
 
 fn created(e: C::AgreementCreated) -> ChainEvent {

@@ -14,26 +14,40 @@ fn log(topics: Vec<Digest>, data: Vec<u8>, log_index: u64) -> Log {
     }
 }
 
+fn settled(a: &AgreementId, word: [u8; 32], result: &[u8]) -> Vec<u8> {
+    let mut data = short_id(a).to_vec();
+    data.extend_from_slice(&word[11..]);
+    data.extend_from_slice(result);
+    data
+}
+
+fn no_known() -> BTreeMap<[u8; 20], AgreementId> {
+    BTreeMap::new()
+}
+
 #[test]
-fn a_settlement_has_its_context_from_the_calldata_and_counts_what_shares_its_transaction() {
-    let a = AgreementId([5; 32]);
-    let w = word(1, 2, 3, 9);
-    let call = C::settleCall {
-        rx: B256::ZERO,
-        ry: B256::ZERO,
-        s: B256::ZERO,
-        agreement: a.0.into(),
-        word: w.into(),
-        context: [6; 32].into(),
+fn a_settlement_has_its_agreement_and_context_from_the_calldata() {
+    let outcome = diversity_proto::round::Outcome {
+        agreement: AgreementId([5; 32]),
+        epoch: 2,
+        from: 3,
+        t: 9,
+        kind: 1,
+        result: vec![1, 2, 3],
+        context: Digest([6; 32]),
     };
-    let mut data = w[11..].to_vec();
-    data.extend_from_slice(&[1, 2, 3]);
+    let signature = crate::calls::AggregateSignature {
+        rx_s: [7; 64],
+        ry: [8; 32],
+    };
     let facts = TransactionFacts {
-        input: Some(call.abi_encode()),
+        input: Some(crate::calls::settle(&outcome, &signature)),
         gas_used: 31_000,
     };
-    let out = decode(&[log(vec![Digest(a.0)], data.clone(), 0)], &facts);
+    let data = settled(&outcome.agreement, word(1, 2, 3, 9), &[1, 2, 3]);
+    let out = decode(&[log(vec![], data.clone(), 0)], &facts, &no_known());
     let ChainEvent::Settled {
+        agreement,
         epoch,
         from,
         t,
@@ -47,6 +61,7 @@ fn a_settlement_has_its_context_from_the_calldata_and_counts_what_shares_its_tra
     else {
         panic!("{out:?}")
     };
+    assert_eq!(*agreement, outcome.agreement);
     assert_eq!(
         (*epoch, *from, *t, *gas_used, *outcomes, *batch),
         (2, 3, 9, 31_000, 1, false)
@@ -54,11 +69,31 @@ fn a_settlement_has_its_context_from_the_calldata_and_counts_what_shares_its_tra
     assert_eq!(entries, &[(9, Entry::Value(vec![1, 2, 3]))]);
     assert_eq!(*context, Some(Digest([6; 32])));
 
-    // The same log under a call that settled something else: no context is invented.
-    let other = decode(&[log(vec![Digest([4; 32])], data, 0)], &facts);
+    // The same call logged something else (a contract between): nothing is invented.
+    let other = AgreementId([4; 32]);
+    let elsewhere = [log(vec![], settled(&other, word(1, 2, 3, 9), &[1]), 0)];
+    let out = decode(&elsewhere, &facts, &no_known());
+    assert!(matches!(&out[0].event, ChainEvent::Unreadable { .. }));
+    let known = BTreeMap::from([(short_id(&other), other)]);
+    let out = decode(&elsewhere, &facts, &known);
+    assert!(
+        matches!(&out[0].event, ChainEvent::Settled { agreement, context: None, .. } if *agreement == other)
+    );
+
+    // An attestation says in its kind that it is one.
+    let facts = TransactionFacts {
+        input: Some(crate::calls::attest(&outcome, &signature)),
+        gas_used: 28_000,
+    };
+    let data = settled(&outcome.agreement, word(0x81, 2, 3, 9), &[1, 2, 3]);
+    let out = decode(&[log(vec![], data, 0)], &facts, &no_known());
     assert!(matches!(
-        &other[0].event,
-        ChainEvent::Settled { context: None, .. }
+        &out[0].event,
+        ChainEvent::Attested {
+            t: 9,
+            gas_used: 28_000,
+            ..
+        }
     ));
 }
 
@@ -77,13 +112,14 @@ fn a_batch_is_read_back_as_it_was_written() {
         from: 10,
         entries,
     };
-    let mut data = word(KIND_BATCH, 0, 10, 14).to_vec();
+    let mut data = word(KIND_BATCH, 0, 10, 14)[11..].to_vec();
     data.extend_from_slice(&batch.contexts_root().0);
     data.extend_from_slice(&batch.entries_bytes());
     let topics = vec![topic(C::BatchSettled::SIGNATURE_HASH), Digest([5; 32])];
     let out = decode(
         &[log(topics.clone(), data.clone(), 3)],
         &TransactionFacts::default(),
+        &no_known(),
     );
     let ChainEvent::Settled {
         entries,
@@ -103,10 +139,11 @@ fn a_batch_is_read_back_as_it_was_written() {
     assert_eq!(*context, Some(batch.contexts_root()));
     assert_eq!(*outcomes, 4, "a hole is no outcome");
 
-    for cut in [0, 40, 64, data.len() - 1] {
+    for cut in [0, 20, 30, 53, data.len() - 1] {
         let out = decode(
             &[log(topics.clone(), data[..cut].to_vec(), 3)],
             &TransactionFacts::default(),
+            &no_known(),
         );
         assert!(
             matches!(&out[0].event, ChainEvent::Unreadable { .. }),
@@ -125,9 +162,10 @@ fn holes_agreed_belong_to_the_settlement_behind_them() {
     let data = holes.encode_data();
     let logs = [
         log(vec![topic(C::HolesAgreed::SIGNATURE_HASH), a], data, 0),
-        log(vec![a], word(2, 0, 3, 6)[11..].to_vec(), 1),
+        log(vec![], settled(&AgreementId(a.0), word(2, 0, 3, 6), &[]), 1),
     ];
-    let out = decode(&logs, &TransactionFacts::default());
+    let known = BTreeMap::from([(short_id(&AgreementId(a.0)), AgreementId(a.0))]);
+    let out = decode(&logs, &TransactionFacts::default(), &known);
     assert_eq!(out.len(), 1);
     let ChainEvent::Settled { entries, holes, .. } = &out[0].event else {
         panic!()
@@ -158,7 +196,7 @@ fn terms_that_are_not_those_signed_are_not_believed() {
         e.encode_data(),
         0,
     )];
-    let out = decode(&logs, &TransactionFacts::default());
+    let out = decode(&logs, &TransactionFacts::default(), &no_known());
     let ChainEvent::AgreementCreated {
         terms: PublishedTerms::HeaderOnly { reason },
         nodes,
@@ -187,9 +225,34 @@ fn what_cannot_be_read_is_shown_and_not_lost() {
             3,
         ),
     ];
-    let out = decode(&logs, &TransactionFacts::default());
+    let out = decode(&logs, &TransactionFacts::default(), &no_known());
     assert_eq!(out.len(), 4);
     for l in out {
         assert!(matches!(l.event, ChainEvent::Unreadable { .. }), "{l:?}");
     }
+}
+
+#[test]
+fn a_run_of_equal_lengths_is_as_many_entries() {
+    let mut data = word(KIND_BATCH, 0, 10, 13)[11..].to_vec();
+    data.extend_from_slice(&[1; 32]);
+    data.extend_from_slice(&[241, 2, 3, 1, 1, 1, 2, 2, 2, 3, 3, 3, 253]);
+    let topics = vec![topic(C::BatchSettled::SIGNATURE_HASH), Digest([5; 32])];
+    let out = decode(
+        &[log(topics, data, 3)],
+        &TransactionFacts::default(),
+        &no_known(),
+    );
+    let ChainEvent::Settled { entries, .. } = &out[0].event else {
+        panic!("{out:?}")
+    };
+    assert_eq!(
+        entries,
+        &[
+            (10, Entry::Value(vec![1; 3])),
+            (11, Entry::Value(vec![2; 3])),
+            (12, Entry::Value(vec![3; 3])),
+            (13, Entry::Null),
+        ]
+    );
 }

@@ -14,6 +14,7 @@ pub mod contract;
 pub mod events;
 pub mod evidence;
 pub mod fees;
+pub mod follow;
 pub mod revert;
 pub mod rpc;
 mod signature;

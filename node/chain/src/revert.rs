@@ -70,11 +70,6 @@ fn contract_error(error: &E) -> (RevertClass, &'static str, String) {
         };
     }
     match error {
-        E::WrongChain(_) => is!(
-            Wrong,
-            "WrongChain",
-            "the contract was deployed on a chain with another chain id"
-        ),
         E::BadSignature(e) => is!(
             Wrong,
             "BadSignature",
@@ -207,12 +202,6 @@ fn contract_error(error: &E) -> (RevertClass, &'static str, String) {
             "KindNotSettled",
             "an output of kind {} does not settle",
             e.kind
-        ),
-        E::WordMalformed(e) => is!(
-            Wrong,
-            "WordMalformed",
-            "the word {} of the outcome is malformed",
-            e.word
         ),
         E::EpochNotInForce(e) if e.given < e.inForce => is!(
             Pointless,

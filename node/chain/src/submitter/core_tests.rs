@@ -1,1 +1,835 @@
+//! The outbox against a modelled chain: each test drives [`Submitter::step`] and nothing else.
 
+use super::*;
+use crate::abi::IMainContract as C;
+use crate::fees::Fees;
+use alloy::sol_types::SolError;
+use std::collections::{BTreeMap, VecDeque};
+
+const CHAIN: ChainIdentity = ChainIdentity {
+    chain_id: 1337,
+    genesis: Digest([1; 32]),
+};
+const TO: Address = Address([0xcc; 20]);
+
+/// A chain that mines what it is given when it is told to.
+struct World {
+    core: Submitter,
+    now: u64,
+    disk: BTreeMap<Vec<u8>, Vec<u8>>,
+    /// Everything that was ever sent: nonce by payload tells whether a nonce was signed twice.
+    sent: Vec<(Digest, Vec<u8>)>,
+    reports: Vec<(Digest, Report)>,
+    pool: BTreeMap<u64, (Digest, u64)>,
+    mined: BTreeMap<u64, (Digest, u64)>,
+    blocks: Vec<(u64, Digest)>,
+    base_fee: Option<u128>,
+    balance: u128,
+    fork: u8,
+    /// What simulating a submission gives, by its first byte of calldata.
+    outcome: BTreeMap<u8, Precheck>,
+    /// What an endpoint says to sent bytes, instead of taking them.
+    refusal: Option<RpcError>,
+    /// Answers to receipts that are not simply "success".
+    reverts: BTreeMap<u64, Option<Vec<u8>>>,
+    taken: bool,
+    prechecks: usize,
+}
+
+fn account() -> Account {
+    Account::from_secret(&[7; 32]).unwrap()
+}
+
+fn id(n: u8) -> Digest {
+    Digest([n; 32])
+}
+
+fn submission(n: u8) -> Submission {
+    Submission {
+        id: id(n),
+        label: format!("settle {n}"),
+        to: Some(TO),
+        data: vec![n, 1, 2, 3],
+        patience_ms: None,
+    }
+}
+
+impl World {
+    fn new() -> Self {
+        Self::with(SubmitterConfig::default())
+    }
+    fn with(config: SubmitterConfig) -> Self {
+        let core = Submitter::load(config, CHAIN, account(), &[]).unwrap();
+        Self {
+            core,
+            now: 1_000_000,
+            disk: BTreeMap::new(),
+            sent: Vec::new(),
+            reports: Vec::new(),
+            pool: BTreeMap::new(),
+            mined: BTreeMap::new(),
+            blocks: vec![(10, Digest([10; 32]))],
+            base_fee: Some(0),
+            balance: 0,
+            fork: 0,
+            outcome: BTreeMap::new(),
+            refusal: None,
+            reverts: BTreeMap::new(),
+            taken: true,
+            prechecks: 0,
+        }
+    }
+    /// kill -9 and start again: memory is lost, the disk is not.
+    fn restart(&mut self) {
+        let entries: Vec<_> = self
+            .disk
+            .iter()
+            .map(|(k, v)| (k.clone(), v.clone()))
+            .collect();
+        self.core = Submitter::load(self.core.config, CHAIN, account(), &entries).unwrap();
+    }
+    fn head(&self) -> Block {
+        let (number, hash) = *self.blocks.last().unwrap();
+        let parent = self
+            .blocks
+            .len()
+            .checked_sub(2)
+            .map_or(Digest::ZERO, |i| self.blocks[i].1);
+        Block {
+            number,
+            hash,
+            parent_hash: parent,
+            timestamp: number,
+            base_fee: self.base_fee,
+            gas_limit: 30_000_000,
+        }
+    }
+    fn nonce(&self) -> u64 {
+        self.mined.len() as u64
+    }
+    fn nonce_of(raw: &[u8]) -> (u64, Vec<u8>, Fees) {
+        use alloy::consensus::{Transaction, TxEnvelope};
+        use alloy::eips::eip2718::Decodable2718;
+        let tx = TxEnvelope::decode_2718(&mut &raw[..]).unwrap();
+        let fees = if tx.is_legacy() {
+            Fees::Legacy {
+                gas_price: tx.max_fee_per_gas(),
+            }
+        } else {
+            Fees::Dynamic {
+                max_fee: tx.max_fee_per_gas(),
+                tip: tx.max_priority_fee_per_gas().unwrap_or(0),
+            }
+        };
+        (tx.nonce(), tx.input().to_vec(), fees)
+    }
+    fn step(&mut self, input: Input) {
+        let mut inputs = VecDeque::from([input]);
+        while let Some(input) = inputs.pop_front() {
+            for effect in self.core.step(self.now, input) {
+                inputs.extend(self.execute(effect));
+            }
+        }
+        self.check();
+    }
+    fn execute(&mut self, effect: Effect) -> Option<Input> {
+        match effect {
+            Effect::Persist { key, value } => {
+                self.disk.insert(key, value);
+                None
+            }
+            Effect::Delete { key } => {
+                self.disk.remove(&key);
+                None
+            }
+            Effect::Deliver { id, report } => {
+                self.reports.push((id, report));
+                None
+            }
+            Effect::Refuse { id, reason } => {
+                self.reports.push((id, Report::Pointless { reason }));
+                None
+            }
+            Effect::QueryAccount => Some(Input::Account {
+                nonce: self.nonce(),
+                balance: self.balance,
+            }),
+            Effect::Precheck { seq, call } => {
+                self.prechecks += 1;
+                let key = call.data.first().copied().unwrap_or(0);
+                let outcome = self
+                    .outcome
+                    .get(&key)
+                    .cloned()
+                    .unwrap_or(Precheck::Gas(30_000));
+                Some(Input::Prechecked { seq, outcome })
+            }
+            Effect::Send { seq, tx, raw, .. } => {
+                // Durable before it leaves: the bytes stand on disk now.
+                assert!(
+                    self.disk
+                        .values()
+                        .any(|v| v.windows(raw.len()).any(|w| w == raw)),
+                    "sent before it was persisted"
+                );
+                let (nonce, ..) = Self::nonce_of(&raw);
+                self.sent.push((tx, raw));
+                let outcome = match &self.refusal {
+                    Some(error) => Err(error.clone()),
+                    None if nonce < self.nonce() => Err(RpcError::NonceTooLow),
+                    None => {
+                        if self.taken {
+                            self.pool.insert(nonce, (tx, seq));
+                        }
+                        Ok(())
+                    }
+                };
+                Some(Input::Sent { seq, tx, outcome })
+            }
+            Effect::QueryReceipt { seq, txs } => {
+                let found = self.mined.iter().find(|(_, (tx, _))| txs.contains(tx));
+                let receipt = found.map(|(nonce, (tx, block))| Receipt {
+                    tx: *tx,
+                    block_number: *block,
+                    block_hash: Digest([*block as u8; 32]),
+                    success: !self.reverts.contains_key(nonce),
+                    gas_used: 25_000,
+                    contract: None,
+                    revert_reason: self.reverts.get(nonce).cloned().flatten(),
+                });
+                Some(Input::Receipt {
+                    seq,
+                    outcome: Ok(receipt),
+                })
+            }
+            Effect::Replay { seq, .. } => Some(Input::Replayed {
+                seq,
+                outcome: Err(RpcError::Reverted {
+                    data: C::NotUnanimous {}.abi_encode(),
+                    message: String::new(),
+                }),
+            }),
+        }
+    }
+    /// A nonce is never signed for two payloads.
+    fn check(&self) {
+        let mut by_nonce: BTreeMap<u64, Vec<u8>> = BTreeMap::new();
+        for (_, raw) in &self.sent {
+            let (nonce, data, _) = Self::nonce_of(raw);
+            let first = by_nonce.entry(nonce).or_insert_with(|| data.clone());
+            assert_eq!(*first, data, "nonce {nonce} was signed for two payloads");
+        }
+    }
+    fn look(&mut self) {
+        let block = self.head();
+        let suggested = self.base_fee.is_none().then_some(1_000_000_000);
+        self.step(Input::Head { block, suggested });
+    }
+    fn mine(&mut self) {
+        let number = self.blocks.last().unwrap().0 + 1;
+        while let Some((tx, _)) = self.pool.remove(&self.nonce()) {
+            self.mined.insert(self.nonce(), (tx, number));
+        }
+        self.blocks
+            .push((number, Digest([number as u8 ^ self.fork; 32])));
+        self.look();
+    }
+    /// The chain forgets its pool and its last blocks.
+    fn lose_blocks(&mut self, n: usize) {
+        self.blocks.truncate(self.blocks.len() - n);
+        self.fork ^= 0x80;
+        let head = self.blocks.last().unwrap().0;
+        self.mined.retain(|_, (_, block)| *block <= head);
+        self.pool.clear();
+        self.look();
+    }
+    fn pass(&mut self, ms: u64) {
+        self.now += ms;
+        self.step(Input::Tick);
+    }
+    fn mined_ids(&self) -> Vec<Digest> {
+        self.reports
+            .iter()
+            .filter(|(_, r)| matches!(r, Report::Mined { .. }))
+            .map(|(id, _)| *id)
+            .collect()
+    }
+    fn why(&self, n: u8) -> String {
+        self.core
+            .status()
+            .waiting
+            .iter()
+            .find(|w| w.id == id(n))
+            .map(|w| w.why.clone())
+            .unwrap_or_default()
+    }
+}
+
+fn reverted(error: impl SolError) -> Precheck {
+    Precheck::Error(RpcError::Reverted {
+        data: error.abi_encode(),
+        message: "Execution reverted".into(),
+    })
+}
+
+#[test]
+fn a_submission_ends_in_one_report_and_the_zero_fee_chain_is_paid_nothing() {
+    let mut w = World::new();
+    w.look();
+    w.step(Input::Submit(submission(1)));
+    let (nonce, data, fees) = World::nonce_of(&w.sent[0].1);
+    assert_eq!(
+        (nonce, data, fees),
+        (0, vec![1, 1, 2, 3], Fees::Dynamic { max_fee: 0, tip: 0 })
+    );
+    assert!(w.reports.is_empty());
+    assert!(w.why(1).contains("was sent 1 times"), "{}", w.why(1));
+    w.mine();
+    w.mine();
+    assert_eq!(w.mined_ids(), [id(1)]);
+    // The same id again, before it is acknowledged: the same report, no second transaction.
+    w.step(Input::Submit(submission(1)));
+    assert_eq!(w.mined_ids(), [id(1), id(1)]);
+    w.step(Input::Acknowledge(id(1)));
+    w.mine();
+    assert_eq!(w.sent.len(), 1);
+    assert!(w.core.is_idle());
+}
+
+#[test]
+fn reports_survive_a_restart_until_they_are_acknowledged() {
+    let mut w = World::new();
+    w.look();
+    w.step(Input::Submit(submission(1)));
+    w.mine();
+    w.restart();
+    w.step(Input::Tick);
+    assert_eq!(w.mined_ids(), [id(1), id(1)]);
+    w.step(Input::Acknowledge(id(1)));
+    w.restart();
+    w.step(Input::Tick);
+    assert_eq!(w.reports.len(), 2);
+}
+
+#[test]
+fn at_most_four_are_in_flight_and_all_are_mined_in_order() {
+    let mut w = World::new();
+    w.look();
+    for n in 0..12 {
+        w.step(Input::Submit(submission(n)));
+    }
+    assert_eq!(w.pool.len(), 4);
+    for _ in 0..4 {
+        w.mine();
+    }
+    assert_eq!(w.mined_ids(), (0..12).map(id).collect::<Vec<_>>());
+    assert_eq!(w.nonce(), 12);
+}
+
+#[test]
+fn a_dead_chain_is_waited_for_and_identical_bytes_are_sent_when_it_is_back() {
+    let mut w = World::new();
+    w.step(Input::Submit(submission(1)));
+    w.step(Input::Trouble(
+        "no endpoint answers: http://x: refused".into(),
+    ));
+    assert!(w.sent.is_empty());
+    assert!(w.why(1).contains("no endpoint answers"));
+    w.look();
+    assert_eq!(w.sent.len(), 1);
+    for _ in 0..100 {
+        w.pass(3_600_000);
+        w.step(Input::Trouble("no endpoint answers".into()));
+    }
+    // The pool is gone with the node (Besu does not save it).
+    w.pool.clear();
+    w.restart();
+    w.look();
+    w.mine();
+    assert_eq!(w.mined_ids(), [id(1)]);
+    let first = &w.sent[0];
+    assert!(
+        w.sent.len() >= 2 && w.sent.iter().all(|s| s == first),
+        "identical bytes"
+    );
+}
+
+#[test]
+fn a_transaction_that_was_taken_and_never_mined_is_sent_again() {
+    let mut w = World::new();
+    w.taken = false;
+    w.look();
+    w.step(Input::Submit(submission(1)));
+    w.mine();
+    assert!(w.mined_ids().is_empty());
+    w.taken = true;
+    w.pass(5_000);
+    w.mine();
+    assert_eq!(w.mined_ids(), [id(1)]);
+}
+
+#[test]
+fn known_and_nonce_too_low_are_answers_and_not_failures() {
+    for refusal in [RpcError::KnownTransaction, RpcError::NonceTooLow] {
+        let mut w = World::new();
+        w.look();
+        w.step(Input::Submit(submission(1)));
+        w.refusal = Some(refusal);
+        w.pass(6_000);
+        assert!(w.reports.is_empty());
+        w.mine();
+        assert_eq!(w.mined_ids(), [id(1)]);
+    }
+}
+
+#[test]
+fn a_call_that_has_become_pointless_never_gets_a_nonce() {
+    let mut w = World::new();
+    w.outcome
+        .insert(1, reverted(C::FromIsNotNext { from: 2, nextT: 3 }));
+    w.outcome.insert(2, reverted(C::NotUnanimous {}));
+    w.look();
+    w.step(Input::Submit(submission(1)));
+    w.step(Input::Submit(submission(2)));
+    assert!(w.sent.is_empty());
+    assert!(
+        matches!(&w.reports[0].1, Report::Pointless { reason } if reason.contains("settled already"))
+    );
+    assert!(
+        matches!(&w.reports[1].1, Report::Reverted { name, mined: None, .. } if name == "NotUnanimous")
+    );
+}
+
+#[test]
+fn what_comes_too_early_waits_for_the_next_block_and_no_longer_than_its_patience() {
+    let mut w = World::new();
+    w.outcome
+        .insert(1, reverted(C::FromIsNotNext { from: 5, nextT: 3 }));
+    w.outcome.insert(
+        2,
+        reverted(C::NotRegistered {
+            user: [9; 20].into(),
+        }),
+    );
+    w.look();
+    w.step(Input::Submit(submission(1)));
+    w.step(Input::Submit(Submission {
+        patience_ms: Some(10_000),
+        ..submission(2)
+    }));
+    assert!(
+        w.why(1).contains("t = 3 has to settle first"),
+        "{}",
+        w.why(1)
+    );
+    for _ in 0..3 {
+        w.now += 5_000;
+        w.mine();
+    }
+    assert!(
+        matches!(&w.reports[..], [(i, Report::Reverted { name, .. })] if *i == id(2) && name == "NotRegistered")
+    );
+    w.outcome.clear();
+    w.mine();
+    w.mine();
+    assert_eq!(w.mined_ids(), [id(1)]);
+}
+
+#[test]
+fn an_account_without_funds_waits_with_account_and_amount_in_words() {
+    let mut w = World::new();
+    w.base_fee = Some(7);
+    w.balance = 10;
+    w.look();
+    w.step(Input::Submit(submission(1)));
+    assert!(w.sent.is_empty(), "Besu would take it and never mine it");
+    let why = w.why(1);
+    assert!(
+        why.contains(&account().address().hex()) && why.contains("10 wei"),
+        "{why}"
+    );
+    w.balance = 1_000_000_000;
+    w.mine();
+    let (_, _, fees) = World::nonce_of(&w.sent[0].1);
+    assert_eq!(
+        fees,
+        Fees::Dynamic {
+            max_fee: 1_014,
+            tip: 1_000
+        }
+    );
+    w.mine();
+    assert_eq!(w.mined_ids(), [id(1)]);
+}
+
+#[test]
+fn chains_before_london_get_legacy_transactions() {
+    let mut w = World::new();
+    w.base_fee = None;
+    w.balance = u128::MAX;
+    w.look();
+    w.step(Input::Submit(submission(1)));
+    let (_, _, fees) = World::nonce_of(&w.sent[0].1);
+    assert_eq!(
+        fees,
+        Fees::Legacy {
+            gas_price: 1_000_000_000
+        }
+    );
+
+    let mut w = World::new();
+    w.look();
+    w.refusal = Some(RpcError::TransactionType {
+        message: "Invalid transaction type".into(),
+    });
+    w.step(Input::Submit(submission(1)));
+    w.refusal = None;
+    w.pass(6_000);
+    let (nonce, _, fees) = World::nonce_of(&w.sent.last().unwrap().1);
+    assert_eq!(
+        (nonce, fees),
+        (0, Fees::Legacy { gas_price: 0 }),
+        "the same payload under the same nonce"
+    );
+    w.mine();
+    assert_eq!(w.mined_ids(), [id(1)]);
+}
+
+#[test]
+fn a_price_that_the_network_left_behind_is_raised_by_a_tenth_for_the_same_payload() {
+    let mut w = World::new();
+    w.base_fee = Some(1_000);
+    w.balance = u128::MAX / 2;
+    w.taken = false;
+    w.look();
+    w.step(Input::Submit(submission(1)));
+    let old = World::nonce_of(&w.sent[0].1).2;
+    w.base_fee = Some(1_000_000);
+    w.pass(61_000);
+    assert!(
+        w.sent.iter().all(|s| *s == w.sent[0]),
+        "a chain that stands still is no reason to pay more"
+    );
+    for _ in 0..4 {
+        w.mine();
+    }
+    w.taken = true;
+    w.pass(61_000);
+    w.pass(6_000);
+    let new = World::nonce_of(&w.sent.last().unwrap().1).2;
+    assert!(new.most() * 10 >= old.most() * 11, "{old:?} {new:?}");
+    // The first version wins all the same: it counts.
+    let first = w.sent[0].0;
+    w.pool.insert(0, (first, 0));
+    w.mine();
+    assert!(matches!(&w.reports[0].1, Report::Mined { tx, .. } if *tx == first));
+}
+
+#[test]
+fn a_refused_price_raises_the_floor() {
+    let mut w = World::new();
+    w.balance = u128::MAX / 2;
+    w.refusal = Some(RpcError::Underpriced {
+        message: "Gas price below configured minimum gas price".into(),
+    });
+    w.look();
+    w.step(Input::Submit(submission(1)));
+    w.refusal = None;
+    w.pass(6_000);
+    let fees = World::nonce_of(&w.sent.last().unwrap().1).2;
+    assert!(fees.most() >= 1_000, "{fees:?}");
+}
+
+#[test]
+fn lost_blocks_bring_back_identical_bytes_and_one_report_more_at_most() {
+    let mut w = World::new();
+    w.look();
+    for n in 1..=3 {
+        w.step(Input::Submit(submission(n)));
+        w.mine();
+        w.step(Input::Acknowledge(id(n)));
+    }
+    let before = w.sent.clone();
+    assert_eq!(w.mined_ids().len(), 3);
+    w.lose_blocks(2);
+    assert!(w.core.status().trouble.unwrap().contains("lost blocks"));
+    // A new one has to wait until the nonces before it are mined again.
+    w.step(Input::Submit(submission(4)));
+    w.mine();
+    w.mine();
+    assert_eq!(w.nonce(), 4);
+    assert_eq!(w.sent[before.len()..before.len() + 2], before[1..3]);
+    assert!(w.core.status().trouble.is_none());
+    assert!(w.mined_ids().contains(&id(4)));
+    assert!(
+        !w.reports
+            .iter()
+            .any(|(_, r)| matches!(r, Report::Undone { .. }))
+    );
+}
+
+#[test]
+fn lost_blocks_while_the_node_was_down_are_noticed_after_its_start() {
+    let mut w = World::new();
+    w.look();
+    for n in 1..=3 {
+        w.step(Input::Submit(submission(n)));
+        w.mine();
+        w.step(Input::Acknowledge(id(n)));
+    }
+    w.blocks.truncate(1);
+    w.mined.clear();
+    w.restart();
+    w.look();
+    w.mine();
+    assert_eq!(w.nonce(), 3);
+}
+
+#[test]
+fn what_fails_after_the_chain_lost_it_is_reported_as_undone() {
+    let mut w = World::new();
+    w.look();
+    w.step(Input::Submit(submission(1)));
+    w.mine();
+    w.step(Input::Acknowledge(id(1)));
+    w.reverts
+        .insert(0, Some(C::FromIsNotNext { from: 1, nextT: 0 }.abi_encode()));
+    w.lose_blocks(1);
+    w.mine();
+    assert!(
+        matches!(w.reports.last(), Some((i, Report::Undone { .. })) if *i == id(1)),
+        "{:?}",
+        w.reports
+    );
+    // The caller decides anew, under the same id.
+    w.step(Input::Acknowledge(id(1)));
+    w.step(Input::Submit(submission(1)));
+    w.mine();
+    assert_eq!(w.mined_ids(), [id(1), id(1)]);
+    assert_eq!(w.nonce(), 2);
+}
+
+#[test]
+fn a_chain_that_lost_more_than_is_kept_is_refused_in_words() {
+    let mut w = World::with(SubmitterConfig {
+        retain_blocks: 2,
+        ..SubmitterConfig::default()
+    });
+    w.look();
+    w.step(Input::Submit(submission(1)));
+    w.mine();
+    w.step(Input::Acknowledge(id(1)));
+    for _ in 0..5 {
+        w.mine();
+    }
+    w.mined.clear();
+    w.blocks.truncate(1);
+    w.look();
+    w.step(Input::Submit(submission(2)));
+    let trouble = w.core.status().trouble.unwrap();
+    assert!(
+        trouble.contains("lost more blocks") && trouble.contains("restore the chain"),
+        "{trouble}"
+    );
+    assert_eq!(w.sent.len(), 1, "no nonce is signed for a second payload");
+}
+
+#[test]
+fn a_store_of_another_chain_or_account_is_refused_in_words() {
+    let mut w = World::new();
+    w.look();
+    let entries: Vec<_> = w.disk.clone().into_iter().collect();
+    let other = ChainIdentity {
+        genesis: Digest([2; 32]),
+        ..CHAIN
+    };
+    let text = Submitter::load(SubmitterConfig::default(), other, account(), &entries)
+        .err()
+        .unwrap()
+        .to_string();
+    assert!(
+        text.contains(&Digest([2; 32]).hex()) && text.contains("empty store"),
+        "{text}"
+    );
+    let stranger = Account::from_secret(&[8; 32]).unwrap();
+    assert!(Submitter::load(SubmitterConfig::default(), CHAIN, stranger, &entries).is_err());
+}
+
+#[test]
+fn a_nonce_that_somebody_else_used_up_costs_the_payload_another_one() {
+    let mut w = World::new();
+    w.taken = false;
+    w.look();
+    w.step(Input::Submit(submission(1)));
+    // Another program of the same account was faster.
+    w.mined.insert(0, (Digest([0xaa; 32]), 11));
+    w.taken = true;
+    for _ in 0..8 {
+        w.mine();
+        w.pass(6_000);
+    }
+    assert_eq!(w.mined_ids(), [id(1)]);
+    assert_eq!(World::nonce_of(&w.sent.last().unwrap().1).0, 1);
+}
+
+#[test]
+fn a_gap_that_is_not_ours_is_filled_from_latest() {
+    let mut w = World::new();
+    w.mined.insert(0, (Digest([0xaa; 32]), 10));
+    w.look();
+    w.step(Input::Submit(submission(1)));
+    assert_eq!(World::nonce_of(&w.sent[0].1).0, 1);
+    // The chain loses the block with the stranger's transaction, and nobody sends that again.
+    w.mined.clear();
+    w.pool.clear();
+    w.blocks.pop();
+    w.blocks.push((9, Digest([9; 32])));
+    w.look();
+    for _ in 0..4 {
+        w.pass(6_000);
+        w.mine();
+    }
+    assert_eq!(w.mined_ids(), [id(1)], "and the filler has no report");
+    assert_eq!(w.nonce(), 2);
+}
+
+#[test]
+fn confirmations_are_waited_for() {
+    let mut w = World::with(SubmitterConfig {
+        confirmations: 2,
+        ..SubmitterConfig::default()
+    });
+    w.look();
+    w.step(Input::Submit(submission(1)));
+    w.mine();
+    assert!(w.why(1).contains("confirmations"), "{}", w.why(1));
+    w.lose_blocks(1);
+    w.mine();
+    w.mine();
+    assert!(w.reports.is_empty());
+    w.mine();
+    assert_eq!(w.mined_ids(), [id(1)]);
+}
+
+#[test]
+fn reverts_are_reported_in_words_with_or_without_a_reason_in_the_receipt() {
+    for (reason, want) in [
+        (None, "NotUnanimous"),
+        (
+            Some(
+                C::BadSignature {
+                    expected: [3; 20].into(),
+                }
+                .abi_encode(),
+            ),
+            "BadSignature",
+        ),
+    ] {
+        let mut w = World::new();
+        w.look();
+        w.reverts.insert(0, reason);
+        w.step(Input::Submit(submission(1)));
+        w.mine();
+        assert!(
+            matches!(&w.reports[..], [(_, Report::Reverted { name, mined: Some(_), .. })] if name == want),
+            "{:?}",
+            w.reports
+        );
+    }
+}
+
+#[test]
+fn a_race_that_was_lost_in_the_block_is_pointless_and_one_that_came_too_early_is_tried_again() {
+    let mut w = World::new();
+    w.look();
+    w.reverts
+        .insert(0, Some(C::FromIsNotNext { from: 1, nextT: 2 }.abi_encode()));
+    w.reverts
+        .insert(1, Some(C::FromIsNotNext { from: 3, nextT: 2 }.abi_encode()));
+    w.step(Input::Submit(submission(1)));
+    w.step(Input::Submit(submission(2)));
+    w.mine();
+    w.mine();
+    w.mine();
+    assert!(matches!(&w.reports[0], (i, Report::Pointless { .. }) if *i == id(1)));
+    assert!(matches!(&w.reports[1], (i, Report::Mined { .. }) if *i == id(2)));
+    assert_eq!(w.nonce(), 3);
+    // Also the bytes of the failed try come back if the chain loses them: nothing behind them is mined otherwise.
+    for n in 1..=2 {
+        w.step(Input::Acknowledge(id(n)));
+    }
+    w.blocks.truncate(1);
+    w.mined.clear();
+    w.pool.clear();
+    w.reverts.clear();
+    w.restart();
+    w.look();
+    w.mine();
+    w.pass(6_000);
+    w.mine();
+    assert_eq!(w.nonce(), 3);
+}
+
+#[test]
+fn an_address_without_code_and_too_much_gas_cost_no_nonce() {
+    let mut w = World::new();
+    w.outcome.insert(1, Precheck::NoCode);
+    w.outcome.insert(2, Precheck::Gas(20_000_000));
+    w.look();
+    w.step(Input::Submit(submission(1)));
+    w.step(Input::Submit(submission(2)));
+    assert!(w.sent.is_empty());
+    assert!(w.why(1).contains("no contract"), "{}", w.why(1));
+    assert!(
+        matches!(&w.reports[..], [(i, Report::Reverted { words, .. })] if *i == id(2) && words.contains("16777216"))
+    );
+}
+
+#[test]
+fn a_full_queue_refuses_and_a_crash_between_any_two_effects_signs_no_nonce_twice() {
+    let mut w = World::with(SubmitterConfig {
+        queue_max: 2,
+        ..SubmitterConfig::default()
+    });
+    for n in 1..=3 {
+        w.step(Input::Submit(submission(n)));
+    }
+    assert!(matches!(&w.reports[..], [(i, Report::Pointless { .. })] if *i == id(3)));
+
+    // Crash after k effects, for every k: what was persisted is on disk, the rest never happened.
+    for k in 0..60 {
+        let mut w = World::new();
+        let mut left = k;
+        let mut inputs = vec![
+            Input::Submit(submission(2)),
+            Input::Submit(submission(1)),
+            Input::Head {
+                block: w.head(),
+                suggested: None,
+            },
+        ];
+        'run: while let Some(input) = inputs.pop() {
+            for effect in w.core.step(w.now, input) {
+                if left == 0 {
+                    break 'run;
+                }
+                left -= 1;
+                inputs.extend(w.execute(effect));
+            }
+        }
+        w.restart();
+        w.look();
+        for n in 1..=2 {
+            w.step(Input::Submit(submission(n)));
+        }
+        for _ in 0..4 {
+            w.mine();
+            w.pass(6_000);
+        }
+        let mut done = w.mined_ids();
+        done.sort_unstable();
+        done.dedup();
+        assert_eq!(done, [id(1), id(2)], "crash after {k} effects");
+        assert_eq!(w.nonce(), 2, "crash after {k} effects");
+    }
+}
