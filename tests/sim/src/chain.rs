@@ -9,7 +9,7 @@ use diversity_proto::round::{
 };
 use diversity_proto::terms::config;
 use diversity_proto::{Deployment, Digest, NodeId, PublicKey, Signature};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Why a transaction reverts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +55,7 @@ pub struct Contract {
     /// First t that never settles.
     pub end: u64,
     disputes: BTreeMap<[u8; 32], u64>,
+    holes: BTreeSet<u64>,
     /// Emitted events with the time of their block.
     pub events: Vec<(u64, ChainEvent)>,
     /// A broken contract that verifies and orders nothing; only the sabotages of the oracles switch it on.
@@ -71,6 +72,7 @@ impl Contract {
             next_t: 0,
             end: u64::MAX,
             disputes: BTreeMap::new(),
+            holes: BTreeSet::new(),
             events: Vec::new(),
             gullible: false,
         }
@@ -143,6 +145,11 @@ impl Contract {
         }
         if t >= self.end {
             return Err(Revert::BeyondEnd);
+        }
+        // A t that is on record as a hole settles as a hole only.
+        let over = |(at, e): (u64, &Entry)| self.holes.contains(&at) && *e != Entry::Hole;
+        if !self.gullible && (from..).zip(&says).any(over) {
+            return Err(Revert::AlreadyRecorded);
         }
         self.next_t = t + 1;
         let tx = Digest(keccak_raw(
@@ -266,7 +273,10 @@ impl Contract {
                     .iter()
                     .map(|r| self.reveal_of(a, epoch, t, r, seal))
                     .collect();
-                self.proven(digests.iter().any(|d| *d != digests[0]), "RevealsEqual")?;
+                // Equal reveals are a hole only where every node abstained: nobody vouches for an output.
+                let abstained = reveals.iter().all(|r| r.computed.kind == OutputKind::Abstain);
+                let differ = digests.iter().any(|d| *d != digests[0]);
+                self.proven(differ || abstained, "RevealsEqual")?;
                 (2, None)
             }
             Evidence::SensorContradiction { .. } => {
@@ -282,8 +292,13 @@ impl Contract {
             .iter()
             .for_each(|b: &NodeId| id.extend_from_slice(&b.0));
         let id = keccak_raw(&id);
-        if self.disputes.insert(id, t).is_some() {
+        // What is settled is final: no hole opens there any more.
+        let late = kind == 2 && t < self.next_t;
+        if !self.gullible && late || self.disputes.insert(id, t).is_some() {
             return Err(Revert::AlreadyRecorded);
+        }
+        if kind == 2 {
+            self.holes.insert(t);
         }
         self.events.push((
             now,

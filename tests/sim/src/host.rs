@@ -98,6 +98,10 @@ pub struct Host {
     pub counter: u64,
     /// Events of the chain told so far.
     pub cursor: usize,
+    /// The cursor after the last poll.
+    pub told: usize,
+    /// Survives crashes: what came before it is durable in the core's records.
+    pub safe_cursor: usize,
     /// When its next tick is scheduled.
     pub wake: Option<u64>,
     /// Its latest waiting flush.
@@ -125,6 +129,8 @@ impl Host {
             tokens: BTreeMap::new(),
             counter: 0,
             cursor: 0,
+            told: 0,
+            safe_cursor: 0,
             wake: None,
             flush_at: 0,
             doomed: None,

@@ -132,6 +132,8 @@ pub struct World {
     /// What is broken on purpose.
     pub sabotage: Sabotage,
     crashes: u64,
+    /// Since when an honest node does not know of something that the chain holds, once faults have stopped.
+    told_since: Option<u64>,
     /// Names for the trace.
     pub(crate) names: Names,
 }
@@ -228,6 +230,7 @@ impl World {
             pool: Vec::new(),
             trace: Trace::new(START, print),
             crashes: 0,
+            told_since: None,
             names: Names(ids.clone()),
             s,
             rng,
@@ -393,6 +396,7 @@ impl World {
         let first = self.oracles.liveness.first_open();
         let stuck = !self.complete() && !self.repairable(first);
         quiet
+            && self.told_since.is_none()
             && (self.complete() && self.sensors.iter().all(Sensor::done)
                 || stuck && self.now > self.s.heal_at + bound_ms(&self.s))
     }
@@ -549,12 +553,9 @@ impl World {
         }
         let core = Node::recover(config, host.disk.records()).expect("a core reads what it wrote");
         host.core = Some(core);
-        let back = if faulty {
-            self.rng.index(host.cursor + 1)
-        } else {
-            0
-        };
-        host.cursor -= back;
+        // The driver keeps the place up to which the core's records of what it was told are durable; some keep none.
+        host.cursor = if faulty && self.rng.chance(300) { 0 } else { host.safe_cursor };
+        host.told = host.cursor;
         let incarnation = host.incarnation;
         self.trace.note(self.now, node, "start", || "starts".into());
         // What the daemon reads from the chain at its start, in the order of the chain: sensors stand before an agreement.
@@ -785,17 +786,25 @@ impl World {
             .take_while(|(mined, _)| mined + self.s.rpc_ms <= self.now)
             .map(|(_, e)| e.clone())
             .collect();
+        // What was told a poll ago has long arrived; if no batch waits, it is durable.
+        if host.disk.waiting() == 0 {
+            host.safe_cursor = host.told;
+        }
         host.cursor += news.len();
+        host.told = host.cursor;
         let next_t = self.contract.next_t;
         // What another settlement has overtaken can never be mined again.
         if self.sabotage != Sabotage::SettlesTwice {
             host.outbox
                 .retain(|k, _| !matches!(k, Key::Settle { from, .. } if *from < next_t));
         }
+        // In the order of the chain; a second telling may come behind later news.
+        let arrives = self.now + self.rng.below(self.s.rpc_ms + 1);
         for e in news {
             let twice = self.faulty() && self.rng.chance(self.s.repeat);
             for _ in 0..=u32::from(twice) {
-                self.tell(node, self.s.rpc_ms, Input::Chain(e.clone()));
+                let input = Box::new(Input::Chain(e.clone()));
+                self.schedule(arrives, Event::Tell { node, incarnation, input });
             }
         }
     }
@@ -864,7 +873,10 @@ impl World {
     }
 
     fn mined(&mut self, node: usize, submission: &Submission, mined: &Mined) {
-        let verdict = self.oracles.finality.mined(mined);
+        let verdict = self
+            .oracles
+            .finality
+            .mined(mined, self.s.honest(node));
         self.oracles.judge(self.now, "N2", verdict);
         if let Mined::Dispute { blamed, .. } = mined {
             let verdict = self.oracles.blame.recorded(blamed.as_ref());
@@ -935,6 +947,32 @@ impl World {
         });
         self.oracles.liveness = liveness;
         self.oracles.judge(self.now, "N5", verdict);
+        self.look_who_knows();
+    }
+
+    /// What is final on the chain becomes final in every honest node's records too.
+    fn look_who_knows(&mut self) {
+        let ignorant = (0..self.hosts.len())
+            .filter(|i| self.s.honest(*i))
+            .find(|i| {
+                (0..self.contract.next_t).any(|t| {
+                    let key = records::t_key(records::FINAL, &self.aggregate.id, t);
+                    self.hosts[*i].disk.read(&key).is_none()
+                })
+            });
+        let Some(node) = ignorant.filter(|_| !self.faulty()) else {
+            self.told_since = None;
+            return;
+        };
+        let since = *self.told_since.get_or_insert(self.now);
+        let bound = bound_ms(&self.s);
+        if self.now > since + bound {
+            let text = format!(
+                "node {node} has not recorded {bound} ms later that the chain settled all below t {}",
+                self.contract.next_t
+            );
+            self.oracles.judge(self.now, "N5", Err(text));
+        }
     }
 }
 

@@ -16,10 +16,9 @@ enum Phase {
     Aggregate {
         from: u64,
     },
-    /// One attempt: one nonce, so one partial.
+    /// One nonce of each node, so one partial. (Attempts are counted anew after a restart; the nonces are fresh all the same.)
     Partial {
-        from: u64,
-        attempt: u32,
+        nonce_set: Digest,
     },
 }
 
@@ -166,6 +165,9 @@ impl Signing {
                     .collect();
                 let seal = diversity_proto::round::seal(&s, &digests);
                 let digest = own.digest(&d, &own.outcome(*agreement, *epoch, *t, &seal));
+                if let Some(own) = digests.get(node) {
+                    self.committed(node, &s, *own)?;
+                }
                 self.record(node, s.config, *t, Phase::Reveal, digest)
             }
             Part::Partial {
@@ -174,16 +176,11 @@ impl Signing {
                 partial,
                 ..
             } => {
-                let mut all = nonce_set.0.to_vec();
-                all.extend_from_slice(partial);
-                let digest = Digest(diversity_proto::domain::keccak_raw(&all));
                 let c = config(&d, &session.agreement, 0);
                 let phase = Phase::Partial {
-                    from: session.from,
-                    attempt: session.attempt,
+                    nonce_set: *nonce_set,
                 };
-                // A restart has lost the nonce, so a repeated attempt number must not lead to a second partial either.
-                self.record(node, c, session.t, phase, digest)
+                self.record(node, c, session.t, phase, Digest(*partial))
             }
             _ => Ok(()),
         }
