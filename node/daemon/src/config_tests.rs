@@ -1,0 +1,102 @@
+use super::*;
+
+fn minimal() -> NodeFlags {
+    NodeFlags {
+        chain_id: Some(31337),
+        contract: Some("0x5fbdb2315678afecb367f032d93f642f64180aa3".into()),
+        ..NodeFlags::default()
+    }
+}
+
+#[test]
+fn every_setting_but_the_deployment_has_a_default() {
+    let config = NodeConfig::load(&minimal()).expect("complete");
+    assert!(config.api_listen.ip().is_loopback());
+    assert!(
+        config
+            .p2p_listen
+            .iter()
+            .all(|a| a.starts_with("/ip4/127.0.0.1/"))
+    );
+    let error = NodeConfig::load(&NodeFlags::default()).expect_err("no deployment");
+    assert!(error.to_string().contains("--chain-id"), "{error}");
+    let error = NodeConfig::load(&NodeFlags {
+        contract: None,
+        ..minimal()
+    })
+    .expect_err("no contract");
+    assert!(error.to_string().contains("DIVERSITY_CONTRACT"), "{error}");
+}
+
+#[test]
+fn flags_win_over_the_file_and_lists_have_two_forms() {
+    let dir = tempfile::tempdir().expect("dir");
+    let path = dir.path().join("node.toml");
+    std::fs::write(
+        &path,
+        "name = \"file\"\nahead_max = 7\nrpc_urls = [\"http://a\", \"http://b\"]\n",
+    )
+    .expect("written");
+    let flags = NodeFlags {
+        config: Some(path.clone()),
+        name: Some("flag".into()),
+        ..minimal()
+    };
+    let config = NodeConfig::load(&flags).expect("good");
+    assert_eq!((config.name.as_str(), config.ahead_max), ("flag", 7));
+    assert_eq!(*config.rpc_urls, ["http://a", "http://b"]);
+    let flags = NodeFlags {
+        rpc_urls: Some("http://c, http://d".parse().expect("list")),
+        ..flags
+    };
+    assert_eq!(
+        *NodeConfig::load(&flags).expect("good").rpc_urls,
+        ["http://c", "http://d"]
+    );
+
+    std::fs::write(&path, "nmae = \"typo\"\n").expect("written");
+    let error = NodeConfig::load(&flags).expect_err("unknown");
+    assert!(error.to_string().contains("nmae"), "{error}");
+    std::fs::remove_file(&path).expect("removed");
+    assert!(matches!(
+        NodeConfig::load(&flags),
+        Err(ConfigError::Missing { .. })
+    ));
+}
+
+#[test]
+fn values_out_of_range_are_named() {
+    for (flags, word) in [
+        (
+            NodeFlags {
+                contract: Some("0x12".into()),
+                ..minimal()
+            },
+            "contract",
+        ),
+        (
+            NodeFlags {
+                http_body_bytes_max: Some(1),
+                ..minimal()
+            },
+            "http_body_bytes_max",
+        ),
+        (
+            NodeFlags {
+                ahead_max: Some(0),
+                ..minimal()
+            },
+            "ahead_max",
+        ),
+        (
+            NodeFlags {
+                name: Some(String::new()),
+                ..minimal()
+            },
+            "name",
+        ),
+    ] {
+        let error = NodeConfig::load(&flags).expect_err(word);
+        assert!(error.to_string().contains(word), "{error}");
+    }
+}

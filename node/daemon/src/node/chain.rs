@@ -1,0 +1,55 @@
+//! How the rest of the node sees the chain.
+
+use diversity_proto::Digest;
+use futures::future::BoxFuture;
+
+/// How the chain is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ChainView {
+    /// Why it cannot be reached, in words; none while it can.
+    pub trouble: Option<String>,
+    /// Newest block.
+    pub head: Option<u64>,
+    /// When the newest block was first seen, Unix milliseconds.
+    pub head_at_ms: u64,
+    /// Last block whose events are taken in.
+    pub processed: Option<u64>,
+    /// Wei on the account that pays gas.
+    pub balance: u128,
+    /// Submissions that wait.
+    pub outbox: u64,
+}
+
+/// A mined call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mined {
+    /// Transaction.
+    pub tx: Digest,
+    /// Block.
+    pub block: u64,
+}
+
+/// Why a call was not mined.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RelayError {
+    /// The contract refuses it.
+    #[error("the contract refuses it: {name}: {words}")]
+    Reverted {
+        /// The contract's error.
+        name: String,
+        /// The same in words.
+        words: String,
+    },
+    /// What it wanted is so already, or can never be.
+    #[error("{0}")]
+    Pointless(String),
+    /// It cannot be sent now.
+    #[error("{0}")]
+    Unavailable(String),
+}
+
+/// Sends calls to `MainContract`.
+pub trait Chain: Send + Sync + 'static {
+    /// Has a call mined; the label is for people. It is kept durably first: it goes on when the caller goes away.
+    fn relay(&self, label: String, data: Vec<u8>) -> BoxFuture<'static, Result<Mined, RelayError>>;
+}

@@ -1,0 +1,432 @@
+//! Takes in the chain: events become the registry and inputs of the core, and agreements of this node start to run.
+//!
+//! One task does all of it, one thing after another, so that no event of an agreement falls between its gathering and its start.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use diversity_chain::contract::{ContractError, MainContract};
+use diversity_chain::follow::{Cursor, FollowConfig, Follower, Progress};
+use diversity_chain::rpc::{ChainIdentity, Rpc};
+use diversity_chain::submitter::{self, Delivered, OutboxError, OutboxSettings};
+use diversity_chain::{Account, AccountError};
+use diversity_client::api::Event;
+use diversity_net::NetHandle;
+use diversity_proto::terms::Terms;
+use diversity_proto::wire::{Part, encode_envelope};
+use diversity_proto::{AgreementId, DecodeError, Deployment, Digest, NodeId, VERSION};
+use diversity_store::{Op, Store, StoreError, Writer};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::time::Instant;
+
+use crate::config::NodeConfig;
+use crate::keyring::Keyring;
+use crate::node::activation::{NotYet, Waiting, gather};
+use crate::node::chain::ChainView;
+use crate::node::driver::{Command, TermsPart, unix_ms};
+use crate::node::explain;
+use crate::node::modules::Modules;
+use crate::node::outbox::{Agreements, Known, StoreJournal, ToChain};
+use crate::node::peers::PeerMap;
+use crate::node::registry::{self, Applied, ChainLog, Registry, RegistryError, cursor_key, identity_key, terms_key};
+use crate::runner::Runner;
+use crate::telemetry::Metrics;
+
+/// How often what agreements wait for is looked for again.
+const RETRY: Duration = Duration::from_secs(10);
+/// Pause after the chain could not be reached.
+const TROUBLE: Duration = Duration::from_secs(1);
+
+/// Why the node cannot go on with this chain.
+#[derive(Debug, thiserror::Error)]
+pub enum FollowError {
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A record.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// The cursor or the identity of the chain.
+    #[error("what is stored of the chain cannot be read ({0}): use the program that wrote it, or give this node a new data directory")]
+    Record(#[from] DecodeError),
+    /// The outbox.
+    #[error(transparent)]
+    Outbox(#[from] OutboxError),
+    /// The account key.
+    #[error(transparent)]
+    Account(#[from] AccountError),
+    /// The loop has ended.
+    #[error("the node is shutting down")]
+    Stopped,
+}
+
+/// What the task needs.
+pub struct Follow {
+    /// Settings.
+    pub config: Arc<NodeConfig>,
+    /// Chain and contract.
+    pub deployment: Deployment,
+    /// This node.
+    pub node: NodeId,
+    /// Keys.
+    pub keys: Arc<Keyring>,
+    /// The chain.
+    pub rpc: Rpc,
+    /// Records.
+    pub store: Store,
+    /// Makes records durable.
+    pub writer: Arc<Writer>,
+    /// Who is registered.
+    pub registry: Arc<RwLock<Registry>>,
+    /// Who is connected.
+    pub peers: Arc<Mutex<PeerMap>>,
+    /// Modules.
+    pub modules: Arc<Modules>,
+    /// Who runs `f`.
+    pub runner: Arc<dyn Runner>,
+    /// Agreements that run.
+    pub agreements: Agreements,
+    /// Agreements that cannot run yet.
+    pub waiting: Arc<Waiting>,
+    /// Into the loop.
+    pub control: mpsc::Sender<Command>,
+    /// Terms from and for peers.
+    pub terms_parts: mpsc::Receiver<TermsPart>,
+    /// The transport.
+    pub net: NetHandle,
+    /// Submissions.
+    pub to_chain: Arc<ToChain>,
+    /// Told how the chain is.
+    pub view: watch::Sender<ChainView>,
+    /// Told what happens.
+    pub events: broadcast::Sender<Event>,
+    /// Numbers.
+    pub metrics: Arc<Metrics>,
+}
+
+/// The identity of the chain as an earlier run found it.
+///
+/// # Errors
+/// [`FollowError`].
+pub fn stored_identity(store: &Store) -> Result<Option<ChainIdentity>, FollowError> {
+    let Some(value) = store.get(&identity_key())? else { return Ok(None) };
+    let identity = diversity_proto::codec::decode_all(&value, |r| {
+        r.version("identity of the chain")?;
+        Ok(ChainIdentity { chain_id: r.u64("chain id")?, genesis: Digest::read(r)? })
+    })?;
+    Ok(Some(identity))
+}
+
+impl Follow {
+    /// Runs until it is dropped.
+    ///
+    /// # Errors
+    /// [`FollowError`] when the node must not go on.
+    pub async fn run(mut self) -> Result<(), FollowError> {
+        self.activate_all().await?;
+        let identity = self.identify().await?;
+        let (outbox, mut reports) = self.open_outbox(identity).await?;
+        self.contract().await;
+        let mut status = outbox.watch();
+        let cursor = self.store.get(&cursor_key())?.map(|bytes| Cursor::decode(&bytes)).transpose()?;
+        let config = FollowConfig {
+            start: self.config.from_block,
+            confirmations: self.config.confirmations,
+            poll: Duration::from_millis(self.config.chain_poll_ms),
+            ..FollowConfig::for_chain(self.deployment.chain_id)
+        };
+        let mut follower = Follower::new(self.rpc.clone(), self.deployment.contract, config, cursor);
+        let mut look_at = Instant::now();
+        let mut retry_at = Instant::now() + RETRY;
+        loop {
+            tokio::select! {
+                // A report is dealt with before it is acknowledged, so that it comes again after a crash.
+                report = reports.recv() => match report {
+                    Some(report) => self.reported(&outbox, report).await?,
+                    None => return Err(OutboxError::Stopped.into()),
+                },
+                changed = status.changed() => {
+                    changed.map_err(|_| OutboxError::Stopped)?;
+                    let s = status.borrow_and_update().clone();
+                    self.view.send_modify(|v| {
+                        v.balance = s.balance.unwrap_or(v.balance);
+                        v.outbox = (s.in_flight + s.queued) as u64;
+                    });
+                }
+                () = self.waiting.nudged() => self.activate_all().await?,
+                Some(part) = self.terms_parts.recv() => self.terms_part(part).await?,
+                () = tokio::time::sleep_until(retry_at) => {
+                    retry_at = Instant::now() + RETRY;
+                    self.activate_all().await?;
+                    self.balance().await;
+                }
+                () = tokio::time::sleep_until(look_at) => look_at = self.look(&mut follower).await?,
+            }
+        }
+    }
+
+    async fn reported(&self, outbox: &submitter::Outbox, report: Delivered) -> Result<(), FollowError> {
+        self.to_chain.report(&report);
+        outbox.acknowledge(report.id).await?;
+        Ok(())
+    }
+
+    /// Chain id and genesis, from the store or from the first endpoint that answers; agreements may run meanwhile.
+    async fn identify(&mut self) -> Result<ChainIdentity, FollowError> {
+        if let Some(identity) = stored_identity(&self.store)? {
+            return Ok(identity);
+        }
+        loop {
+            match self.rpc.identity().await {
+                Ok(identity) => {
+                    let mut w = diversity_proto::Writer::new();
+                    w.u8(VERSION).u64(identity.chain_id).raw(&identity.genesis.0);
+                    self.write(vec![Op::Put(identity_key(), w.finish())]).await?;
+                    return Ok(identity);
+                }
+                Err(error) => {
+                    self.trouble(error.to_string());
+                    tokio::time::sleep(TROUBLE).await;
+                }
+            }
+        }
+    }
+
+    async fn open_outbox(
+        &self,
+        identity: ChainIdentity,
+    ) -> Result<(submitter::Outbox, mpsc::Receiver<Delivered>), FollowError> {
+        let account = Account::from_secret(&self.keys.account.to_bytes())?;
+        let journal = Arc::new(StoreJournal { store: self.store.clone(), writer: Arc::clone(&self.writer) });
+        let mut settings = OutboxSettings::for_chain(self.deployment.chain_id);
+        settings.submitter.confirmations = self.config.confirmations;
+        let (outbox, reports) =
+            submitter::Outbox::start(self.rpc.clone(), identity, account, journal, settings).await?;
+        self.to_chain.open(outbox.clone());
+        tokio::spawn(Arc::clone(&self.to_chain).forward());
+        Ok((outbox, reports))
+    }
+
+    /// Asks the contract whether it is the one that everything is signed for. A chain that is dead is asked later, by reading.
+    async fn contract(&self) {
+        loop {
+            match MainContract::new(self.rpc.clone(), self.deployment.contract).deployment().await {
+                Ok(found) if found == self.deployment => break,
+                Ok(found) => self.trouble(format!(
+                    "the contract says that it is {} on chain {}, and the settings say {} on chain {}: correct chain_id or contract",
+                    found.contract, found.chain_id, self.deployment.contract, self.deployment.chain_id
+                )),
+                Err(error @ ContractError::NotOurs { .. }) => self.trouble(error.to_string()),
+                Err(error) => self.trouble(error.to_string()),
+            }
+            tokio::time::sleep(TROUBLE).await;
+        }
+        self.balance().await;
+    }
+
+    async fn balance(&self) {
+        let account = diversity_proto::Address(self.keys.account.address());
+        if let Ok(balance) = self.rpc.balance(&account).await {
+            self.view.send_modify(|v| v.balance = balance);
+        }
+    }
+
+    fn trouble(&self, trouble: String) {
+        let new = self.view.borrow().trouble.as_ref() != Some(&trouble);
+        if new {
+            tracing::warn!(trouble, "chain.trouble");
+        }
+        self.view.send_modify(|v| v.trouble = Some(trouble));
+    }
+
+    /// One look at the chain; when to look again.
+    async fn look(&mut self, follower: &mut Follower) -> Result<Instant, FollowError> {
+        match follower.look().await {
+            Ok(progress) => {
+                let caught_up = progress.caught_up;
+                self.take_in(progress).await?;
+                Ok(if caught_up { Instant::now() + follower.pause() } else { Instant::now() })
+            }
+            Err(error) => {
+                self.trouble(error.to_string());
+                Ok(Instant::now() + TROUBLE.max(follower.pause()))
+            }
+        }
+    }
+
+    async fn take_in(&mut self, progress: Progress) -> Result<(), FollowError> {
+        let mut applied = Applied::default();
+        {
+            let mut registry = self.registry.write().unwrap_or_else(PoisonError::into_inner);
+            if let Some(above) = progress.rewound {
+                tracing::warn!(above, "chain.rewound");
+                registry.rewind(above, &mut applied);
+            }
+            for event in &progress.events {
+                registry.apply(event, &mut applied);
+            }
+        }
+        let processed = progress.cursor.block();
+        let moved = self.view.borrow().processed != processed;
+        if moved || progress.rewound.is_some() || !progress.events.is_empty() {
+            applied.ops.push(Op::Put(cursor_key(), progress.cursor.encode()));
+            let (done, durable) = oneshot::channel();
+            let (inputs, ops) = (std::mem::take(&mut applied.inputs), std::mem::take(&mut applied.ops));
+            self.command(Command::Chain { inputs, ops, done }).await?;
+            durable.await.map_err(|_| FollowError::Stopped)?;
+        }
+        self.metrics.gas_used.inc_by(applied.gas_used);
+        self.changed_nodes(&applied).await?;
+        if !applied.created.is_empty() || !applied.nodes.is_empty() {
+            self.activate_all().await?;
+        }
+        self.announce(&applied);
+        self.view.send_modify(|v| {
+            v.trouble = None;
+            if v.head != Some(progress.head.number) {
+                v.head = Some(progress.head.number);
+                v.head_at_ms = unix_ms();
+            }
+            v.processed = processed;
+        });
+        Ok(())
+    }
+
+    async fn changed_nodes(&self, applied: &Applied) -> Result<(), FollowError> {
+        let mut changes = Vec::new();
+        {
+            let registry = self.registry.read().unwrap_or_else(PoisonError::into_inner);
+            let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
+            for node in applied.nodes.iter().filter(|n| n.node != self.node) {
+                changes.extend(peers.registered(node.clone()));
+            }
+            for a in applied.created.iter().filter_map(|a| registry.agreements.get(a)) {
+                if a.nodes.contains(&self.node) {
+                    peers.allow(a.nodes.iter().copied());
+                }
+            }
+        }
+        if applied.nodes.is_empty() && applied.created.is_empty() {
+            return Ok(());
+        }
+        self.command(Command::Peers(changes)).await
+    }
+
+    fn announce(&self, applied: &Applied) {
+        let registry = self.registry.read().unwrap_or_else(PoisonError::into_inner);
+        for dispute in applied.disputes.iter().filter_map(|d| registry.disputes.get(d)) {
+            let terms = dispute.agreement.and_then(|a| registry::terms(&self.store, &a).ok().flatten());
+            let view = explain::view(&registry, terms.as_ref(), dispute);
+            tracing::warn!(dispute = %view.dispute, kind = view.kind, explanation = view.explanation, "chain.dispute");
+            self.tell(Event::Dispute { dispute: view });
+        }
+        for (sensor, from_q) in &applied.void {
+            self.tell(Event::SensorVoid { sensor: *sensor, from_q: *from_q });
+        }
+    }
+
+    fn tell(&self, event: Event) {
+        // Nobody needs to listen.
+        let _ = self.events.send(event);
+    }
+
+    async fn command(&self, command: Command) -> Result<(), FollowError> {
+        self.control.send(command).await.map_err(|_| FollowError::Stopped)
+    }
+
+    async fn write(&self, ops: Vec<Op>) -> Result<(), FollowError> {
+        let writer = Arc::clone(&self.writer);
+        tokio::task::spawn_blocking(move || writer.write(ops)).await.map_err(|_| FollowError::Stopped)??;
+        Ok(())
+    }
+
+    // ---- agreements
+
+    /// Starts every agreement of this node that can run and does not yet.
+    async fn activate_all(&self) -> Result<(), FollowError> {
+        let running: BTreeSet<AgreementId> = {
+            let agreements = self.agreements.read().unwrap_or_else(PoisonError::into_inner);
+            agreements.keys().copied().collect()
+        };
+        let ours: Vec<AgreementId> = {
+            let registry = self.registry.read().unwrap_or_else(PoisonError::into_inner);
+            let ours = registry.agreements.iter().filter(|(a, r)| r.nodes.contains(&self.node) && !running.contains(a));
+            ours.map(|(a, _)| *a).collect()
+        };
+        for a in ours {
+            self.activate(a).await?;
+        }
+        Ok(())
+    }
+
+    async fn activate(&self, a: AgreementId) -> Result<(), FollowError> {
+        let (d, node, registry) = (self.deployment, self.node, Arc::clone(&self.registry));
+        let (store, modules, runner) = (self.store.clone(), Arc::clone(&self.modules), Arc::clone(&self.runner));
+        let gathered =
+            tokio::task::spawn_blocking(move || gather(&d, &node, &registry, &store, &modules, &runner, &a)).await;
+        let activation = match gathered.map_err(|_| FollowError::Stopped)? {
+            Ok(activation) => activation,
+            Err(NotYet::NotOurs) => return Ok(()),
+            Err(NotYet::Registry(error)) => return Err(error.into()),
+            Err(reason) => {
+                if matches!(reason, NotYet::Terms) {
+                    self.ask_for_terms(a);
+                }
+                self.waiting.set(a, reason.to_string());
+                return Ok(());
+            }
+        };
+        let known = Known { terms: Arc::clone(&activation.terms), key: activation.key.clone() };
+        self.agreements.write().unwrap_or_else(PoisonError::into_inner).insert(a, Arc::new(known));
+        let logged = ChainLog::of(&self.store, &a)?;
+        let inputs = logged.iter().filter_map(|entry| entry.input(a)).collect();
+        tracing::info!(agreement = %a, title = activation.terms.title, "agreement.runs");
+        self.command(Command::Agreement { agreement: Box::new(activation), inputs }).await?;
+        self.waiting.clear(&a);
+        Ok(())
+    }
+
+    fn send(&self, to: &NodeId, part: Part) {
+        let peer = self.peers.lock().unwrap_or_else(PoisonError::into_inner).peer(to);
+        if let Some(peer) = peer
+            && let Err(error) = self.net.send(peer, encode_envelope(&[part]))
+        {
+            tracing::debug!(node = %to, %error, "net.message_dropped");
+        }
+    }
+
+    fn ask_for_terms(&self, a: AgreementId) {
+        let nodes = {
+            let registry = self.registry.read().unwrap_or_else(PoisonError::into_inner);
+            registry.agreements.get(&a).map(|r| r.nodes.clone()).unwrap_or_default()
+        };
+        for node in nodes.iter().filter(|n| **n != self.node) {
+            self.send(node, Part::Terms { agreement: a, terms: Vec::new() });
+        }
+    }
+
+    async fn terms_part(&self, part: TermsPart) -> Result<(), FollowError> {
+        let record = {
+            let registry = self.registry.read().unwrap_or_else(PoisonError::into_inner);
+            registry.agreements.get(&part.agreement).cloned()
+        };
+        let Some(record) = record.filter(|r| r.nodes.contains(&part.from) && r.nodes.contains(&self.node)) else {
+            return Ok(());
+        };
+        if part.terms.is_empty() {
+            if let Some(terms) = registry::terms(&self.store, &part.agreement)? {
+                self.send(&part.from, Part::Terms { agreement: part.agreement, terms: terms.encode() });
+            }
+            return Ok(());
+        }
+        let known = self.agreements.read().unwrap_or_else(PoisonError::into_inner).contains_key(&part.agreement);
+        // The chain holds their digest, so it does not matter who sent them.
+        let good = Terms::decode(&part.terms).is_ok_and(|t| t.digest() == record.terms_digest);
+        if known || !good {
+            return Ok(());
+        }
+        self.write(vec![Op::Put(terms_key(&part.agreement), part.terms)]).await?;
+        self.activate(part.agreement).await
+    }
+}

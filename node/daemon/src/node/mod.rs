@@ -1,0 +1,18 @@
+//! The node around the core.
+
+pub mod activation;
+pub mod chain;
+pub mod driver;
+pub mod evidence;
+pub mod execute;
+pub mod explain;
+pub mod follow;
+pub mod modules;
+pub mod outbox;
+pub mod peers;
+pub mod registry;
+mod run;
+pub mod signer;
+pub mod workers;
+
+pub use run::{NodeError, RunningNode, run_node};
