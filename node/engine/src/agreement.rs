@@ -36,6 +36,8 @@ pub(crate) struct Agreement {
     closed: VecDeque<Closed>,
     /// What `f` is running on, or what waits for its commit.
     working: BTreeMap<u64, (Closed, Option<Execution>)>,
+    /// Signed commits of t whose predecessors are not signed yet, with what opens them.
+    signed: BTreeMap<u64, ([u8; 32], [u8; 32], Commit)>,
     carry: Vec<u8>,
     /// First t that has not been handed to `f`.
     execute_next: u64,
@@ -75,6 +77,7 @@ impl Agreement {
             cutter: Cutter::new(&record.terms, 0, q0),
             closed: VecDeque::new(),
             working: BTreeMap::new(),
+            signed: BTreeMap::new(),
             carry: Vec::new(),
             execute_next: 0,
             executing: false,
@@ -217,6 +220,26 @@ impl Agreement {
 
     /// The commit is signed: R2, it is durable before it leaves.
     pub fn committed(
+        &mut self,
+        t: u64,
+        secret: [u8; 32],
+        salt: [u8; 32],
+        commit: Commit,
+        io: &mut Io,
+    ) {
+        self.signed.insert(t, (secret, salt, commit));
+        // Signatures may come in any order; the records go to the store in the order of t, so that a crash leaves no gap in
+        // them, and nothing after a gap can have left.
+        while let Some(t) = self.working.keys().next().copied() {
+            let Some((secret, salt, commit)) = self.signed.remove(&t) else {
+                return;
+            };
+            self.keep_execution(t, secret, salt, commit, io);
+        }
+        self.signed.clear();
+    }
+
+    fn keep_execution(
         &mut self,
         t: u64,
         secret: [u8; 32],
