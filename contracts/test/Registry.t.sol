@@ -159,7 +159,7 @@ contract RegistryTest is Kit {
         registerUser(USER, "owner");
         bytes memory data = sensorCall(USER, SENSOR, DECLARATION);
         refused(abi.encodePacked(data, hex"00"), abi.encodeCall(Errors.BadSignature, (vm.addr(SENSOR))));
-        assembly {
+        assembly ("memory-safe") {
             mstore(data, sub(mload(data), 1))
         }
         refused(data, abi.encodeCall(Errors.BadSignature, (vm.addr(SENSOR))));

@@ -162,13 +162,13 @@ contract SettlementTest is Kit {
         refused(abi.encodePacked(sent, hex"00"), IMainContract.NotUnanimous.selector);
         uint256 whole = sent.length;
         for (uint256 size = 132; size < whole; ++size) {
-            assembly {
+            assembly ("memory-safe") {
                 mstore(sent, size)
             }
             refused(sent, IMainContract.NotUnanimous.selector);
         }
         for (uint256 size = 4; size < 132; ++size) {
-            assembly {
+            assembly ("memory-safe") {
                 mstore(sent, size)
             }
             refused(sent, new bytes(0));

@@ -369,7 +369,7 @@ abstract contract Kit {
     function send(bytes memory data) internal {
         (bool ok, bytes memory answer) = address(main).call(data);
         if (!ok) {
-            assembly {
+            assembly ("memory-safe") {
                 revert(add(answer, 0x20), mload(answer))
             }
         }
