@@ -18,6 +18,9 @@ const TRAIL_DENSE: usize = 32;
 /// Most blocks of a trail.
 const TRAIL_MAX: usize = 128;
 
+/// Blocks before the end of a long stretch that are put into the trail.
+const STEPS_BACK: [u64; 6] = [64, 32, 16, 8, 4, 1];
+
 /// Where reading has come to. Store it together with what the events changed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Cursor {
@@ -321,19 +324,33 @@ impl Follower {
             return Err(FollowError::Moved { block: last });
         }
         let events = self.events(&logs).await?;
-        if last != head.number
-            && self
-                .rpc
-                .block(last)
-                .await?
-                .is_none_or(|b| b.hash != end.hash)
+        let mut seen: BTreeMap<_, _> = logs
+            .iter()
+            .map(|l| (l.block_number, l.block_hash))
+            .collect();
+        if last == target && last - from >= STEPS_BACK[0] {
+            // A long first stretch leaves no trail: a few blocks before its end, so that a small step back stays small.
+            for back in STEPS_BACK {
+                let number = last.saturating_sub(back).max(from);
+                let block = self.rpc.block(number).await?;
+                seen.insert(
+                    number,
+                    block.ok_or(FollowError::Moved { block: number })?.hash,
+                );
+            }
+        }
+        seen.insert(last, end.hash);
+        if self
+            .rpc
+            .block(last)
+            .await?
+            .is_none_or(|b| b.hash != end.hash)
         {
             return Err(FollowError::Moved { block: last });
         }
-        for log in &logs {
-            self.cursor.push(log.block_number, log.block_hash);
+        for (number, hash) in seen {
+            self.cursor.push(number, hash);
         }
-        self.cursor.push(last, end.hash);
         Ok(self.progress(events, head, last == target))
     }
 
