@@ -1,1 +1,19 @@
-//! diversity-e2e
+//! End to end with real processes: a chain, nodes of several parties and a fleet of locks, as a person would start them.
+//!
+//! - [`net`]: a devnet of its own, driven by the programs alone (`diversity devnet`, `sensor-sim`), gone when dropped.
+//! - [`trips`] and [`compare`]: the months computed a second time by code that shares nothing with the nodes, and compared.
+//! - [`onchain`]: what the chain itself says: who settled what how often, and what raw messages would have cost there.
+//! - [`locks`]: sensors whose key a test holds, to send what no honest lock would.
+//! - [`text`]: tables for people.
+
+mod error;
+
+pub mod compare;
+pub mod locks;
+pub mod net;
+pub mod onchain;
+pub mod programs;
+pub mod text;
+pub mod trips;
+
+pub use error::{E2eError, Result};
