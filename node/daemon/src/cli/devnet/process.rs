@@ -1,0 +1,175 @@
+//! Processes that outlive us: started in a session of their own, known by pid and start time, ended by signal.
+
+use std::ffi::OsString;
+use std::fs::OpenOptions;
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Command, ExitCode, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde::{Deserialize, Serialize};
+
+/// First argument of the hidden command that leaves our session and becomes another program.
+pub const DETACH: &str = "__detach";
+
+/// A process that cannot be mistaken for a later one with the same pid.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Process {
+    /// Its pid.
+    pub pid: u32,
+    /// Boot of the machine and moment of its start, as the system counts them. A recycled pid has another one.
+    started: String,
+}
+
+impl Process {
+    /// The process that has this pid now; `None` if there is none, or only its remains (a zombie).
+    fn now(pid: u32) -> Option<Self> {
+        started(pid).map(|started| Self { pid, started })
+    }
+
+    /// Whether it runs still.
+    pub fn runs(&self) -> bool {
+        Self::now(self.pid).as_ref() == Some(self)
+    }
+
+    /// Sends a signal, if it runs still: another process that got its pid is never hit.
+    ///
+    /// # Errors
+    /// The system refuses (it belongs to another user).
+    pub fn signal(&self, signal: Signal) -> io::Result<()> {
+        let Some(pid) = Pid::from_raw(i32::try_from(self.pid).unwrap_or(0)).filter(|_| self.runs())
+        else {
+            return Ok(());
+        };
+        match kill_process(pid, signal) {
+            Err(error) if error == rustix::io::Errno::SRCH => Ok(()),
+            other => other.map_err(io::Error::from),
+        }
+    }
+}
+
+/// What tells apart two processes with one pid.
+#[cfg(target_os = "linux")]
+fn started(pid: u32) -> Option<String> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name stands in parentheses and may hold anything: the fields after the last `)` are state (3) to start time (22).
+    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
+    if matches!(fields.next()?, "Z" | "X") {
+        return None;
+    }
+    let ticks = fields.nth(18)?;
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    Some(format!("{} {ticks}", boot.trim()))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn started(pid: u32) -> Option<String> {
+    let out = Command::new("ps")
+        .args(["-o", "stat=,lstart=", "-p", &pid.to_string()])
+        .output()
+        .ok()?;
+    let text = String::from_utf8(out.stdout).ok()?;
+    let (state, moment) = text.trim().split_once(char::is_whitespace)?;
+    (!state.starts_with('Z')).then(|| moment.trim().to_owned())
+}
+
+/// Starts a program in a session of its own with its output added to `log`. The child handle tells of an early end.
+///
+/// # Errors
+/// The log cannot be opened, or nothing can be started.
+pub fn start(program: &Path, arguments: &[OsString], log: &Path) -> io::Result<(Process, Child)> {
+    let out = OpenOptions::new().create(true).append(true).open(log)?;
+    let child = Command::new(std::env::current_exe()?)
+        .arg(DETACH)
+        .arg(program)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(out.try_clone()?)
+        .stderr(out)
+        .spawn()?;
+    let process = Process::now(child.id()).ok_or_else(|| {
+        io::Error::other(format!(
+            "{} ended at once: see {}",
+            program.display(),
+            log.display()
+        ))
+    })?;
+    Ok((process, child))
+}
+
+/// The hidden command: leaves the session of the terminal and becomes the program, under the same pid.
+pub fn detach(mut arguments: impl Iterator<Item = OsString>) -> ExitCode {
+    let Some(program) = arguments.next() else {
+        return ExitCode::from(super::super::output::USAGE);
+    };
+    if let Err(error) = rustix::process::setsid() {
+        eprintln!("cannot leave the session of the terminal: {error}");
+    }
+    let error = Command::new(&program).args(arguments).exec();
+    eprintln!("cannot run {}: {error}", program.display());
+    ExitCode::from(super::super::output::FAILED)
+}
+
+/// The last line with something in it, for errors.
+pub fn last_line(log: &Path) -> String {
+    const TAIL: u64 = 8 * 1024;
+    let read = || -> io::Result<String> {
+        use std::io::{Read, Seek, SeekFrom};
+        let mut file = std::fs::File::open(log)?;
+        let len = file.metadata()?.len();
+        file.seek(SeekFrom::Start(len.saturating_sub(TAIL)))?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes)?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    };
+    match read() {
+        Ok(text) => text
+            .lines()
+            .rev()
+            .find(|line| !line.trim().is_empty())
+            .unwrap_or("(the log is empty)")
+            .trim()
+            .to_owned(),
+        Err(error) => format!("(no log: {error})"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_is_known_by_its_start_too() {
+        let me = Process::now(std::process::id()).expect("we run");
+        assert!(me.runs());
+        let other = Process {
+            started: "another boot 1".into(),
+            ..me.clone()
+        };
+        assert!(!other.runs());
+        // Nothing is sent to whoever has the pid now: this test would end here.
+        other.signal(Signal::KILL).expect("nothing to do");
+        let nobody = Process { pid: 0, ..me };
+        assert!(!nobody.runs());
+        nobody.signal(Signal::KILL).expect("nothing to do");
+    }
+
+    #[test]
+    fn a_killed_child_does_not_run_even_before_it_is_reaped() {
+        let mut child = Command::new("sleep").arg("1000").spawn().expect("sleep");
+        let process = Process::now(child.id()).expect("runs");
+        process.signal(Signal::KILL).expect("ours");
+        child.wait().expect("ended");
+        assert!(!process.runs());
+    }
+
+    #[test]
+    fn the_last_line_is_found() {
+        let dir = tempfile::tempdir().expect("dir");
+        let log = dir.path().join("log");
+        std::fs::write(&log, "one\ntwo \n\n").expect("written");
+        assert_eq!(last_line(&log), "two");
+        assert!(last_line(&dir.path().join("none")).starts_with("(no log"));
+    }
+}

@@ -1,0 +1,205 @@
+//! `diversity devnet up`.
+
+use std::path::PathBuf;
+
+use diversity_chain::Account;
+use diversity_client::devnet::Devnet;
+use diversity_keys::SecretKey;
+
+use super::super::output::{Context, FAILED, Failure, Outcome, Output};
+use super::state::{Chain, Folder, Node, State, free_ports};
+use super::{chain, members};
+
+/// Nodes of a new devnet, unless said otherwise.
+const NODES: usize = 3;
+/// Most nodes of a devnet.
+const NODES_MAX: usize = 32;
+
+/// What to start.
+#[derive(Clone, Debug, clap::Args)]
+pub struct UpArgs {
+    /// The folder of the devnet; made if it is not there.
+    #[arg(long, value_name = "DIR")]
+    pub dir: PathBuf,
+    /// Number of nodes. [default: 3, or those that the folder has]
+    #[arg(long, value_name = "N")]
+    pub nodes: Option<usize>,
+    /// `anvil` for a chain of the devnet's own, or the URL of one that runs already. [default: anvil, or that of the folder]
+    #[arg(long, value_name = "anvil|URL")]
+    pub chain: Option<String>,
+    /// The program anvil. [default: DIVERSITY_ANVIL, PATH, contracts/node_modules]
+    #[arg(long, value_name = "PATH")]
+    pub anvil: Option<PathBuf>,
+    /// Keystore of an account that deploys and pays the nodes' gas, where the chain wants gas.
+    #[arg(long, value_name = "KEYSTORE", requires = "password_file")]
+    pub funder: Option<PathBuf>,
+    /// File with the funder's password.
+    #[arg(long, value_name = "FILE")]
+    pub password_file: Option<PathBuf>,
+    /// Wei that each node's account is brought up to, where the chain wants gas.
+    #[arg(long, value_name = "WEI", default_value_t = 1_000_000_000_000_000_000)]
+    pub fund: u128,
+    /// Another program for one node.
+    #[arg(long = "node-bin", value_name = "NAME=PATH", value_parser = node_bin)]
+    pub node_bins: Vec<(String, PathBuf)>,
+}
+
+fn node_bin(text: &str) -> Result<(String, PathBuf), String> {
+    let (name, path) = text
+        .split_once('=')
+        .ok_or("a program for a node is NAME=PATH, such as node3=target/release/diversity-liar")?;
+    let whole = std::fs::canonicalize(path).map_err(|e| format!("{path}: {e}"))?;
+    Ok((name.into(), whole))
+}
+
+/// Starts what does not run, and returns when everything is ready.
+pub async fn up(args: UpArgs, output: Output) -> Outcome {
+    let folder = Folder::create(&args.dir)?;
+    let _lock = folder.lock()?;
+    let mut state = if folder.holds_one() {
+        resumed(&folder, &args)?
+    } else {
+        fresh(&args).await?
+    };
+    plan_nodes(&mut state, &args)?;
+    folder.save(&state)?;
+
+    output.say(format_args!("chain: {}", state.chain.rpc_url()));
+    chain::start(&folder, &mut state).await?;
+    let payer = payer(&folder, &args)?;
+    let gas = chain::wants_gas(&state).await?;
+    chain::deploy(&folder, &mut state, &payer).await?;
+    for (k, node) in state.nodes.clone().iter().enumerate() {
+        let (account, peer_id) = members::node_keys(&folder, &node.name)?;
+        state.nodes[k].peer_id = peer_id;
+        if gas {
+            chain::fund(&state, &payer, &account, args.fund).await?;
+        }
+        if state.users.len() <= k {
+            state.users.push(members::user(&folder, k)?);
+        }
+    }
+    folder.save(&state)?;
+    output.say(format_args!(
+        "contract: {}",
+        state.contract.map(|c| c.address.hex()).unwrap_or_default()
+    ));
+
+    let names: Vec<String> = state.nodes.iter().map(|n| n.name.clone()).collect();
+    members::start(&folder, &mut state, &names).await?;
+    members::register(&folder, &state).await?;
+    chain::saved(&folder, &state).await?;
+    folder.save(&state)?;
+    let devnet = Devnet::read(&folder.devnet_file())?;
+    output.item(&devnet, |d| {
+        let mut out = format!("ready: {}", folder.devnet_file().display());
+        for node in &d.nodes {
+            out.push_str(&format!(
+                "\n  {} at {} (token: {})",
+                node.name,
+                node.api_url,
+                node.token_file.display()
+            ));
+        }
+        out
+    })
+}
+
+async fn fresh(args: &UpArgs) -> Outcome<State> {
+    let chain = match args.chain.as_deref().unwrap_or("anvil") {
+        "anvil" => Chain::Anvil {
+            program: diversity_chain::anvil::locate(args.anvil.as_deref()).context("no chain")?,
+            port: free_ports(1)?[0],
+            process: None,
+        },
+        url => {
+            let mut chain = Chain::Url {
+                url: url.into(),
+                chain_id: 0,
+            };
+            let rpc = chain::client(&State::new(chain.clone()))?;
+            let identity = rpc
+                .identity()
+                .await
+                .context(format_args!("the chain at {url}"))?;
+            if let Chain::Url { chain_id, .. } = &mut chain {
+                *chain_id = identity.chain_id;
+            }
+            chain
+        }
+    };
+    Ok(State::new(chain))
+}
+
+fn resumed(folder: &Folder, args: &UpArgs) -> Outcome<State> {
+    let mut state = folder.load()?;
+    if let Some(wanted) = &args.chain {
+        let same = match &state.chain {
+            Chain::Anvil { .. } => wanted == "anvil",
+            Chain::Url { url, .. } => wanted == url,
+        };
+        if !same {
+            return Err(Failure::new(
+                FAILED,
+                format_args!(
+                    "the devnet in this folder uses the chain {}: choose another folder",
+                    state.chain.rpc_url()
+                ),
+            ));
+        }
+    }
+    if let Chain::Anvil { program, .. } = &mut state.chain
+        && (args.anvil.is_some() || !program.is_file())
+    {
+        *program = diversity_chain::anvil::locate(args.anvil.as_deref()).context("no chain")?;
+    }
+    Ok(state)
+}
+
+/// Adds nodes up to the number that is wanted, and sets the programs that were named.
+fn plan_nodes(state: &mut State, args: &UpArgs) -> Outcome {
+    let has = state.nodes.len();
+    let wanted = args.nodes.unwrap_or(if has == 0 { NODES } else { has });
+    if !(2..=NODES_MAX).contains(&wanted) {
+        return Err(Failure::usage(format_args!(
+            "--nodes must be 2 to {NODES_MAX}: an agreement has two parties or more"
+        )));
+    }
+    if wanted < has {
+        return Err(Failure::usage(format_args!(
+            "the devnet has {has} nodes already, and nodes are not taken away"
+        )));
+    }
+    let ports = free_ports(2 * (wanted - has))?;
+    for (k, ports) in (has..wanted).zip(ports.chunks_exact(2)) {
+        state.nodes.push(Node {
+            name: format!("node{}", k + 1),
+            program: None,
+            api_port: ports[0],
+            p2p_port: ports[1],
+            peer_id: String::new(),
+            process: None,
+        });
+    }
+    for (name, path) in &args.node_bins {
+        state.node_mut(name)?.program = Some(path.clone());
+    }
+    Ok(())
+}
+
+/// The account that deploys: the funder, or one of the devnet's own where gas costs nothing.
+fn payer(folder: &Folder, args: &UpArgs) -> Outcome<Account> {
+    let key: SecretKey = match (&args.funder, &args.password_file) {
+        (Some(keystore), Some(password)) => {
+            let password = super::super::keys::password(password)?;
+            let secret = diversity_keys::keystore::read(keystore, password.as_bytes())
+                .context("the funder")?;
+            SecretKey::from_bytes(&secret).context("the funder")?
+        }
+        _ => {
+            let (keystore, password) = folder.deployer();
+            members::key(&keystore, &password)?
+        }
+    };
+    Account::from_secret(&key.to_bytes()).context("the funder")
+}

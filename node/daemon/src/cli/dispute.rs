@@ -1,0 +1,338 @@
+//! `diversity dispute`.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Subcommand, ValueEnum};
+use diversity_client::Api;
+use diversity_client::api::{DisputeView, EvidenceBundle, ResolveRequest};
+use diversity_client::hexed::{self, Bytes};
+use diversity_proto::{AgreementId, Digest};
+
+use super::agreement::keep;
+use super::locate::{At, Who, agreement_id, digest};
+use super::output::{Context, FAILED, Failure, MISMATCH, Outcome, Output};
+use super::replay::{Replay, replay};
+
+/// What to do with disputes.
+#[derive(Subcommand)]
+pub enum Command {
+    /// List the disputes that the chain holds
+    #[command(after_help = "Example:\n  diversity dispute list --devnet net/devnet.json")]
+    List {
+        /// Only of this agreement.
+        #[arg(long, value_name = "A", value_parser = agreement_id)]
+        agreement: Option<AgreementId>,
+        #[command(flatten)]
+        at: At,
+    },
+    /// Explain a dispute in words: what happened, what it means, what can be done
+    #[command(after_help = "Example:\n  diversity dispute show --devnet net/devnet.json 0x5a...")]
+    Show {
+        /// Which. [default: the newest]
+        #[arg(value_parser = digest)]
+        dispute: Option<Digest>,
+        #[command(flatten)]
+        at: At,
+    },
+    /// Re-run f on the evidence's window and say whose result matches
+    #[command(after_help = concat!(
+        "Everything in the evidence that can be computed anew is; exit code 5 when it does not hold.\n\n",
+        "Examples:\n  diversity dispute replay --devnet net/devnet.json 0x5a... --save evidence.json\n",
+        "  diversity dispute replay --evidence evidence.json --module bike-lock.wasm"))]
+    Replay {
+        /// Which. [default: the newest]
+        #[arg(value_parser = digest)]
+        dispute: Option<Digest>,
+        /// An evidence bundle that was saved, instead of a node's.
+        #[arg(long, value_name = "FILE", conflicts_with = "dispute")]
+        evidence: Option<PathBuf>,
+        /// The module. [default: the node's copy, checked against its hash]
+        #[arg(long, value_name = "FILE")]
+        module: Option<PathBuf>,
+        /// Keep the evidence bundle in this file.
+        #[arg(long, value_name = "FILE")]
+        save: Option<PathBuf>,
+        #[command(flatten)]
+        at: At,
+    },
+    /// Say with all users what counts at a disputed execution
+    #[command(after_help = concat!(
+        "Every user must sign. Signatures come together in the file that --signatures names; the one who adds the last one\n",
+        "sends it. Context and result are those of the window whose outcome counts (diversity dispute show, GET .../windows/{t}).\n\n",
+        "Example:\n  diversity dispute resolve 0x5a... --kind value --epoch 0 --from 3 --context 0x1f... --result 0x00000000000010680000002a \\\n",
+        "      --signatures resolution.json --user operator --devnet net/devnet.json"))]
+    Resolve(Box<ResolveArgs>),
+}
+
+/// A resolution.
+#[derive(clap::Args)]
+pub struct ResolveArgs {
+    /// Which dispute.
+    #[arg(value_parser = digest)]
+    dispute: Digest,
+    /// Kind of output that counts.
+    #[arg(long, value_enum)]
+    kind: ResolvedKind,
+    /// Epoch of the outcome: the one in force for a record, the next one to settle t by it.
+    #[arg(long)]
+    epoch: u32,
+    /// First t of which it speaks. [default: the disputed t]
+    #[arg(long, value_name = "T")]
+    from: Option<u64>,
+    /// Context of the outcome (wire-format §7).
+    #[arg(long, value_parser = digest)]
+    context: Digest,
+    /// Packed result, hexadecimal. [default: empty]
+    #[arg(long, value_name = "HEX", default_value = "0x")]
+    result: String,
+    /// File in which the signatures come together.
+    #[arg(long, value_name = "FILE")]
+    signatures: PathBuf,
+    #[command(flatten)]
+    who: Who,
+    #[command(flatten)]
+    at: At,
+}
+
+/// What can count.
+#[derive(Clone, Copy, ValueEnum)]
+pub enum ResolvedKind {
+    /// Nothing.
+    Null,
+    /// A value.
+    Value,
+    /// A trap.
+    Trap,
+}
+
+/// Runs the command.
+pub async fn run(command: Command, output: Output) -> Outcome {
+    match command {
+        Command::List { agreement, at } => {
+            let disputes = at.api().await?.disputes(agreement.as_ref()).await?;
+            output.table(
+                &["dispute", "kind", "at", "accused", "resolved"],
+                &disputes,
+                |d| {
+                    let at = match (d.t, d.q) {
+                        (Some(t), _) => format!("t={t}"),
+                        (_, Some(q)) => format!("q={q}"),
+                        _ => "-".into(),
+                    };
+                    vec![
+                        d.dispute.hex(),
+                        d.kind.clone(),
+                        at,
+                        accused(d),
+                        if d.resolved { "yes" } else { "no" }.into(),
+                    ]
+                },
+            )
+        }
+        Command::Show { dispute, at } => {
+            let api = at.api().await?;
+            let view = which(&api, dispute).await?;
+            output.item(&view, explained)
+        }
+        Command::Replay {
+            dispute,
+            evidence,
+            module,
+            save,
+            at,
+        } => {
+            replayed(
+                dispute,
+                evidence.as_deref(),
+                module.as_deref(),
+                save.as_deref(),
+                &at,
+                output,
+            )
+            .await
+        }
+        Command::Resolve(args) => resolve(*args, output).await,
+    }
+}
+
+fn accused(d: &DisputeView) -> String {
+    match (&d.accused, d.accused_name.as_str()) {
+        (None, _) => "nobody".into(),
+        (Some(a), "") => a.hex(),
+        (Some(_), name) => name.into(),
+    }
+}
+
+async fn which(api: &Api, named: Option<Digest>) -> Outcome<DisputeView> {
+    match named {
+        Some(d) => Ok(api.dispute(&d).await?),
+        None => api.disputes(None).await?.pop().ok_or_else(|| {
+            Failure::new(
+                FAILED,
+                "the chain holds no dispute of this node's agreements",
+            )
+        }),
+    }
+}
+
+/// A dispute for people.
+fn explained(d: &DisputeView) -> String {
+    let subject = match (d.agreement, d.t, d.q) {
+        (Some(a), Some(t), _) => format!("agreement {a}, execution t = {t}"),
+        (_, _, Some(q)) => format!("sequence number q = {q}"),
+        _ => "its subject is not known".into(),
+    };
+    format!(
+        "dispute {}: {}\n{subject}\naccused: {}\n\n{}\n\n{}; recorded in transaction {} (block {})",
+        d.dispute,
+        d.kind,
+        accused(d),
+        d.explanation,
+        if d.resolved {
+            "the users have resolved it"
+        } else {
+            "not resolved"
+        },
+        d.tx,
+        d.block,
+    )
+}
+
+async fn replayed(
+    dispute: Option<Digest>,
+    evidence: Option<&Path>,
+    module: Option<&Path>,
+    save: Option<&Path>,
+    at: &At,
+    output: Output,
+) -> Outcome {
+    let (bundle, api): (EvidenceBundle, Option<Api>) = match evidence {
+        Some(path) => {
+            let text = std::fs::read_to_string(path).context(path.display())?;
+            (
+                serde_json::from_str(&text)
+                    .context(format_args!("{} is no evidence bundle", path.display()))?,
+                None,
+            )
+        }
+        None => {
+            let api = at.api().await?;
+            let view = which(&api, dispute).await?;
+            (api.evidence(&view.dispute).await?, Some(api))
+        }
+    };
+    if let Some(path) = save {
+        keep(path, &bundle)?;
+    }
+    let fetch = async |sha256: &Digest| match (module, api) {
+        (Some(path), _) => std::fs::read(path).context(path.display()),
+        (None, Some(api)) => Ok(api.code(sha256).await?),
+        (None, None) => Err(Failure::usage("give the module too: --module FILE")),
+    };
+    let found = replay(&bundle, fetch).await?;
+    output.item(&found, people)?;
+    if found.holds {
+        Ok(())
+    } else {
+        Err(Failure::new(
+            MISMATCH,
+            "the evidence does not hold: see the lines marked WRONG",
+        ))
+    }
+}
+
+fn people(r: &Replay) -> String {
+    let mut out = format!("dispute {} ({})", r.dispute, r.kind);
+    for check in &r.checks {
+        out.push_str(&format!("\n  {check}"));
+    }
+    if let Some(c) = &r.recomputed {
+        out.push_str(&format!(
+            "\nf gives: {} {} on window {}",
+            c.kind, c.result, c.window_hash
+        ));
+    }
+    for n in &r.nodes {
+        out.push_str(&format!("\n  node {} ({}): {}", n.index, n.node, n.words));
+    }
+    out.push_str(&format!("\n{}", r.verdict));
+    out
+}
+
+async fn resolve(args: ResolveArgs, output: Output) -> Outcome {
+    let api = args.at.api().await?;
+    let view = api.dispute(&args.dispute).await?;
+    let (Some(a), Some(t)) = (view.agreement, view.t) else {
+        return Err(Failure::new(
+            FAILED,
+            "a sensor's contradiction is not resolved: the sensor is void from there on",
+        ));
+    };
+    let fresh = ResolveRequest {
+        kind: match args.kind {
+            ResolvedKind::Null => "null",
+            ResolvedKind::Value => "value",
+            ResolvedKind::Trap => "trap",
+        }
+        .into(),
+        epoch: args.epoch,
+        from: args.from.unwrap_or(t),
+        t,
+        context: args.context,
+        result: Bytes(
+            hexed::decode(&args.result)
+                .ok_or_else(|| Failure::usage("--result is not hexadecimal"))?,
+        ),
+        signatures: Vec::new(),
+    };
+    let mut request: ResolveRequest = if args.signatures.exists() {
+        let text = std::fs::read_to_string(&args.signatures).context(args.signatures.display())?;
+        serde_json::from_str(&text).context(format_args!(
+            "{} holds no signatures",
+            args.signatures.display()
+        ))?
+    } else {
+        fresh.clone()
+    };
+    if (ResolveRequest {
+        signatures: Vec::new(),
+        ..request.clone()
+    }) != fresh
+    {
+        return Err(Failure::new(
+            FAILED,
+            format_args!(
+                "{} has signatures for another resolution",
+                args.signatures.display()
+            ),
+        ));
+    }
+    let users = api.agreement(&a).await?.terms.users;
+    let signer = args
+        .who
+        .signer(&args.at, api.info().await?.deployment.into())?;
+    if !users.contains(&signer.address()) {
+        return Err(Failure::new(
+            FAILED,
+            format_args!("{} is no user of this agreement", signer.address()),
+        ));
+    }
+    signer
+        .add_to_resolution(&args.dispute, &a, &mut request)
+        .context("not signed")?;
+    keep(&args.signatures, &request)?;
+    let unsigned: Vec<_> = users
+        .iter()
+        .filter(|u| !request.signatures.iter().any(|s| s.user == **u))
+        .collect();
+    if let Some(user) = unsigned.first() {
+        output.say(format_args!(
+            "signed; not sent yet: {user} and {} more must sign {}",
+            unsigned.len() - 1,
+            args.signatures.display()
+        ));
+        return output.item(&request, |r| format!("{} signatures", r.signatures.len()));
+    }
+    let view = api.resolve(&args.dispute, &request).await?;
+    output.item(&view, explained)
+}

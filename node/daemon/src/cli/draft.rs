@@ -1,0 +1,331 @@
+//! `diversity agreement draft`: terms from the command line.
+
+use std::path::{Path, PathBuf};
+
+use clap::ValueEnum;
+use diversity_client::Api;
+use diversity_client::api::{NodeView, SensorView};
+use diversity_client::draft::Draft;
+use diversity_client::terms_json::{
+    FieldJson, LeaderJson, QosJson, SensorStartJson, TermsJson, TrustedNodeJson, WindowJson,
+};
+use diversity_proto::domain::sha256_raw;
+use diversity_proto::{Address, Digest, UserId, time};
+use serde::Serialize;
+
+use super::agreement::words;
+use super::locate::{At, address};
+use super::output::{Context, FAILED, Failure, Outcome, Output};
+
+/// The terms.
+#[derive(clap::Args)]
+pub struct DraftArgs {
+    /// Title for people.
+    #[arg(long)]
+    title: String,
+    /// The module: a file, or the SHA-256 of one.
+    #[arg(long, value_name = "FILE|SHA256")]
+    code: String,
+    /// A sensor and, after a colon, the q at which its first window starts. [default q: 0]
+    #[arg(long = "sensor", value_name = "ID[:Q0]", value_parser = sensor_start)]
+    sensors: Vec<SensorStartJson>,
+    /// All registered sensors of this type, ordered by label.
+    #[arg(long, value_name = "TYPE")]
+    sensor_type: Option<String>,
+    /// A node by name or id. [default: every registered one] Each is trusted by its owner.
+    #[arg(long = "member", value_name = "NAME|ID")]
+    members: Vec<String>,
+    /// month:YYYY-MM, days:YYYY-MM-DD, seconds:START:LENGTH or count:Z:SLIDE.
+    #[arg(long, value_parser = window)]
+    window: WindowJson,
+    /// Fields of the result, NAME:TYPE in ABI types.
+    #[arg(long, value_name = "NAME:TYPE", value_delimiter = ',', value_parser = field)]
+    result: Vec<FieldJson>,
+    /// Fields of each sensor's detail.
+    #[arg(long, value_name = "NAME:TYPE", value_delimiter = ',', value_parser = field)]
+    detail: Vec<FieldJson>,
+    /// A message further than this ahead of a node's clock closes nothing yet, seconds.
+    #[arg(long, value_name = "S", default_value_t = 300)]
+    future_tolerance_s: u32,
+    /// Who leads: rotating, or the index of a node.
+    #[arg(long, default_value = "rotating", value_parser = leader)]
+    leader: LeaderJson,
+    /// How long a reveal waits for the next commit to travel with it, milliseconds.
+    #[arg(long, value_name = "MS", default_value_t = 50)]
+    flush_ms: u32,
+    /// First round timeout, milliseconds; doubles with each take-over.
+    #[arg(long, value_name = "MS", default_value_t = 2_000)]
+    round_timeout_ms: u32,
+    /// Largest round timeout, milliseconds.
+    #[arg(long, value_name = "MS", default_value_t = 60_000)]
+    round_timeout_max_ms: u32,
+    /// Outcomes that may settle in one transaction.
+    #[arg(long, value_name = "K", default_value_t = 1)]
+    batch: u16,
+    /// What is kept of window data.
+    #[arg(long, value_enum, default_value_t = Storage::OffChain)]
+    qos: Storage,
+    /// The draft file to write.
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+    #[command(flatten)]
+    at: At,
+}
+
+/// Storage policy on the command line.
+#[derive(Clone, Copy, ValueEnum)]
+pub enum Storage {
+    /// Dropped once final.
+    None,
+    /// Kept by the nodes.
+    OffChain,
+}
+
+fn sensor_start(text: &str) -> Result<SensorStartJson, String> {
+    let (id, q0) = text.split_once(':').unwrap_or((text, "0"));
+    let q0 = q0
+        .parse()
+        .map_err(|_| format!("{q0} is no sequence number"))?;
+    Ok(SensorStartJson {
+        sensor: address(id)?,
+        q0,
+    })
+}
+
+/// `NAME:TYPE` in ABI types.
+pub fn field(text: &str) -> Result<FieldJson, String> {
+    let (name, ty) = text
+        .split_once(':')
+        .ok_or("a field is NAME:TYPE, such as trips:uint32")?;
+    Ok(FieldJson {
+        name: name.into(),
+        ty: ty.into(),
+    })
+}
+
+fn leader(text: &str) -> Result<LeaderJson, String> {
+    match text.parse() {
+        Ok(index) => Ok(LeaderJson::Fixed { index }),
+        Err(_) if text == "rotating" => Ok(LeaderJson::Rotating),
+        Err(_) => Err("the leader is `rotating` or the index of a node".into()),
+    }
+}
+
+fn window(text: &str) -> Result<WindowJson, String> {
+    const FORMS: &str =
+        "a window is month:YYYY-MM, days:YYYY-MM-DD, seconds:START:LENGTH or count:Z:SLIDE";
+    let number = |s: &str| {
+        s.parse::<u64>()
+            .map_err(|_| format!("{s} is no number; {FORMS}"))
+    };
+    let month = |year: &str, month: &str| -> Result<u64, String> {
+        let (year, month) = (number(year)?, number(month)?);
+        if !(1970..=9999).contains(&year) || !(1..=12).contains(&month) {
+            return Err(format!("there is no month {month} of {year}; {FORMS}"));
+        }
+        Ok(time::month_start(year, month))
+    };
+    let parts: Vec<&str> = text.split(':').collect();
+    match parts[..] {
+        ["month", date] => match date.split('-').collect::<Vec<_>>()[..] {
+            [y, m] => Ok(WindowJson::Month {
+                start: month(y, m)?,
+            }),
+            _ => Err(FORMS.into()),
+        },
+        ["days", date] => match date.split('-').collect::<Vec<_>>()[..] {
+            [y, m, d] => {
+                let first = month(y, m)?;
+                let start = first + (number(d)?.saturating_sub(1)) * time::DAY;
+                if number(d)? == 0 || start >= time::month_start_after(first, 1) {
+                    return Err(format!("there is no day {date}; {FORMS}"));
+                }
+                Ok(WindowJson::Seconds {
+                    start,
+                    seconds: time::DAY,
+                })
+            }
+            _ => Err(FORMS.into()),
+        },
+        ["seconds", start, length] => Ok(WindowJson::Seconds {
+            start: number(start)?,
+            seconds: number(length)?,
+        }),
+        ["count", z, slide] => {
+            let small = |s: &str| {
+                u32::try_from(number(s)?).map_err(|_| format!("{s} is too many; {FORMS}"))
+            };
+            Ok(WindowJson::Count {
+                z: small(z)?,
+                slide: small(slide)?,
+            })
+        }
+        _ => Err(FORMS.into()),
+    }
+}
+
+/// Writes the draft file.
+pub async fn draft(args: DraftArgs, output: Output) -> Outcome {
+    let api = args.at.api().await?;
+    let deployment = api.info().await?.deployment.into();
+    let mut nodes = members(&api, &args.members).await?;
+    nodes.sort_by_key(|n| n.node);
+    let mut users: Vec<UserId> = nodes.iter().map(|n| n.owner).collect();
+    users.sort_unstable();
+    users.dedup();
+    let terms = TermsJson {
+        title: args.title,
+        users,
+        nodes: nodes
+            .iter()
+            .map(|n| TrustedNodeJson {
+                node: n.node,
+                trusted_by: n.owner,
+            })
+            .collect(),
+        sensors: sensors(&api, args.sensors, args.sensor_type).await?,
+        off_chain_code: code(&args.code)?,
+        window: args.window,
+        future_tolerance_s: args.future_tolerance_s,
+        leader: args.leader,
+        flush_ms: args.flush_ms,
+        round_timeout_ms: args.round_timeout_ms,
+        round_timeout_max_ms: args.round_timeout_max_ms,
+        batch: args.batch,
+        qos: match args.qos {
+            Storage::None => QosJson::None,
+            Storage::OffChain => QosJson::OffChain,
+        },
+        result: args.result,
+        detail: args.detail,
+    };
+    let keys = nodes.iter().map(|n| n.public_key).collect();
+    let draft = Draft::new(deployment, terms, keys).context("these terms are no agreement")?;
+    draft.write(&args.out).context("cannot keep the draft")?;
+    output.say(format_args!(
+        "{}\nEach user signs {}: diversity agreement sign",
+        words(&draft.terms),
+        args.out.display()
+    ));
+    output.item(
+        &Drafted {
+            agreement: draft.agreement.hex(),
+            draft: args.out,
+        },
+        |d| d.agreement.clone(),
+    )
+}
+
+#[derive(Serialize)]
+struct Drafted {
+    agreement: String,
+    draft: PathBuf,
+}
+
+async fn members(api: &Api, named: &[String]) -> Outcome<Vec<NodeView>> {
+    let all = api.nodes().await?;
+    if named.is_empty() {
+        return Ok(all);
+    }
+    let find = |name: &String| {
+        let id = Address::from_hex(name);
+        let mut found = all.iter().filter(|n| n.name == *name || Some(n.node) == id);
+        match (found.next(), found.next()) {
+            (Some(one), None) => Ok(one.clone()),
+            (None, _) => Err(Failure::new(
+                FAILED,
+                format_args!("no registered node is called {name}"),
+            )),
+            _ => Err(Failure::new(
+                FAILED,
+                format_args!("several nodes are called {name}: give the id"),
+            )),
+        }
+    };
+    named.iter().map(find).collect()
+}
+
+async fn sensors(
+    api: &Api,
+    mut listed: Vec<SensorStartJson>,
+    of_type: Option<String>,
+) -> Outcome<Vec<SensorStartJson>> {
+    if let Some(ty) = of_type {
+        let mut found: Vec<SensorView> = api
+            .sensors()
+            .await?
+            .into_iter()
+            .filter(|s| s.sensor_type == ty)
+            .collect();
+        found.sort_by(|a, b| (&a.label, a.sensor).cmp(&(&b.label, b.sensor)));
+        found.retain(|s| !listed.iter().any(|l| l.sensor == s.sensor));
+        listed.extend(found.iter().map(|s| SensorStartJson {
+            sensor: s.sensor,
+            q0: s.next_q,
+        }));
+    }
+    if listed.is_empty() {
+        return Err(Failure::usage(
+            "which sensors? Give --sensor ID (once each), or --sensor-type TYPE with registered ones",
+        ));
+    }
+    Ok(listed)
+}
+
+fn code(text: &str) -> Outcome<Digest> {
+    let path = Path::new(text);
+    if path.exists() {
+        return Ok(Digest(sha256_raw(
+            &std::fs::read(path).context(path.display())?,
+        )));
+    }
+    Digest::from_hex(text).ok_or_else(|| {
+        Failure::usage(format_args!(
+            "{text} is neither a file nor the SHA-256 of a module"
+        ))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn windows_are_read_in_words() {
+        assert_eq!(
+            window("month:2015-10"),
+            Ok(WindowJson::Month {
+                start: 1_443_657_600
+            })
+        );
+        assert_eq!(
+            window("days:2015-10-02"),
+            Ok(WindowJson::Seconds {
+                start: 1_443_657_600 + 86_400,
+                seconds: 86_400
+            })
+        );
+        assert_eq!(
+            window("count:10:5"),
+            Ok(WindowJson::Count { z: 10, slide: 5 })
+        );
+        assert_eq!(
+            window("seconds:60:30"),
+            Ok(WindowJson::Seconds {
+                start: 60,
+                seconds: 30
+            })
+        );
+        for bad in [
+            "month:2015-13",
+            "month:2015",
+            "days:2015-02-29",
+            "days:2015-02-00",
+            "count:1",
+            "count:-1:1",
+            "week:1",
+        ] {
+            assert!(window(bad).is_err(), "{bad}");
+        }
+    }
+}

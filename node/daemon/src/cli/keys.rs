@@ -1,0 +1,183 @@
+//! `diversity keys`.
+
+use std::path::{Path, PathBuf};
+
+use clap::Subcommand;
+use diversity_keys::SecretKey;
+use diversity_keys::keystore::{self, Cost};
+use diversity_proto::Address;
+use serde::Serialize;
+use zeroize::Zeroizing;
+
+use super::output::{Context, FAILED, Failure, Outcome, Output};
+
+/// What to do with keystores.
+#[derive(Subcommand)]
+pub enum Command {
+    /// Make a new secp256k1 key and write it to a new keystore
+    #[command(
+        after_help = "Example:\n  diversity keys generate --out alice.json --password-file alice.password"
+    )]
+    Generate {
+        #[command(flatten)]
+        new: New,
+    },
+    /// Print the address of a keystore
+    #[command(
+        after_help = "Example:\n  diversity keys show alice.json --password-file alice.password"
+    )]
+    Show {
+        /// The keystore.
+        keystore: PathBuf,
+        /// File with its password: also checks that it opens, and prints the public key.
+        #[arg(long, value_name = "FILE")]
+        password_file: Option<PathBuf>,
+    },
+    /// Put a private key from a file into a new keystore
+    #[command(
+        after_help = "Example:\n  diversity keys import --private-key-file alice.hex --out alice.json --password-file alice.password"
+    )]
+    Import {
+        /// File with the key: 32 bytes of hexadecimal.
+        #[arg(long, value_name = "FILE")]
+        private_key_file: PathBuf,
+        #[command(flatten)]
+        new: New,
+    },
+}
+
+/// Where a new keystore goes.
+#[derive(clap::Args)]
+pub struct New {
+    /// The keystore to write; an existing one is never overwritten.
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+    /// File with the password for it.
+    #[arg(long, value_name = "FILE")]
+    password_file: PathBuf,
+    /// Cheap key derivation: for tests and local networks only.
+    #[arg(long)]
+    light: bool,
+}
+
+#[derive(Serialize)]
+struct Key {
+    address: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    public_key: Option<String>,
+    keystore: PathBuf,
+}
+
+/// Runs the command.
+pub fn run(command: Command, output: Output) -> Outcome {
+    let shown = match command {
+        Command::Generate { new } => {
+            let key = SecretKey::generate().context("cannot make a key")?;
+            write(&new, &key)?
+        }
+        Command::Import {
+            private_key_file,
+            new,
+        } => {
+            let text = Zeroizing::new(
+                std::fs::read_to_string(&private_key_file)
+                    .context(format_args!("cannot read {}", private_key_file.display()))?,
+            );
+            let bytes = diversity_client::hexed::decode(text.trim()).map(Zeroizing::new);
+            let bytes: Option<[u8; 32]> = bytes.and_then(|b| b.as_slice().try_into().ok());
+            let bytes = Zeroizing::new(bytes.ok_or_else(|| {
+                Failure::new(FAILED, "the file with the private key must hold 32 bytes of hexadecimal and nothing else")
+            })?);
+            let key = SecretKey::from_bytes(&bytes).context("the private key is of no use")?;
+            write(&new, &key)?
+        }
+        Command::Show {
+            keystore,
+            password_file: Some(password_file),
+        } => {
+            let secret = keystore::read(&keystore, password(&password_file)?.as_bytes())
+                .context(keystore.display())?;
+            let key = SecretKey::from_bytes(&secret).context(keystore.display())?;
+            key_of(&key, keystore)
+        }
+        Command::Show {
+            keystore,
+            password_file: None,
+        } => Key {
+            address: named_address(&keystore)?,
+            public_key: None,
+            keystore,
+        },
+    };
+    output.item(&shown, |key| key.address.clone())
+}
+
+/// The password in a file, without the line break at its end.
+pub fn password(path: &Path) -> Outcome<Zeroizing<String>> {
+    let text = std::fs::read_to_string(path).context(format_args!(
+        "cannot read the password file {}",
+        path.display()
+    ))?;
+    let text = Zeroizing::new(text);
+    let line = text.trim_end_matches(['\r', '\n']);
+    if line.is_empty() {
+        return Err(Failure::new(
+            FAILED,
+            format_args!("the password file {} is empty", path.display()),
+        ));
+    }
+    Ok(Zeroizing::new(line.to_owned()))
+}
+
+fn write(new: &New, key: &SecretKey) -> Outcome<Key> {
+    let cost = if new.light {
+        Cost::Light
+    } else {
+        Cost::Standard
+    };
+    let password = password(&new.password_file)?;
+    keystore::write(
+        &new.out,
+        &key.to_bytes(),
+        Some(&key.address()),
+        password.as_bytes(),
+        cost,
+    )
+    .context("cannot write the keystore")?;
+    Ok(key_of(key, new.out.clone()))
+}
+
+fn key_of(key: &SecretKey, keystore: PathBuf) -> Key {
+    Key {
+        address: Address(key.address()).hex(),
+        public_key: Some(diversity_client::hexed::encode(&key.public_key())),
+        keystore,
+    }
+}
+
+/// The address that stands in the clear in a keystore.
+fn named_address(path: &Path) -> Outcome<String> {
+    let size = std::fs::metadata(path).context(path.display())?.len();
+    if size > keystore::FILE_BYTES_MAX {
+        return Err(Failure::new(
+            FAILED,
+            format_args!("{} is too large for a keystore", path.display()),
+        ));
+    }
+    let text = std::fs::read_to_string(path).context(path.display())?;
+    let json: serde_json::Value =
+        serde_json::from_str(&text).context(format_args!("{} is no keystore", path.display()))?;
+    let address = json
+        .get("address")
+        .and_then(|a| a.as_str())
+        .and_then(Address::from_hex);
+    address.map(|a| a.hex()).ok_or_else(|| {
+        Failure::new(
+            FAILED,
+            format_args!(
+                "{} does not name its address: give --password-file to open it",
+                path.display()
+            ),
+        )
+    })
+}
