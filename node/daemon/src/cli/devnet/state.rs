@@ -316,8 +316,7 @@ impl Folder {
 
 /// Free ports, all different. They are held until all are found, so that two devnets that start at once rarely meet.
 pub fn free_ports(count: usize) -> Outcome<Vec<u16>> {
-    let mut random = [0u8; 2];
-    getrandom::fill(&mut random).context("no randomness")?;
+    let random = diversity_keys::os_random::<2>().context("no randomness")?;
     let span = PORT_MAX - PORT_MIN;
     let first = u16::from_be_bytes(random) % span;
     let mut held = Vec::new();
