@@ -3,13 +3,16 @@
 //! - [`net`]: a devnet of its own, driven by the programs alone (`diversity devnet`, `sensor-sim`), gone when dropped.
 //! - [`trips`] and [`compare`]: the months computed a second time by code that shares nothing with the nodes, and compared.
 //! - [`onchain`]: what the chain itself says: who settled what how often, and what raw messages would have cost there.
-//! - [`locks`]: sensors whose key a test holds, to send what no honest lock would.
+//! - [`locks`], [`agreement`]: sensors whose key a test holds, to send what no honest lock would, and agreements over them.
+//! - [`measure`]: what the bench measures on running nodes.
 //! - [`text`]: tables for people.
 
 mod error;
 
+pub mod agreement;
 pub mod compare;
 pub mod locks;
+pub mod measure;
 pub mod net;
 pub mod onchain;
 pub mod programs;
