@@ -19,7 +19,10 @@ use crate::node::modules::ModuleStoreError;
 const WASM: &str = "application/wasm";
 
 /// `PUT /v1/code/{sha256}`.
-pub async fn store(State(api): State<Arc<Api>>, request: Request) -> ApiResult<JsonAnswer<CodeView>> {
+pub async fn store(
+    State(api): State<Arc<Api>>,
+    request: Request,
+) -> ApiResult<JsonAnswer<CodeView>> {
     let (mut parts, body) = request.into_parts();
     let Id(sha256) = Id::<Digest>::from_request_parts(&mut parts, &()).await?;
     if media_type(&parts) != WASM {
@@ -28,7 +31,9 @@ pub async fn store(State(api): State<Arc<Api>>, request: Request) -> ApiResult<J
     let module = read_body(body, body_max(&parts).min(CODE_BYTES_MAX)).await?;
     let found = Digest(sha256_raw(&module));
     if found != sha256 {
-        return Err(ApiError::module(format!("the path names {sha256}, and the module is {found}")));
+        return Err(ApiError::module(format!(
+            "the path names {sha256}, and the module is {found}"
+        )));
     }
     let size = module.len() as u64;
     let (runner, modules) = (Arc::clone(&api.runner), Arc::clone(&api.modules));
@@ -48,9 +53,16 @@ pub async fn store(State(api): State<Arc<Api>>, request: Request) -> ApiResult<J
 /// `GET /v1/code/{sha256}`.
 pub async fn load(State(api): State<Arc<Api>>, Id(sha256): Id<Digest>) -> ApiResult<Response> {
     let modules = Arc::clone(&api.modules);
-    let module = tokio::task::spawn_blocking(move || modules.get(&sha256)).await.map_err(ApiError::internal)?;
+    let module = tokio::task::spawn_blocking(move || modules.get(&sha256))
+        .await
+        .map_err(ApiError::internal)?;
     match module.map_err(ApiError::internal)? {
-        Some(bytes) => Ok(([(CONTENT_TYPE, HeaderValue::from_static(WASM))], bytes).into_response()),
-        None => Err(ApiError::not_found(format!("there is no module {sha256}"), "Upload it with PUT.")),
+        Some(bytes) => {
+            Ok(([(CONTENT_TYPE, HeaderValue::from_static(WASM))], bytes).into_response())
+        }
+        None => Err(ApiError::not_found(
+            format!("there is no module {sha256}"),
+            "Upload it with PUT.",
+        )),
     }
 }

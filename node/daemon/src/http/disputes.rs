@@ -29,12 +29,33 @@ fn view(api: &Api, record: &DisputeRecord) -> ApiResult<DisputeView> {
     Ok(explain::view(&api.registry(), terms.as_ref(), record))
 }
 
-fn views(api: &Api, wanted: impl Fn(&DisputeRecord) -> bool, by_t: bool) -> ApiResult<JsonAnswer<Vec<DisputeView>>> {
-    let mut found: Vec<_> = api.registry().disputes.values().filter(|d| wanted(d)).cloned().collect();
-    found.sort_by_key(|d| if by_t { (d.at, d.block) } else { (d.block, d.at) });
+fn views(
+    api: &Api,
+    wanted: impl Fn(&DisputeRecord) -> bool,
+    by_t: bool,
+) -> ApiResult<JsonAnswer<Vec<DisputeView>>> {
+    let mut found: Vec<_> = api
+        .registry()
+        .disputes
+        .values()
+        .filter(|d| wanted(d))
+        .cloned()
+        .collect();
+    found.sort_by_key(|d| {
+        if by_t {
+            (d.at, d.block)
+        } else {
+            (d.block, d.at)
+        }
+    });
     // The newest are kept where there are more than a page holds.
     let skip = found.len().saturating_sub(diversity_client::api::PAGE_MAX);
-    found.iter().skip(skip).map(|d| view(api, d)).collect::<ApiResult<_>>().map(JsonAnswer)
+    found
+        .iter()
+        .skip(skip)
+        .map(|d| view(api, d))
+        .collect::<ApiResult<_>>()
+        .map(JsonAnswer)
 }
 
 /// `GET /v1/disputes`.
@@ -53,16 +74,27 @@ pub async fn of_agreement(
 
 fn record(api: &Api, dispute: &Digest) -> ApiResult<DisputeRecord> {
     let found = api.registry().disputes.get(dispute).cloned();
-    found.ok_or_else(|| ApiError::not_found(format!("the chain holds no dispute {dispute}"), "See GET /v1/disputes."))
+    found.ok_or_else(|| {
+        ApiError::not_found(
+            format!("the chain holds no dispute {dispute}"),
+            "See GET /v1/disputes.",
+        )
+    })
 }
 
 /// `GET /v1/disputes/{d}`.
-pub async fn show(State(api): State<Arc<Api>>, Id(d): Id<Digest>) -> ApiResult<JsonAnswer<DisputeView>> {
+pub async fn show(
+    State(api): State<Arc<Api>>,
+    Id(d): Id<Digest>,
+) -> ApiResult<JsonAnswer<DisputeView>> {
     view(&api, &record(&api, &d)?).map(JsonAnswer)
 }
 
 /// `GET /v1/disputes/{d}/evidence`.
-pub async fn evidence(State(api): State<Arc<Api>>, Id(d): Id<Digest>) -> ApiResult<JsonAnswer<EvidenceBundle>> {
+pub async fn evidence(
+    State(api): State<Arc<Api>>,
+    Id(d): Id<Digest>,
+) -> ApiResult<JsonAnswer<EvidenceBundle>> {
     let record = record(&api, &d)?;
     let decoded = evidence::decode(&record.evidence).map_err(ApiError::internal)?;
     let mut bundle = EvidenceBundle {
@@ -94,8 +126,14 @@ pub async fn evidence(State(api): State<Arc<Api>>, Id(d): Id<Digest>) -> ApiResu
     };
     if let Some(c) = certificate(&api, &a, record.at)? {
         let nodes = || checked.terms.nodes.iter().map(|n| n.node);
-        bundle.commits = nodes().zip(&c.commits).map(|(n, c)| commit_json(n, c)).collect();
-        bundle.reveals = nodes().zip(&c.reveals).map(|(n, r)| reveal_json(n, r)).collect();
+        bundle.commits = nodes()
+            .zip(&c.commits)
+            .map(|(n, c)| commit_json(n, c))
+            .collect();
+        bundle.reveals = nodes()
+            .zip(&c.reveals)
+            .map(|(n, r)| reveal_json(n, r))
+            .collect();
     }
     if let Evidence::UnequalReveals { reveals, .. } = &decoded
         && bundle.reveals.is_empty()
@@ -122,7 +160,11 @@ pub async fn resolve(
     if found.resolved {
         return view(&api, &found).map(JsonAnswer);
     }
-    let a = found.agreement.ok_or_else(|| ApiError::malformed("a sensor's contradiction is final by itself: there is nothing to resolve"))?;
+    let a = found.agreement.ok_or_else(|| {
+        ApiError::malformed(
+            "a sensor's contradiction is final by itself: there is nothing to resolve",
+        )
+    })?;
     let (_, checked) = load(&api, &a)?;
     let kind = match r.kind.as_str() {
         "null" => OutputKind::Null,
@@ -131,7 +173,10 @@ pub async fn resolve(
         _ => return Err(ApiError::malformed("kind is null, value or trap")),
     };
     if r.from > r.t || r.t != found.at {
-        return Err(ApiError::malformed(format!("the dispute is about t {}, and from lies at or before it", found.at)));
+        return Err(ApiError::malformed(format!(
+            "the dispute is about t {}, and from lies at or before it",
+            found.at
+        )));
     }
     let outcome = Outcome {
         agreement: a,

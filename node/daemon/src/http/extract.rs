@@ -36,14 +36,25 @@ pub async fn read_body(body: Body, max: usize) -> ApiResult<Bytes> {
             }
             Err(ApiError::malformed(format!("the body breaks off: {error}")))
         }
-        Err(_) => Err(ApiError::malformed("the body did not arrive within 30 seconds")),
+        Err(_) => Err(ApiError::malformed(
+            "the body did not arrive within 30 seconds",
+        )),
     }
 }
 
 /// The media type of a request without its parameters, lower case.
 pub fn media_type(parts: &Parts) -> String {
-    let value = parts.headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
-    value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+    let value = parts
+        .headers
+        .get(CONTENT_TYPE)
+        .and_then(|v| v.to_str().ok())
+        .unwrap_or_default();
+    value
+        .split(';')
+        .next()
+        .unwrap_or_default()
+        .trim()
+        .to_ascii_lowercase()
 }
 
 /// A JSON body.
@@ -58,13 +69,18 @@ impl<S: Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
             return Err(ApiError::media_type("application/json"));
         }
         let bytes = read_body(body, body_max(&parts)).await?;
-        serde_json::from_slice(&bytes).map(Json).map_err(|e| ApiError::malformed(e.to_string()))
+        serde_json::from_slice(&bytes)
+            .map(Json)
+            .map_err(|e| ApiError::malformed(e.to_string()))
     }
 }
 
 /// The bound of this request's body.
 pub fn body_max(parts: &Parts) -> usize {
-    parts.extensions.get::<BodyMax>().map_or(diversity_client::api::REQUEST_BYTES_MAX, |max| max.0)
+    parts
+        .extensions
+        .get::<BodyMax>()
+        .map_or(diversity_client::api::REQUEST_BYTES_MAX, |max| max.0)
 }
 
 /// Query parameters.
@@ -74,7 +90,9 @@ impl<S: Sync, T: DeserializeOwned> FromRequestParts<S> for Params<T> {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> ApiResult<Self> {
-        Query::try_from_uri(&parts.uri).map(|q| Self(q.0)).map_err(|e| ApiError::malformed(e.body_text()))
+        Query::try_from_uri(&parts.uri)
+            .map(|q| Self(q.0))
+            .map_err(|e| ApiError::malformed(e.body_text()))
     }
 }
 
@@ -85,8 +103,9 @@ impl<S: Send + Sync, T: Hexed + Send> FromRequestParts<S> for Id<T> {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> ApiResult<Self> {
-        let Path(text) =
-            Path::<String>::from_request_parts(parts, state).await.map_err(|e| ApiError::malformed(e.body_text()))?;
+        let Path(text) = Path::<String>::from_request_parts(parts, state)
+            .await
+            .map_err(|e| ApiError::malformed(e.body_text()))?;
         id(&text).map(Self)
     }
 }
@@ -97,7 +116,11 @@ impl<S: Send + Sync, T: Hexed + Send> FromRequestParts<S> for Id<T> {
 /// 400 that says what it should be.
 pub fn id<T: Hexed>(text: &str) -> ApiResult<T> {
     T::from_hex(text).ok_or_else(|| {
-        let shown: String = text.chars().take(80).flat_map(char::escape_default).collect();
+        let shown: String = text
+            .chars()
+            .take(80)
+            .flat_map(char::escape_default)
+            .collect();
         ApiError::malformed(format!("{shown:?} is not {}", T::WHAT))
     })
 }
@@ -112,7 +135,9 @@ impl<S: Send + Sync> FromRequestParts<S> for Execution {
         let Path((a, t)) = Path::<(String, String)>::from_request_parts(parts, state)
             .await
             .map_err(|e| ApiError::malformed(e.body_text()))?;
-        let t = t.parse().map_err(|_| ApiError::malformed("t is not a number from 0"))?;
+        let t = t
+            .parse()
+            .map_err(|_| ApiError::malformed("t is not a number from 0"))?;
         Ok(Self(id(&a)?, t))
     }
 }

@@ -40,7 +40,10 @@ pub struct Rates {
 impl Rates {
     /// So many a second.
     pub fn new(per_s: u32) -> Self {
-        Self { per_s: per_s.into(), buckets: Mutex::default() }
+        Self {
+            per_s: per_s.into(),
+            buckets: Mutex::default(),
+        }
     }
 
     /// Whether one more request is within the rate.
@@ -69,8 +72,15 @@ impl Rates {
 /// What the table of routes asks for; nothing for what is not in it (it is answered by 404 or 405).
 fn needed(method: &Method, path: Option<&str>) -> Option<RouteScope> {
     // axum answers HEAD with what GET gives.
-    let method = if method == Method::HEAD { "GET" } else { method.as_str() };
-    ROUTES.iter().find(|r| Some(r.path) == path && r.method == method).map(|r| r.scope)
+    let method = if method == Method::HEAD {
+        "GET"
+    } else {
+        method.as_str()
+    };
+    ROUTES
+        .iter()
+        .find(|r| Some(r.path) == path && r.method == method)
+        .map(|r| r.scope)
 }
 
 fn reaches(has: Scope, needs: RouteScope) -> bool {
@@ -97,23 +107,39 @@ fn authorise(api: &Api, request: &Request, path: Option<&str>) -> Result<(), Api
         Some(needs) => needs,
     };
     let header = request.headers().get(AUTHORIZATION);
-    let Some(header) = header else { return Err(ApiError::unauthorized("there is no token")) };
+    let Some(header) = header else {
+        return Err(ApiError::unauthorized("there is no token"));
+    };
     let token = header.to_str().ok().and_then(|value| {
         let (scheme, token) = value.split_once(' ')?;
-        scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
+        scheme
+            .eq_ignore_ascii_case("bearer")
+            .then_some(token.trim())
     });
     let Some(has) = token.and_then(|token| api.tokens.scope(token)) else {
         return Err(ApiError::unauthorized("the token is not one of this node"));
     };
-    if reaches(has, needs) { Ok(()) } else { Err(ApiError::forbidden(has.name(), scope_name(needs))) }
+    if reaches(has, needs) {
+        Ok(())
+    } else {
+        Err(ApiError::forbidden(has.name(), scope_name(needs)))
+    }
 }
 
 /// The outermost layer.
 pub async fn guard(State(api): State<Arc<Api>>, mut request: Request, next: Next) -> Response {
     let started = Instant::now();
-    let path = request.extensions().get::<MatchedPath>().map(|p| p.as_str().to_owned());
-    let from = request.extensions().get::<ConnectInfo<Caller>>().map_or(IpAddr::from([127, 0, 0, 1]), |c| c.0.0.ip());
-    request.extensions_mut().insert(BodyMax(api.config.http_body_bytes_max));
+    let path = request
+        .extensions()
+        .get::<MatchedPath>()
+        .map(|p| p.as_str().to_owned());
+    let from = request
+        .extensions()
+        .get::<ConnectInfo<Caller>>()
+        .map_or(IpAddr::from([127, 0, 0, 1]), |c| c.0.0.ip());
+    request
+        .extensions_mut()
+        .insert(BodyMax(api.config.http_body_bytes_max));
     let response = if !api.rates.take(from) {
         ApiError::busy("too many requests from this address").into_response()
     } else if let Err(error) = authorise(&api, &request, path.as_deref()) {
@@ -123,11 +149,17 @@ pub async fn guard(State(api): State<Arc<Api>>, mut request: Request, next: Next
         drop(permit);
         response
     } else {
-        ApiError::unavailable("as many requests are being worked on as the settings allow").into_response()
+        ApiError::unavailable("as many requests are being worked on as the settings allow")
+            .into_response()
     };
-    let labels = [("route", path.unwrap_or_else(|| "none".into())), ("status", response.status().as_u16().to_string())];
+    let labels = [
+        ("route", path.unwrap_or_else(|| "none".into())),
+        ("status", response.status().as_u16().to_string()),
+    ];
     api.metrics.requests.get_or_create(&labels).inc();
-    api.metrics.request_seconds.observe(started.elapsed().as_secs_f64());
+    api.metrics
+        .request_seconds
+        .observe(started.elapsed().as_secs_f64());
     response
 }
 
@@ -150,7 +182,10 @@ pub struct Bounded {
 impl Bounded {
     /// Around a listener.
     pub fn new(listener: TcpListener) -> Self {
-        Self { listener, places: Arc::new(Semaphore::new(CONNECTIONS_MAX)) }
+        Self {
+            listener,
+            places: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
+        }
     }
 }
 
@@ -159,14 +194,24 @@ impl axum::serve::Listener for Bounded {
     type Addr = SocketAddr;
 
     async fn accept(&mut self) -> (Watched, SocketAddr) {
-        let place = Arc::clone(&self.places).acquire_owned().await.expect("never closed");
+        let place = Arc::clone(&self.places)
+            .acquire_owned()
+            .await
+            .expect("never closed");
         let (stream, from) = axum::serve::Listener::accept(&mut self.listener).await;
         // An acknowledgement is one small packet that somebody waits for.
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "http.nodelay");
         }
         let idle = Box::pin(tokio::time::sleep(IDLE));
-        (Watched { stream, idle, _place: place }, from)
+        (
+            Watched {
+                stream,
+                idle,
+                _place: place,
+            },
+            from,
+        )
     }
 
     fn local_addr(&self) -> std::io::Result<SocketAddr> {
@@ -188,7 +233,11 @@ impl Watched {
 }
 
 impl AsyncRead for Watched {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
         let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
         if polled.is_ready() {
             self.moved();
@@ -200,7 +249,11 @@ impl AsyncRead for Watched {
 }
 
 impl AsyncWrite for Watched {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<std::io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
         let polled = Pin::new(&mut self.stream).poll_write(cx, buf);
         if polled.is_ready() {
             self.moved();
@@ -244,10 +297,21 @@ mod tests {
 
     #[test]
     fn the_table_of_routes_says_what_is_needed() {
-        assert_eq!(needed(&Method::GET, Some("/v1/users")), Some(RouteScope::Read));
-        assert_eq!(needed(&Method::HEAD, Some("/v1/users")), Some(RouteScope::Read));
-        assert_eq!(needed(&Method::POST, Some("/v1/users")), Some(RouteScope::Operate));
+        assert_eq!(
+            needed(&Method::GET, Some("/v1/users")),
+            Some(RouteScope::Read)
+        );
+        assert_eq!(
+            needed(&Method::HEAD, Some("/v1/users")),
+            Some(RouteScope::Read)
+        );
+        assert_eq!(
+            needed(&Method::POST, Some("/v1/users")),
+            Some(RouteScope::Operate)
+        );
         assert_eq!(needed(&Method::DELETE, Some("/v1/users")), None);
-        assert!(reaches(Scope::Admin, RouteScope::Read) && !reaches(Scope::Read, RouteScope::Operate));
+        assert!(
+            reaches(Scope::Admin, RouteScope::Read) && !reaches(Scope::Read, RouteScope::Operate)
+        );
     }
 }

@@ -9,9 +9,9 @@ use diversity_client::api::{
     ACKNOWLEDGED_SENSORS_MAX, Acknowledgement, Held, JsonFrames, RefusedFrame, codes,
 };
 use diversity_engine::api::{IngestAnswer, Refusal};
-use diversity_proto::{Address, SensorId};
 use diversity_proto::frame::acknowledgement_digest;
 use diversity_proto::wire::{FRAMES_MAX, split_frames};
+use diversity_proto::{Address, SensorId};
 use serde::Deserialize;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::oneshot;
@@ -22,7 +22,10 @@ use super::{Api, CORE_WAIT};
 use crate::node::driver::Command;
 
 /// `POST /v1/messages`.
-pub async fn ingest(State(api): State<Arc<Api>>, request: Request) -> ApiResult<JsonAnswer<Acknowledgement>> {
+pub async fn ingest(
+    State(api): State<Arc<Api>>,
+    request: Request,
+) -> ApiResult<JsonAnswer<Acknowledgement>> {
     let frames = frames(request).await?;
     if frames.is_empty() {
         return Err(ApiError::malformed("there is no frame in the request"));
@@ -31,19 +34,32 @@ pub async fn ingest(State(api): State<Arc<Api>>, request: Request) -> ApiResult<
     let count = frames.len();
     let (reply, answer) = oneshot::channel();
     // The queue in front of the core is short: who finds it full is told at once, and keeps its frames.
-    api.core.try_send(Command::Ingest { frames, reply }).map_err(|error| match error {
-        TrySendError::Full(_) => ApiError::busy("more frames are coming in than are checked and stored"),
-        TrySendError::Closed(_) => ApiError::unavailable("the node is shutting down"),
-    })?;
+    api.core
+        .try_send(Command::Ingest { frames, reply })
+        .map_err(|error| match error {
+            TrySendError::Full(_) => {
+                ApiError::busy("more frames are coming in than are checked and stored")
+            }
+            TrySendError::Closed(_) => ApiError::unavailable("the node is shutting down"),
+        })?;
     let mut answer = match tokio::time::timeout(CORE_WAIT, answer).await {
         Ok(Ok(answer)) => answer,
         Ok(Err(_)) => return Err(ApiError::unavailable("the node is shutting down")),
-        Err(_) => return Err(ApiError::busy("the frames were not stored in time; those that were are known when they come again")),
+        Err(_) => {
+            return Err(ApiError::busy(
+                "the frames were not stored in time; those that were are known when they come again",
+            ));
+        }
     };
     for (_, _, refusal) in &answer.refused {
-        api.metrics.refused.get_or_create(&[("code", code(refusal).into())]).inc();
+        api.metrics
+            .refused
+            .get_or_create(&[("code", code(refusal).into())])
+            .inc();
     }
-    answer.held.sort_by_key(|(sensor, ..)| mentioned.get(sensor).copied());
+    answer
+        .held
+        .sort_by_key(|(sensor, ..)| mentioned.get(sensor).copied());
     respond(&api, count, answer).map(JsonAnswer)
 }
 
@@ -66,21 +82,30 @@ async fn frames(request: Request) -> ApiResult<Vec<Vec<u8>>> {
     match media_type(&parts).as_str() {
         "application/octet-stream" => {
             let bytes = read_body(body, max).await?;
-            let frames = split_frames(&bytes, max).map_err(|e| ApiError::malformed(e.to_string()))?;
+            let frames =
+                split_frames(&bytes, max).map_err(|e| ApiError::malformed(e.to_string()))?;
             Ok(frames.into_iter().map(<[u8]>::to_vec).collect())
         }
         "application/json" => {
             let bytes = read_body(body, max).await?;
-            let json: JsonFrames = serde_json::from_slice(&bytes).map_err(|e| ApiError::malformed(e.to_string()))?;
+            let json: JsonFrames =
+                serde_json::from_slice(&bytes).map_err(|e| ApiError::malformed(e.to_string()))?;
             if json.frames.len() > FRAMES_MAX {
-                return Err(ApiError::malformed(format!("at most {FRAMES_MAX} frames are taken at once")));
+                return Err(ApiError::malformed(format!(
+                    "at most {FRAMES_MAX} frames are taken at once"
+                )));
             }
             let encode = |(i, frame): (usize, &diversity_client::api::JsonFrame)| {
-                frame.to_frame().map(|f| f.encode()).map_err(|e| ApiError::malformed(format!("frame {i}: {e}")))
+                frame
+                    .to_frame()
+                    .map(|f| f.encode())
+                    .map_err(|e| ApiError::malformed(format!("frame {i}: {e}")))
             };
             json.frames.iter().enumerate().map(encode).collect()
         }
-        _ => Err(ApiError::media_type("application/octet-stream (or application/json)")),
+        _ => Err(ApiError::media_type(
+            "application/octet-stream (or application/json)",
+        )),
     }
 }
 
@@ -122,7 +147,14 @@ fn sign(
     api.metrics.acknowledgements.inc();
     Acknowledgement {
         node: api.node,
-        acknowledged: held.into_iter().map(|(sensor, epoch, next_q)| Held { sensor, epoch, next_q }).collect(),
+        acknowledged: held
+            .into_iter()
+            .map(|(sensor, epoch, next_q)| Held {
+                sensor,
+                epoch,
+                next_q,
+            })
+            .collect(),
         signature: diversity_proto::Signature(api.keys.protocol.sign(&digest.0)),
         refused: refused
             .into_iter()
@@ -156,11 +188,21 @@ pub async fn acknowledged(
         }
     }
     if sensors.is_empty() || sensors.len() > ACKNOWLEDGED_SENSORS_MAX {
-        let detail = format!("sensor names 1 to {ACKNOWLEDGED_SENSORS_MAX} sensors, comma separated");
+        let detail =
+            format!("sensor names 1 to {ACKNOWLEDGED_SENSORS_MAX} sensors, comma separated");
         return Err(ApiError::malformed(detail));
     }
-    let found = api.ask(|reply| Command::Held { sensors: sensors.clone(), reply }).await?;
-    let held = sensors.into_iter().zip(found).filter_map(|(s, held)| held.map(|h| (s, h.0, h.1))).collect();
+    let found = api
+        .ask(|reply| Command::Held {
+            sensors: sensors.clone(),
+            reply,
+        })
+        .await?;
+    let held = sensors
+        .into_iter()
+        .zip(found)
+        .filter_map(|(s, held)| held.map(|h| (s, h.0, h.1)))
+        .collect();
     Ok(JsonAnswer(sign(&api, held, Vec::new())))
 }
 

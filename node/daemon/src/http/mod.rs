@@ -144,8 +144,15 @@ impl Api {
     /// Has a call mined and waits until its events are taken in here.
     async fn relay(&self, label: String, data: Vec<u8>) -> ApiResult<Digest> {
         let end = tokio::time::Instant::now() + CHAIN_WAIT;
-        let late = || ApiError::timeout(format!("{label} has not been mined within {} s", CHAIN_WAIT.as_secs()));
-        let mined = tokio::time::timeout_at(end, self.chain.relay(label.clone(), data)).await.map_err(|_| late())?;
+        let late = || {
+            ApiError::timeout(format!(
+                "{label} has not been mined within {} s",
+                CHAIN_WAIT.as_secs()
+            ))
+        };
+        let mined = tokio::time::timeout_at(end, self.chain.relay(label.clone(), data))
+            .await
+            .map_err(|_| late())?;
         let mined = mined.map_err(|error| match error {
             RelayError::Reverted { name, words } => ApiError::reverted(format!("{name}: {words}")),
             RelayError::Pointless(reason) => ApiError::reverted(reason),
@@ -163,33 +170,53 @@ impl Api {
 
 /// Cuts a page out of sorted items; `cursor` is the key of the last one before it.
 fn page<T>(items: impl Iterator<Item = (String, T)>, limit: Option<usize>) -> Page<T> {
-    let limit = limit.unwrap_or(PAGE).clamp(1, diversity_client::api::PAGE_MAX);
+    let limit = limit
+        .unwrap_or(PAGE)
+        .clamp(1, diversity_client::api::PAGE_MAX);
     let mut out = Vec::new();
     let mut last = None;
     for (key, item) in items {
         if out.len() == limit {
-            return Page { items: out, next: last };
+            return Page {
+                items: out,
+                next: last,
+            };
         }
         last = Some(key);
         out.push(item);
     }
-    Page { items: out, next: None }
+    Page {
+        items: out,
+        next: None,
+    }
 }
 
 /// The routes.
 pub fn router(api: Arc<Api>) -> Router {
     Router::new()
         .route("/v1/info", get(status::info))
-        .route("/v1/users", get(registration::users).post(registration::register_user))
+        .route(
+            "/v1/users",
+            get(registration::users).post(registration::register_user),
+        )
         .route("/v1/users/{user}", get(registration::user))
-        .route("/v1/sensors", get(registration::sensors).post(registration::register_sensors))
+        .route(
+            "/v1/sensors",
+            get(registration::sensors).post(registration::register_sensors),
+        )
         .route("/v1/sensors/{sensor}", get(registration::sensor))
         .route("/v1/nodes/binding", post(registration::binding))
-        .route("/v1/nodes", get(registration::nodes).post(registration::register_node))
+        .route(
+            "/v1/nodes",
+            get(registration::nodes).post(registration::register_node),
+        )
         .route("/v1/nodes/{node}", get(registration::node))
         .route("/v1/code/{sha256}", put(code::store).get(code::load))
         .route("/v1/agreements/accept", post(agreements::accept))
-        .route("/v1/agreements", get(agreements::list).post(agreements::create))
+        .route(
+            "/v1/agreements",
+            get(agreements::list).post(agreements::create),
+        )
         .route("/v1/agreements/{a}", get(agreements::show))
         .route("/v1/agreements/{a}/close", post(agreements::close))
         .route("/v1/agreements/{a}/results", get(results::results))
@@ -208,13 +235,20 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/openapi.json", get(openapi::serve))
         .method_not_allowed_fallback(method_not_allowed)
         .fallback(not_found)
-        .layer(axum::middleware::from_fn_with_state(Arc::clone(&api), guard::guard))
+        .layer(axum::middleware::from_fn_with_state(
+            Arc::clone(&api),
+            guard::guard,
+        ))
         .with_state(api)
 }
 
 async fn not_found(request: Request) -> Response {
     let path: String = request.uri().path().chars().take(200).collect();
-    ApiError::not_found(format!("{path} is not served here"), "See /openapi.json for what is served.").into_response()
+    ApiError::not_found(
+        format!("{path} is not served here"),
+        "See /openapi.json for what is served.",
+    )
+    .into_response()
 }
 
 async fn method_not_allowed(request: Request) -> Response {

@@ -2,12 +2,14 @@
 
 use axum::Json;
 use diversity_client::api::{ROUTES, Route, Scope};
-use utoipa::openapi::path::{HttpMethod, OperationBuilder, ParameterBuilder, ParameterIn, PathItem, PathsBuilder};
+use utoipa::openapi::path::{
+    HttpMethod, OperationBuilder, ParameterBuilder, ParameterIn, PathItem, PathsBuilder,
+};
 use utoipa::openapi::request_body::RequestBodyBuilder;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{
-    ComponentsBuilder, Content, InfoBuilder, ObjectBuilder, OpenApi, OpenApiBuilder, Ref, RefOr, Required,
-    ResponseBuilder, Schema, Type,
+    ComponentsBuilder, Content, InfoBuilder, ObjectBuilder, OpenApi, OpenApiBuilder, Ref, RefOr,
+    Required, ResponseBuilder, Schema, Type,
 };
 
 const BEARER: &str = "token";
@@ -20,16 +22,26 @@ pub async fn serve() -> Json<OpenApi> {
 fn document() -> OpenApi {
     let mut paths = PathsBuilder::new();
     for route in ROUTES {
-        paths = paths.path(route.path, PathItem::new(method(route), operation(route).build()));
+        paths = paths.path(
+            route.path,
+            PathItem::new(method(route), operation(route).build()),
+        );
     }
     let mut components = ComponentsBuilder::new()
-        .security_scheme(BEARER, SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer)))
+        .security_scheme(
+            BEARER,
+            SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer)),
+        )
         .schema("Problem", problem());
     for route in ROUTES {
         for name in [route.request, route.response] {
             if is_type(name) {
-                let text = format!("See `{name}` in the diversity-client crate, whose JSON this is.");
-                components = components.schema(schema_name(name), ObjectBuilder::new().description(Some(text)));
+                let text =
+                    format!("See `{name}` in the diversity-client crate, whose JSON this is.");
+                components = components.schema(
+                    schema_name(name),
+                    ObjectBuilder::new().description(Some(text)),
+                );
             }
         }
     }
@@ -55,7 +67,11 @@ fn method(route: &Route) -> HttpMethod {
 
 fn operation(route: &Route) -> OperationBuilder {
     let mut operation = OperationBuilder::new().summary(Some(route.summary));
-    for name in route.path.split('/').filter_map(|s| s.strip_prefix('{')?.strip_suffix('}')) {
+    for name in route
+        .path
+        .split('/')
+        .filter_map(|s| s.strip_prefix('{')?.strip_suffix('}'))
+    {
         operation = operation.parameter(
             ParameterBuilder::new()
                 .name(name)
@@ -66,7 +82,11 @@ fn operation(route: &Route) -> OperationBuilder {
         );
     }
     if let Some((_, names)) = route.summary.split_once("Query: ") {
-        for name in names.split(", ").filter_map(|n| n.split([' ', '(']).next()).filter(|n| !n.is_empty()) {
+        for name in names
+            .split(", ")
+            .filter_map(|n| n.split([' ', '(']).next())
+            .filter(|n| !n.is_empty())
+        {
             operation = operation.parameter(
                 ParameterBuilder::new()
                     .name(name)
@@ -78,13 +98,20 @@ fn operation(route: &Route) -> OperationBuilder {
         }
     }
     if !route.request.is_empty() {
-        let body = RequestBodyBuilder::new().required(Some(Required::True)).content(media(route.request), content(route.request));
+        let body = RequestBodyBuilder::new()
+            .required(Some(Required::True))
+            .content(media(route.request), content(route.request));
         operation = operation.request_body(Some(body.build()));
     }
-    let good = ResponseBuilder::new().description("Success").content(media(route.response), content(route.response));
+    let good = ResponseBuilder::new()
+        .description("Success")
+        .content(media(route.response), content(route.response));
     let bad = ResponseBuilder::new()
         .description("A problem that says what to do")
-        .content("application/problem+json", Content::new(Some(Ref::from_schema_name("Problem"))));
+        .content(
+            "application/problem+json",
+            Content::new(Some(Ref::from_schema_name("Problem"))),
+        );
     operation = operation.response("200", good).response("default", bad);
     let scope = match route.scope {
         Scope::Public => return operation,
@@ -107,7 +134,11 @@ fn schema_name(name: &str) -> String {
 }
 
 fn media(name: &str) -> &str {
-    if is_type(name) { "application/json" } else { name.split(' ').next().unwrap_or(name) }
+    if is_type(name) {
+        "application/json"
+    } else {
+        name.split(' ').next().unwrap_or(name)
+    }
 }
 
 fn content(name: &str) -> Content {
@@ -143,11 +174,23 @@ mod tests {
         for route in ROUTES {
             let operation = &json["paths"][route.path][route.method.to_lowercase()];
             assert_eq!(operation["summary"], route.summary, "{}", route.path);
-            assert_eq!(operation["security"].is_array(), route.scope != Scope::Public, "{}", route.path);
+            assert_eq!(
+                operation["security"].is_array(),
+                route.scope != Scope::Public,
+                "{}",
+                route.path
+            );
         }
         let text = json.to_string();
-        for name in text.split("#/components/schemas/").skip(1).filter_map(|s| s.split('"').next()) {
-            assert!(json["components"]["schemas"][name].is_object(), "{name} is not defined");
+        for name in text
+            .split("#/components/schemas/")
+            .skip(1)
+            .filter_map(|s| s.split('"').next())
+        {
+            assert!(
+                json["components"]["schemas"][name].is_object(),
+                "{name} is not defined"
+            );
         }
     }
 }

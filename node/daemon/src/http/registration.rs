@@ -5,18 +5,21 @@ use std::sync::Arc;
 
 use axum::Json as JsonAnswer;
 use axum::extract::State;
-use diversity_chain::calls;
 use diversity_chain::EvmSignature;
+use diversity_chain::calls;
 use diversity_client::api::{
-    BindingRequest, NodeBinding, NodeRegistration, NodeView, Page, SENSORS_AT_ONCE_MAX, SensorRegistrations,
-    SensorView, SensorsRegistered, UserRegistration, UserView, VariableJson,
+    BindingRequest, NodeBinding, NodeRegistration, NodeView, Page, SENSORS_AT_ONCE_MAX,
+    SensorRegistrations, SensorView, SensorsRegistered, UserRegistration, UserView, VariableJson,
 };
 use diversity_client::hexed::{Bytes, WalletSignature};
 use diversity_keys::address_of;
 use diversity_proto::entity::{
-    NAME_BYTES_MAX, NodeDeclaration, Period, SensorDeclaration, node_registration_digest, sensor_registration_digest,
+    NAME_BYTES_MAX, NodeDeclaration, Period, SensorDeclaration, node_registration_digest,
+    sensor_registration_digest,
 };
-use diversity_proto::terms::{node_owner_digest, sensor_owner_digest, sensors_owner_digest, user_digest};
+use diversity_proto::terms::{
+    node_owner_digest, sensor_owner_digest, sensors_owner_digest, user_digest,
+};
 use diversity_proto::wire::Range;
 use diversity_proto::{Address, Digest, NodeId, SensorId, UserId};
 use serde::Deserialize;
@@ -24,7 +27,7 @@ use serde::Deserialize;
 use super::extract::{Id, Json, Params};
 use super::problem::{ApiError, ApiResult};
 use super::{Api, page};
-use crate::node::driver::Command;
+use crate::node::driver::{Command, HeldSensor};
 use crate::node::registry::{NodeRecord, SensorRecord, UserRecord};
 
 #[derive(Deserialize)]
@@ -44,12 +47,18 @@ impl Paging {
 }
 
 /// Checks a wallet's signature, and gives it in the contract's form.
-pub fn signed(signature: &WalletSignature, digest: &Digest, by: &Address, who: &str) -> ApiResult<EvmSignature> {
+pub fn signed(
+    signature: &WalletSignature,
+    digest: &Digest,
+    by: &Address,
+    who: &str,
+) -> ApiResult<EvmSignature> {
     match signature.signer(digest) {
-        Ok(signer) if signer == *by => {
-            EvmSignature::from_rsv(&signature.0).map_err(|e| ApiError::signature(format!("{who}: {e}")))
-        }
-        Ok(signer) => Err(ApiError::signature(format!("{who}: signed by {signer}, and {by} should have signed"))),
+        Ok(signer) if signer == *by => EvmSignature::from_rsv(&signature.0)
+            .map_err(|e| ApiError::signature(format!("{who}: {e}"))),
+        Ok(signer) => Err(ApiError::signature(format!(
+            "{who}: signed by {signer}, and {by} should have signed"
+        ))),
         Err(error) => Err(ApiError::signature(format!("{who}: {error}"))),
     }
 }
@@ -62,42 +71,75 @@ pub async fn register_user(
     Json(r): Json<UserRegistration>,
 ) -> ApiResult<JsonAnswer<UserView>> {
     if r.name.is_empty() || r.name.len() > NAME_BYTES_MAX {
-        return Err(ApiError::malformed(format!("name takes 1 to {NAME_BYTES_MAX} bytes")));
+        return Err(ApiError::malformed(format!(
+            "name takes 1 to {NAME_BYTES_MAX} bytes"
+        )));
     }
-    let signature = signed(&r.signature, &user_digest(&api.deployment, &r.user, &r.name), &r.user, "the user's signature")?;
+    let signature = signed(
+        &r.signature,
+        &user_digest(&api.deployment, &r.user, &r.name),
+        &r.user,
+        "the user's signature",
+    )?;
     let known = api.registry().users.get(&r.user).cloned();
     match known {
         Some(known) if known.name == r.name => return Ok(JsonAnswer(user_view(&r.user, &known))),
         Some(known) => {
             let detail = format!("{} stands registered as {:?}", r.user, known.name);
-            return Err(ApiError::conflict(detail, "A user keeps its name; use another account for another name."));
+            return Err(ApiError::conflict(
+                detail,
+                "A user keeps its name; use another account for another name.",
+            ));
         }
         None => {}
     }
     let data = calls::register_user(&r.user, &r.name, &signature);
     api.relay(format!("register user {}", r.user), data).await?;
     let record = api.registry().users.get(&r.user).cloned();
-    let record = record.ok_or_else(|| ApiError::internal("the registration was mined, and its event is missing"))?;
+    let record = record.ok_or_else(|| {
+        ApiError::internal("the registration was mined, and its event is missing")
+    })?;
     Ok(JsonAnswer(user_view(&r.user, &record)))
 }
 
 fn user_view(user: &UserId, r: &UserRecord) -> UserView {
-    UserView { user: *user, name: r.name.clone(), tx: r.tx }
+    UserView {
+        user: *user,
+        name: r.name.clone(),
+        tx: r.tx,
+    }
 }
 
 /// `GET /v1/users`.
-pub async fn users(State(api): State<Arc<Api>>, Params(p): Params<Paging>) -> ApiResult<JsonAnswer<Page<UserView>>> {
+pub async fn users(
+    State(api): State<Arc<Api>>,
+    Params(p): Params<Paging>,
+) -> ApiResult<JsonAnswer<Page<UserView>>> {
     let after = p.after()?;
     let registry = api.registry();
-    let items = registry.users.iter().filter(|(id, _)| after.is_none_or(|a| **id > a));
-    Ok(JsonAnswer(page(items.map(|(id, r)| (id.hex(), user_view(id, r))), p.limit)))
+    let items = registry
+        .users
+        .iter()
+        .filter(|(id, _)| after.is_none_or(|a| **id > a));
+    Ok(JsonAnswer(page(
+        items.map(|(id, r)| (id.hex(), user_view(id, r))),
+        p.limit,
+    )))
 }
 
 /// `GET /v1/users/{user}`.
-pub async fn user(State(api): State<Arc<Api>>, Id(user): Id<UserId>) -> ApiResult<JsonAnswer<UserView>> {
+pub async fn user(
+    State(api): State<Arc<Api>>,
+    Id(user): Id<UserId>,
+) -> ApiResult<JsonAnswer<UserView>> {
     let registry = api.registry();
     let record = registry.users.get(&user);
-    let record = record.ok_or_else(|| ApiError::not_found(format!("no user {user} is registered"), "Register it with POST /v1/users."))?;
+    let record = record.ok_or_else(|| {
+        ApiError::not_found(
+            format!("no user {user} is registered"),
+            "Register it with POST /v1/users.",
+        )
+    })?;
     Ok(JsonAnswer(user_view(&user, record)))
 }
 
@@ -109,10 +151,15 @@ pub async fn register_sensors(
     Json(r): Json<SensorRegistrations>,
 ) -> ApiResult<JsonAnswer<SensorsRegistered>> {
     if r.sensors.is_empty() || r.sensors.len() > SENSORS_AT_ONCE_MAX {
-        return Err(ApiError::malformed(format!("1 to {SENSORS_AT_ONCE_MAX} sensors are registered at once")));
+        return Err(ApiError::malformed(format!(
+            "1 to {SENSORS_AT_ONCE_MAX} sensors are registered at once"
+        )));
     }
     if !api.registry().users.contains_key(&r.owner) {
-        return Err(ApiError::not_registered(format!("the owner {} is no registered user", r.owner)));
+        return Err(ApiError::not_registered(format!(
+            "the owner {} is no registered user",
+            r.owner
+        )));
     }
     let d = &api.deployment;
     let mut entries = Vec::with_capacity(r.sensors.len());
@@ -124,15 +171,28 @@ pub async fn register_sensors(
             .map(Address)
             .map_err(|e| ApiError::malformed(format!("declaration of sensor {i}: {e}")))?;
         let digest = sensor_registration_digest(d, &r.owner, &sensor, &declaration.digest());
-        signed(&entry.signature, &digest, &sensor, &format!("the consent of sensor {i}"))?;
+        signed(
+            &entry.signature,
+            &digest,
+            &sensor,
+            &format!("the consent of sensor {i}"),
+        )?;
         if let Some(registered) = api.registry().sensors.get(&sensor) {
             if registered.declaration != declaration || registered.owner != r.owner {
-                let detail = format!("sensor {sensor} stands registered with another declaration or owner");
-                return Err(ApiError::conflict(detail, "A sensor keeps its declaration; give it a new key for another one."));
+                let detail =
+                    format!("sensor {sensor} stands registered with another declaration or owner");
+                return Err(ApiError::conflict(
+                    detail,
+                    "A sensor keeps its declaration; give it a new key for another one.",
+                ));
             }
             known += 1;
         }
-        entries.push(calls::SensorEntry { sensor, declaration, consent: entry.signature.compact() });
+        entries.push(calls::SensorEntry {
+            sensor,
+            declaration,
+            consent: entry.signature.compact(),
+        });
     }
     let sensors: Vec<_> = entries.iter().map(|e| e.sensor).collect();
     let who = "the owner's signature";
@@ -141,8 +201,16 @@ pub async fn register_sensors(
         let signature = signed(&r.owner_signature, &digest, &r.owner, who)?;
         calls::register_sensor(d, &r.owner, &signature, entry)
     } else {
-        let listed: Vec<_> = entries.iter().map(|e| (e.sensor, e.declaration.digest())).collect();
-        let signature = signed(&r.owner_signature, &sensors_owner_digest(d, &r.owner, &listed), &r.owner, who)?;
+        let listed: Vec<_> = entries
+            .iter()
+            .map(|e| (e.sensor, e.declaration.digest()))
+            .collect();
+        let signature = signed(
+            &r.owner_signature,
+            &sensors_owner_digest(d, &r.owner, &listed),
+            &r.owner,
+            who,
+        )?;
         calls::register_sensors(d, &r.owner, &signature, &entries)
     };
     let data = data.map_err(|e| ApiError::signature(e.to_string()))?;
@@ -151,39 +219,57 @@ pub async fn register_sensors(
     }
     let label = format!("register {} sensors of {}", sensors.len(), r.owner);
     let tx = api.relay(label, data).await?;
-    Ok(JsonAnswer(SensorsRegistered { sensors, tx: Some(tx) }))
+    Ok(JsonAnswer(SensorsRegistered {
+        sensors,
+        tx: Some(tx),
+    }))
 }
 
-async fn sensor_views(api: &Api, found: Vec<(SensorId, SensorRecord)>) -> ApiResult<Vec<SensorView>> {
+async fn sensor_views(
+    api: &Api,
+    found: Vec<(SensorId, SensorRecord)>,
+) -> ApiResult<Vec<SensorView>> {
     let sensors: Vec<_> = found.iter().map(|f| f.0).collect();
-    let held = api.ask(|reply| Command::Held { sensors: sensors.clone(), reply }).await?;
+    let held = api
+        .ask(|reply| Command::Held {
+            sensors: sensors.clone(),
+            reply,
+        })
+        .await?;
     let last = last_frames(api, &sensors, &held).await?;
-    let views = found.into_iter().zip(held).zip(last).map(|(((sensor, r), held), last_frame)| {
-        let d = &r.declaration;
-        SensorView {
-            sensor,
-            owner: r.owner,
-            public_key: d.public_key,
-            sensor_type: d.sensor_type.clone(),
-            label: d.label.clone(),
-            variables: d
-                .variables
-                .iter()
-                .map(|v| VariableJson { name: v.name.clone(), ty: v.ty.name().into() })
-                .collect(),
-            period: match d.period {
-                Period::None => "none",
-                Period::Day => "day",
-                Period::Month => "month",
+    let views = found
+        .into_iter()
+        .zip(held)
+        .zip(last)
+        .map(|(((sensor, r), held), last_frame)| {
+            let d = &r.declaration;
+            SensorView {
+                sensor,
+                owner: r.owner,
+                public_key: d.public_key,
+                sensor_type: d.sensor_type.clone(),
+                label: d.label.clone(),
+                variables: d
+                    .variables
+                    .iter()
+                    .map(|v| VariableJson {
+                        name: v.name.clone(),
+                        ty: v.ty.name().into(),
+                    })
+                    .collect(),
+                period: match d.period {
+                    Period::None => "none",
+                    Period::Day => "day",
+                    Period::Month => "month",
+                }
+                .into(),
+                declaration: Bytes(d.encode()),
+                next_q: held.map_or(0, |h| h.1),
+                epoch: held.map_or(0, |h| h.0),
+                last_frame,
+                void_from: r.void_from,
             }
-            .into(),
-            declaration: Bytes(d.encode()),
-            next_q: held.map_or(0, |h| h.1),
-            epoch: held.map_or(0, |h| h.0),
-            last_frame,
-            void_from: r.void_from,
-        }
-    });
+        });
     Ok(views.collect())
 }
 
@@ -191,11 +277,15 @@ async fn sensor_views(api: &Api, found: Vec<(SensorId, SensorRecord)>) -> ApiRes
 async fn last_frames(
     api: &Api,
     sensors: &[SensorId],
-    held: &[Option<(u32, u64, Option<u64>)>],
+    held: &[HeldSensor],
 ) -> ApiResult<Vec<Option<Digest>>> {
-    let last = |(sensor, held): (&SensorId, &Option<(u32, u64, Option<u64>)>)| {
+    let last = |(sensor, held): (&SensorId, &HeldSensor)| {
         let q = held.as_ref()?.1.checked_sub(1)?;
-        Some(Range { sensor: *sensor, from_q: q, to_q: q + 1 })
+        Some(Range {
+            sensor: *sensor,
+            from_q: q,
+            to_q: q + 1,
+        })
     };
     let ranges = sensors.iter().zip(held).filter_map(last).collect();
     let found = api.ask(|reply| Command::Find { ranges, reply }).await?;
@@ -203,30 +293,52 @@ async fn last_frames(
     let digests = tokio::task::spawn_blocking(move || {
         found
             .into_iter()
-            .map(|at| frames.decoded(at).map(|f| (f.sensor, f.digest(&deployment))))
+            .map(|at| {
+                frames
+                    .decoded(at)
+                    .map(|f| (f.sensor, f.digest(&deployment)))
+            })
             .collect::<Result<HashMap<_, _>, _>>()
     });
-    let digests = digests.await.map_err(ApiError::internal)?.map_err(ApiError::internal)?;
+    let digests = digests
+        .await
+        .map_err(ApiError::internal)?
+        .map_err(ApiError::internal)?;
     Ok(sensors.iter().map(|s| digests.get(s).copied()).collect())
 }
 
 /// `GET /v1/sensors`.
-pub async fn sensors(State(api): State<Arc<Api>>, Params(p): Params<Paging>) -> ApiResult<JsonAnswer<Page<SensorView>>> {
+pub async fn sensors(
+    State(api): State<Arc<Api>>,
+    Params(p): Params<Paging>,
+) -> ApiResult<JsonAnswer<Page<SensorView>>> {
     let (after, owner) = (p.after()?, p.owner()?);
     let found = {
         let registry = api.registry();
-        let items = registry.sensors.iter().filter(|(id, r)| {
-            after.is_none_or(|a| **id > a) && owner.is_none_or(|o| r.owner == o)
-        });
+        let items = registry
+            .sensors
+            .iter()
+            .filter(|(id, r)| after.is_none_or(|a| **id > a) && owner.is_none_or(|o| r.owner == o));
         page(items.map(|(id, r)| (id.hex(), (*id, r.clone()))), p.limit)
     };
-    Ok(JsonAnswer(Page { items: sensor_views(&api, found.items).await?, next: found.next }))
+    Ok(JsonAnswer(Page {
+        items: sensor_views(&api, found.items).await?,
+        next: found.next,
+    }))
 }
 
 /// `GET /v1/sensors/{sensor}`.
-pub async fn sensor(State(api): State<Arc<Api>>, Id(sensor): Id<SensorId>) -> ApiResult<JsonAnswer<SensorView>> {
+pub async fn sensor(
+    State(api): State<Arc<Api>>,
+    Id(sensor): Id<SensorId>,
+) -> ApiResult<JsonAnswer<SensorView>> {
     let record = api.registry().sensors.get(&sensor).cloned();
-    let record = record.ok_or_else(|| ApiError::not_found(format!("no sensor {sensor} is registered"), "Register it with POST /v1/sensors."))?;
+    let record = record.ok_or_else(|| {
+        ApiError::not_found(
+            format!("no sensor {sensor} is registered"),
+            "Register it with POST /v1/sensors.",
+        )
+    })?;
     let mut views = sensor_views(&api, vec![(sensor, record)]).await?;
     Ok(JsonAnswer(views.remove(0)))
 }
@@ -262,13 +374,19 @@ pub async fn binding(
         && registered.owner != owner
     {
         let detail = format!("this node is registered by {}", registered.owner);
-        return Err(ApiError::conflict(detail, "Let that user register it, or give the node new keys."));
+        return Err(ApiError::conflict(
+            detail,
+            "Let that user register it, or give the node new keys.",
+        ));
     }
     let declaration = declaration(&api);
     if declaration.addresses.len() > diversity_proto::entity::ADDRESSES_MAX {
-        return Err(ApiError::malformed("p2p_advertise names more than 8 addresses: shorten it"));
+        return Err(ApiError::malformed(
+            "p2p_advertise names more than 8 addresses: shorten it",
+        ));
     }
-    let digest = node_registration_digest(&api.deployment, &owner, &api.node, &declaration.digest());
+    let digest =
+        node_registration_digest(&api.deployment, &owner, &api.node, &declaration.digest());
     Ok(JsonAnswer(NodeBinding {
         node: api.node,
         owner,
@@ -285,32 +403,60 @@ pub async fn register_node(
     let (d, b) = (&api.deployment, &r.binding);
     let declaration = NodeDeclaration::decode(&b.declaration.0)
         .map_err(|e| ApiError::malformed(format!("declaration of the node: {e}")))?;
-    let node = address_of(&declaration.public_key.0).map(Address).map_err(|e| ApiError::malformed(e.to_string()))?;
+    let node = address_of(&declaration.public_key.0)
+        .map(Address)
+        .map_err(|e| ApiError::malformed(e.to_string()))?;
     if node != b.node {
-        return Err(ApiError::malformed(format!("the declaration is that of node {node}, not of {}", b.node)));
+        return Err(ApiError::malformed(format!(
+            "the declaration is that of node {node}, not of {}",
+            b.node
+        )));
     }
     if !api.registry().users.contains_key(&b.owner) {
-        return Err(ApiError::not_registered(format!("the owner {} is no registered user", b.owner)));
+        return Err(ApiError::not_registered(format!(
+            "the owner {} is no registered user",
+            b.owner
+        )));
     }
     let digest = node_registration_digest(d, &b.owner, &node, &declaration.digest());
     signed(&b.signature, &digest, &node, "the node's binding")?;
     let digest = node_owner_digest(d, &node, &b.owner, &declaration.digest());
-    let owner = signed(&r.owner_signature, &digest, &b.owner, "the owner's signature")?;
+    let owner = signed(
+        &r.owner_signature,
+        &digest,
+        &b.owner,
+        "the owner's signature",
+    )?;
     if let Some(known) = api.registry().nodes.get(&node) {
         if known.declaration == declaration && known.owner == b.owner {
             return Ok(JsonAnswer(node_view(&node, known)));
         }
         if known.declaration.revision >= declaration.revision {
-            let detail = format!("revision {} of node {node} stands registered", known.declaration.revision);
-            return Err(ApiError::conflict(detail, "Have the node make a new binding, which carries the next revision."));
+            let detail = format!(
+                "revision {} of node {node} stands registered",
+                known.declaration.revision
+            );
+            return Err(ApiError::conflict(
+                detail,
+                "Have the node make a new binding, which carries the next revision.",
+            ));
         }
     }
-    let data = calls::register_node(d, &node, &b.owner, &owner, &declaration, &b.signature.compact())
-        .map_err(|e| ApiError::signature(e.to_string()))?;
+    let data = calls::register_node(
+        d,
+        &node,
+        &b.owner,
+        &owner,
+        &declaration,
+        &b.signature.compact(),
+    )
+    .map_err(|e| ApiError::signature(e.to_string()))?;
     api.relay(format!("register node {node}"), data).await?;
     let registry = api.registry();
     let record = registry.nodes.get(&node);
-    let record = record.ok_or_else(|| ApiError::internal("the registration was mined, and its event is missing"))?;
+    let record = record.ok_or_else(|| {
+        ApiError::internal("the registration was mined, and its event is missing")
+    })?;
     Ok(JsonAnswer(node_view(&node, record)))
 }
 
@@ -330,19 +476,34 @@ fn node_view(node: &NodeId, r: &NodeRecord) -> NodeView {
 }
 
 /// `GET /v1/nodes`.
-pub async fn nodes(State(api): State<Arc<Api>>, Params(p): Params<Paging>) -> ApiResult<JsonAnswer<Page<NodeView>>> {
+pub async fn nodes(
+    State(api): State<Arc<Api>>,
+    Params(p): Params<Paging>,
+) -> ApiResult<JsonAnswer<Page<NodeView>>> {
     let (after, owner) = (p.after()?, p.owner()?);
     let registry = api.registry();
-    let items = registry.nodes.iter().filter(|(id, r)| {
-        after.is_none_or(|a| **id > a) && owner.is_none_or(|o| r.owner == o)
-    });
-    Ok(JsonAnswer(page(items.map(|(id, r)| (id.hex(), node_view(id, r))), p.limit)))
+    let items = registry
+        .nodes
+        .iter()
+        .filter(|(id, r)| after.is_none_or(|a| **id > a) && owner.is_none_or(|o| r.owner == o));
+    Ok(JsonAnswer(page(
+        items.map(|(id, r)| (id.hex(), node_view(id, r))),
+        p.limit,
+    )))
 }
 
 /// `GET /v1/nodes/{node}`.
-pub async fn node(State(api): State<Arc<Api>>, Id(node): Id<NodeId>) -> ApiResult<JsonAnswer<NodeView>> {
+pub async fn node(
+    State(api): State<Arc<Api>>,
+    Id(node): Id<NodeId>,
+) -> ApiResult<JsonAnswer<NodeView>> {
     let registry = api.registry();
     let record = registry.nodes.get(&node);
-    let record = record.ok_or_else(|| ApiError::not_found(format!("no node {node} is registered"), "Register it with POST /v1/nodes."))?;
+    let record = record.ok_or_else(|| {
+        ApiError::not_found(
+            format!("no node {node} is registered"),
+            "Register it with POST /v1/nodes.",
+        )
+    })?;
     Ok(JsonAnswer(node_view(&node, record)))
 }

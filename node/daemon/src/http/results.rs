@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use axum::Json as JsonAnswer;
 use axum::extract::State;
-use axum::http::header::{ACCEPT, CONTENT_TYPE, HeaderValue};
 use axum::http::HeaderMap;
+use axum::http::header::{ACCEPT, CONTENT_TYPE, HeaderValue};
 use axum::response::{IntoResponse, Response};
 use diversity_client::abi::decode_packed;
 use diversity_client::api::{
-    CommitJson, ComputedJson, PAGE_MAX, ResultsPage, RevealJson, SensorDetail, SettledResult, WindowRange, WindowView,
+    CommitJson, ComputedJson, PAGE_MAX, ResultsPage, RevealJson, SensorDetail, SettledResult,
+    WindowRange, WindowView,
 };
 use diversity_client::hexed::Bytes;
 use diversity_engine::records::{self, ExecutionRecord, FinalRecord, stored_part, t_key};
@@ -44,19 +45,35 @@ pub async fn results(
 ) -> ApiResult<JsonAnswer<ResultsPage>> {
     let (_, checked) = load(&api, &a)?;
     // Details of many sensors take a while to check.
-    tokio::task::spawn_blocking(move || page(&api, a, &checked, &p)).await.map_err(ApiError::internal)?.map(JsonAnswer)
+    tokio::task::spawn_blocking(move || page(&api, a, &checked, &p))
+        .await
+        .map_err(ApiError::internal)?
+        .map(JsonAnswer)
 }
 
 fn page(api: &Api, a: AgreementId, checked: &Checked, p: &From) -> ApiResult<ResultsPage> {
     let limit = p.limit.unwrap_or(PAGE).clamp(1, PAGE_MAX);
-    let mut out = ResultsPage { agreement: a, results: Vec::new(), next: None };
-    let (low, high) = (t_key(records::FINAL, &a, p.from), t_key(records::FINAL, &a, u64::MAX));
+    let mut out = ResultsPage {
+        agreement: a,
+        results: Vec::new(),
+        next: None,
+    };
+    let (low, high) = (
+        t_key(records::FINAL, &a, p.from),
+        t_key(records::FINAL, &a, u64::MAX),
+    );
     let mut settled: Option<SettledRecord> = None;
     for item in api.store.scan_range(&low[..]..=&high[..]) {
         let (key, value) = item.map_err(ApiError::internal)?;
-        let (_, t) = records::split_t_key(&key).ok_or_else(|| ApiError::internal("a key of a final record is damaged"))?;
-        let FinalRecord::Settled { from, last, tx, gas_used, outcomes } =
-            FinalRecord::decode(&value).map_err(ApiError::internal)?
+        let (_, t) = records::split_t_key(&key)
+            .ok_or_else(|| ApiError::internal("a key of a final record is damaged"))?;
+        let FinalRecord::Settled {
+            from,
+            last,
+            tx,
+            gas_used,
+            outcomes,
+        } = FinalRecord::decode(&value).map_err(ApiError::internal)?
         else {
             continue;
         };
@@ -65,10 +82,15 @@ fn page(api: &Api, a: AgreementId, checked: &Checked, p: &From) -> ApiResult<Res
             break;
         }
         // One settlement covers several t.
-        if settled.as_ref().is_none_or(|s| (s.from, s.t) != (from, last)) {
+        if settled
+            .as_ref()
+            .is_none_or(|s| (s.from, s.t) != (from, last))
+        {
             settled = ChainLog::settled(&api.store, &a, last).map_err(ApiError::internal)?;
         }
-        let Some(mut result) = settled_result(api, &a, checked, t, settled.as_ref())? else { continue };
+        let Some(mut result) = settled_result(api, &a, checked, t, settled.as_ref())? else {
+            continue;
+        };
         (result.tx, result.gas_used, result.outcomes) = (tx, gas_used, outcomes.into());
         out.results.push(result);
     }
@@ -83,7 +105,9 @@ fn settled_result(
     t: u64,
     settled: Option<&SettledRecord>,
 ) -> ApiResult<Option<SettledResult>> {
-    let Some(x) = execution(api, a, t)? else { return Ok(None) };
+    let Some(x) = execution(api, a, t)? else {
+        return Ok(None);
+    };
     let (terms, computed) = (&checked.terms, &x.execution.computed);
     agrees(api, a, checked, t, &x, settled)?;
     Ok(Some(SettledResult {
@@ -111,16 +135,28 @@ fn agrees(
     settled: Option<&SettledRecord>,
 ) -> ApiResult<()> {
     let computed = &x.execution.computed;
-    let differs = |what: &str| ApiError::internal(format!("{what} of t {t} of agreement {a} is not the one that has settled: the data directory is damaged"));
+    let differs = |what: &str| {
+        ApiError::internal(format!(
+            "{what} of t {t} of agreement {a} is not the one that has settled: the data directory is damaged"
+        ))
+    };
     let sensors: Vec<_> = checked.terms.sensors.iter().map(|s| s.sensor).collect();
     if detail_root(&sensors, &x.execution.detail) != computed.detail_root {
         return Err(differs("the detail"));
     }
-    let Some(settled) = settled else { return Ok(()) };
-    let entry = settled.entries.iter().find(|(at, _)| *at == t).map(|(_, e)| e);
+    let Some(settled) = settled else {
+        return Ok(());
+    };
+    let entry = settled
+        .entries
+        .iter()
+        .find(|(at, _)| *at == t)
+        .map(|(_, e)| e);
     let same = match (entry, computed.kind) {
         (Some(Entry::Value(v)), OutputKind::Value) => *v == computed.result,
-        (Some(Entry::Trap), OutputKind::Trap) | (None | Some(Entry::Null), OutputKind::Null) => true,
+        (Some(Entry::Trap), OutputKind::Trap) | (None | Some(Entry::Null), OutputKind::Null) => {
+            true
+        }
         _ => false,
     };
     if !same {
@@ -144,7 +180,10 @@ fn fields(fields: &[Field], computed: &Computed) -> ApiResult<Map<String, Value>
 }
 
 fn label(api: &Api, sensor: &SensorId) -> String {
-    api.registry().sensors.get(sensor).map_or_else(String::new, |s| s.declaration.label.clone())
+    api.registry()
+        .sensors
+        .get(sensor)
+        .map_or_else(String::new, |s| s.declaration.label.clone())
 }
 
 fn details(api: &Api, terms: &Terms, x: &ExecutionRecord) -> ApiResult<Vec<SensorDetail>> {
@@ -164,8 +203,13 @@ fn details(api: &Api, terms: &Terms, x: &ExecutionRecord) -> ApiResult<Vec<Senso
 
 /// What this node computed for t.
 pub fn execution(api: &Api, a: &AgreementId, t: u64) -> ApiResult<Option<ExecutionRecord>> {
-    let value = api.store.get(&t_key(records::EXECUTION, a, t)).map_err(ApiError::internal)?;
-    value.map(|v| ExecutionRecord::decode(&v).map_err(ApiError::internal)).transpose()
+    let value = api
+        .store
+        .get(&t_key(records::EXECUTION, a, t))
+        .map_err(ApiError::internal)?;
+    value
+        .map(|v| ExecutionRecord::decode(&v).map_err(ApiError::internal))
+        .transpose()
 }
 
 /// The commits and reveals of t.
@@ -182,27 +226,53 @@ impl Certificate {
     /// The seal over the commits.
     pub fn seal(&self, api: &Api, a: &AgreementId, terms: &Terms, t: u64) -> Digest {
         let config = config(&api.deployment, a, self.epoch);
-        let subject = Subject { deployment: api.deployment, config, t };
-        let digests: Vec<_> =
-            terms.nodes.iter().zip(&self.commits).map(|(n, c)| c.digest(&subject, &n.node)).collect();
+        let subject = Subject {
+            deployment: api.deployment,
+            config,
+            t,
+        };
+        let digests: Vec<_> = terms
+            .nodes
+            .iter()
+            .zip(&self.commits)
+            .map(|(n, c)| c.digest(&subject, &n.node))
+            .collect();
         seal(&subject, &digests)
     }
 }
 
 /// The certificate that this node holds of t.
 pub fn certificate(api: &Api, a: &AgreementId, t: u64) -> ApiResult<Option<Certificate>> {
-    let Some(value) = api.store.get(&t_key(records::CERTIFICATE, a, t)).map_err(ApiError::internal)? else {
+    let Some(value) = api
+        .store
+        .get(&t_key(records::CERTIFICATE, a, t))
+        .map_err(ApiError::internal)?
+    else {
         return Ok(None);
     };
     match stored_part(&value).map_err(ApiError::internal)? {
-        Part::Certificate { epoch, commits, reveals, .. } => Ok(Some(Certificate { epoch, commits, reveals })),
+        Part::Certificate {
+            epoch,
+            commits,
+            reveals,
+            ..
+        } => Ok(Some(Certificate {
+            epoch,
+            commits,
+            reveals,
+        })),
         _ => Err(ApiError::internal("a stored certificate is something else")),
     }
 }
 
 /// A commit in JSON.
 pub fn commit_json(node: NodeId, c: &Commit) -> CommitJson {
-    CommitJson { node, commitment: c.commitment, opening: c.opening, signature: c.signature }
+    CommitJson {
+        node,
+        commitment: c.commitment,
+        opening: c.opening,
+        signature: c.signature,
+    }
 }
 
 /// A reveal in JSON.
@@ -243,7 +313,11 @@ impl Recorded {
             None => Vec::new(),
             Some(before) => match execution(api, a, before)? {
                 Some(x) => x.execution.carry,
-                None => return Err(ApiError::internal(format!("the execution of t {before} is missing"))),
+                None => {
+                    return Err(ApiError::internal(format!(
+                        "the execution of t {before} is missing"
+                    )));
+                }
             },
         };
         Ok(self.window.input(&carry))
@@ -251,31 +325,69 @@ impl Recorded {
 }
 
 /// Cuts the window of a recorded execution anew; nothing if frames of it are gone.
-pub async fn recorded(api: &Arc<Api>, terms: &Terms, t: u64, x: &ExecutionRecord) -> ApiResult<Option<Recorded>> {
+pub async fn recorded(
+    api: &Arc<Api>,
+    terms: &Terms,
+    t: u64,
+    x: &ExecutionRecord,
+) -> ApiResult<Option<Recorded>> {
     let mut places = Vec::with_capacity(terms.sensors.len());
     for (k, s) in terms.sensors.iter().enumerate() {
         let (Some(&start), Some(&end)) = (x.q_start.get(k), x.q_end.get(k)) else {
-            return Err(ApiError::internal("a stored execution has not one range for each sensor"));
+            return Err(ApiError::internal(
+                "a stored execution has not one range for each sensor",
+            ));
         };
-        places.push((s.sensor, start, end, frames_of(api, s.sensor, start, end).await?));
+        places.push((
+            s.sensor,
+            start,
+            end,
+            frames_of(api, s.sensor, start, end).await?,
+        ));
     }
-    let (api, from, to, expected) = (Arc::clone(api), x.from, x.to, x.execution.computed.window_hash);
+    let (api, from, to, expected) = (
+        Arc::clone(api),
+        x.from,
+        x.to,
+        x.execution.computed.window_hash,
+    );
     let cut = tokio::task::spawn_blocking(move || -> ApiResult<Option<Recorded>> {
         let (mut leaves, mut encoded) = (Vec::new(), Vec::new());
         for (sensor, start, end, found) in places {
-            let width = api.registry().sensors.get(&sensor).map_or(0, |r| r.declaration.width());
+            let width = api
+                .registry()
+                .sensors
+                .get(&sensor)
+                .map_or(0, |r| r.declaration.width());
             let mut frames = Vec::with_capacity(found.len());
             for at in found {
                 frames.push(api.frames.decoded(at).map_err(ApiError::internal)?);
             }
             let messages = frames.iter().flat_map(|f| {
-                (f.first_q..).zip(f.messages()).filter(|(q, _)| (start..end).contains(q)).map(|(_, m)| m)
+                (f.first_q..)
+                    .zip(f.messages())
+                    .filter(|(q, _)| (start..end).contains(q))
+                    .map(|(_, m)| m)
             });
-            leaves.push(Leaf::new(sensor, start, WindowEnd::Message, width, messages));
+            leaves.push(Leaf::new(
+                sensor,
+                start,
+                WindowEnd::Message,
+                width,
+                messages,
+            ));
             encoded.extend(frames.iter().map(diversity_proto::frame::Frame::encode));
         }
-        let window = Window { t, from, to, leaves };
-        Ok((window.hash() == expected).then_some(Recorded { window, frames: encoded }))
+        let window = Window {
+            t,
+            from,
+            to,
+            leaves,
+        };
+        Ok((window.hash() == expected).then_some(Recorded {
+            window,
+            frames: encoded,
+        }))
     });
     cut.await.map_err(ApiError::internal)?
 }
@@ -289,16 +401,26 @@ async fn frames_of(
     let mut out: Vec<diversity_engine::api::FrameRef> = Vec::new();
     let mut from_q = start;
     while from_q < end {
-        let ranges = vec![Range { sensor, from_q, to_q: end }];
+        let ranges = vec![Range {
+            sensor,
+            from_q,
+            to_q: end,
+        }];
         let found = api.ask(|reply| Command::Find { ranges, reply }).await?;
-        let Some(last) = found.last().copied() else { break };
+        let Some(last) = found.last().copied() else {
+            break;
+        };
         for at in found {
             if out.last() != Some(&at) {
                 out.push(at);
             }
         }
         // An answer holds only so many: go on after the last one.
-        let next = api.frames.decoded(last).map_err(ApiError::internal)?.next_q();
+        let next = api
+            .frames
+            .decoded(last)
+            .map_err(ApiError::internal)?
+            .next_q();
         if next <= from_q {
             break;
         }
@@ -321,8 +443,16 @@ pub async fn window(
 ) -> ApiResult<Response> {
     let (_, checked) = load(&api, &a)?;
     let x = execution(&api, &a, t)?;
-    let x = x.ok_or_else(|| ApiError::not_found(format!("this node has not executed t {t} of agreement {a} yet"), "See `progress` of the agreement."))?;
-    let bytes = headers.get(ACCEPT).and_then(|v| v.to_str().ok()).is_some_and(|v| v.contains("application/octet-stream"));
+    let x = x.ok_or_else(|| {
+        ApiError::not_found(
+            format!("this node has not executed t {t} of agreement {a} yet"),
+            "See `progress` of the agreement.",
+        )
+    })?;
+    let bytes = headers
+        .get(ACCEPT)
+        .and_then(|v| v.to_str().ok())
+        .is_some_and(|v| v.contains("application/octet-stream"));
     let input = match p.part.as_deref() {
         None => false,
         Some("input") => true,
@@ -331,17 +461,46 @@ pub async fn window(
     if !bytes && !input {
         return Ok(JsonAnswer(view(&api, &a, &checked, t, &x)?).into_response());
     }
-    let gone = || ApiError::not_found(format!("this node does not hold the messages of window {t} any more"), "Ask another node of the agreement.");
-    let window = recorded(&api, &checked.terms, t, &x).await?.ok_or_else(gone)?;
-    let body = if input { window.input(&api, &a, t)? } else { window.window.encode() };
-    Ok(([(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"))], body).into_response())
+    let gone = || {
+        ApiError::not_found(
+            format!("this node does not hold the messages of window {t} any more"),
+            "Ask another node of the agreement.",
+        )
+    };
+    let window = recorded(&api, &checked.terms, t, &x)
+        .await?
+        .ok_or_else(gone)?;
+    let body = if input {
+        window.input(&api, &a, t)?
+    } else {
+        window.window.encode()
+    };
+    Ok((
+        [(
+            CONTENT_TYPE,
+            HeaderValue::from_static("application/octet-stream"),
+        )],
+        body,
+    )
+        .into_response())
 }
 
-fn view(api: &Api, a: &AgreementId, checked: &Checked, t: u64, x: &ExecutionRecord) -> ApiResult<WindowView> {
+fn view(
+    api: &Api,
+    a: &AgreementId,
+    checked: &Checked,
+    t: u64,
+    x: &ExecutionRecord,
+) -> ApiResult<WindowView> {
     let terms = &checked.terms;
     let certificate = certificate(api, a, t)?;
-    let last = api.store.get(&t_key(records::FINAL, a, t)).map_err(ApiError::internal)?;
-    let last = last.map(|v| FinalRecord::decode(&v).map_err(ApiError::internal)).transpose()?;
+    let last = api
+        .store
+        .get(&t_key(records::FINAL, a, t))
+        .map_err(ApiError::internal)?;
+    let last = last
+        .map(|v| FinalRecord::decode(&v).map_err(ApiError::internal))
+        .transpose()?;
     let status = match (&last, &certificate) {
         (Some(FinalRecord::Settled { .. }), _) => "settled",
         (Some(FinalRecord::Hole { .. }), _) => "hole",
@@ -350,7 +509,10 @@ fn view(api: &Api, a: &AgreementId, checked: &Checked, t: u64, x: &ExecutionReco
     };
     let mut sensors = Vec::with_capacity(terms.sensors.len());
     for (k, s) in terms.sensors.iter().enumerate() {
-        let (start, end) = (x.q_start.get(k).copied().unwrap_or(0), x.q_end.get(k).copied().unwrap_or(0));
+        let (start, end) = (
+            x.q_start.get(k).copied().unwrap_or(0),
+            x.q_end.get(k).copied().unwrap_or(0),
+        );
         let detail = match x.execution.detail.get(k) {
             Some(detail) => decode_packed(&terms.detail, detail).map_err(ApiError::internal)?,
             None => Map::new(),
@@ -374,7 +536,17 @@ fn view(api: &Api, a: &AgreementId, checked: &Checked, t: u64, x: &ExecutionReco
         result: fields(&terms.result, &x.execution.computed)?,
         sensors,
         seal: certificate.as_ref().map(|c| c.seal(api, a, terms, t)),
-        commits: certificate.as_ref().map_or_else(Vec::new, |c| nodes().zip(&c.commits).map(|(n, c)| commit_json(n, c)).collect()),
-        reveals: certificate.as_ref().map_or_else(Vec::new, |c| nodes().zip(&c.reveals).map(|(n, r)| reveal_json(n, r)).collect()),
+        commits: certificate.as_ref().map_or_else(Vec::new, |c| {
+            nodes()
+                .zip(&c.commits)
+                .map(|(n, c)| commit_json(n, c))
+                .collect()
+        }),
+        reveals: certificate.as_ref().map_or_else(Vec::new, |c| {
+            nodes()
+                .zip(&c.reveals)
+                .map(|(n, r)| reveal_json(n, r))
+                .collect()
+        }),
     })
 }

@@ -24,7 +24,9 @@ pub enum CutError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// A record is missing or damaged.
-    #[error("stored frame {index} of segment {segment} is missing or damaged: restore the data directory from a backup, or give the node a new one and let it repair from its peers")]
+    #[error(
+        "stored frame {index} of segment {segment} is missing or damaged: restore the data directory from a backup, or give the node a new one and let it repair from its peers"
+    )]
     Damaged {
         /// Which segment.
         segment: u64,
@@ -40,7 +42,9 @@ struct Segment {
 
 impl Segment {
     fn frame(&self, index: u32) -> Option<&[u8]> {
-        self.frames.get(index as usize).map(|range| &self.bytes[range.clone()])
+        self.frames
+            .get(index as usize)
+            .map(|range| &self.bytes[range.clone()])
     }
 }
 
@@ -62,7 +66,11 @@ pub struct Frames {
 impl Frames {
     /// Over a store, keeping at most so many bytes.
     pub fn new(store: Store, bytes_max: usize) -> Self {
-        Self { store, bytes_max, cached: Mutex::default() }
+        Self {
+            store,
+            bytes_max,
+            cached: Mutex::default(),
+        }
     }
 
     /// The encoding of a stored frame.
@@ -71,7 +79,10 @@ impl Frames {
     /// [`CutError`] if it is not there.
     pub fn encoded(&self, at: FrameRef) -> Result<Vec<u8>, CutError> {
         let segment = self.segment(at)?;
-        segment.frame(at.index).map(<[u8]>::to_vec).ok_or_else(|| damaged(at))
+        segment
+            .frame(at.index)
+            .map(<[u8]>::to_vec)
+            .ok_or_else(|| damaged(at))
     }
 
     /// A stored frame.
@@ -89,7 +100,10 @@ impl Frames {
         if let Some(found) = self.lock().touch(number) {
             return Ok(found);
         }
-        let bytes = self.store.get(&segment_key(number))?.ok_or_else(|| damaged(at))?;
+        let bytes = self
+            .store
+            .get(&segment_key(number))?
+            .ok_or_else(|| damaged(at))?;
         let base = bytes.as_ptr() as usize;
         let frames = split_segment(&bytes)
             .map_err(|_| damaged(at))?
@@ -100,7 +114,8 @@ impl Frames {
             })
             .collect();
         let segment = Arc::new(Segment { bytes, frames });
-        self.lock().insert(number, Arc::clone(&segment), self.bytes_max);
+        self.lock()
+            .insert(number, Arc::clone(&segment), self.bytes_max);
         Ok(segment)
     }
 
@@ -128,7 +143,9 @@ impl Cached {
         self.segments.insert(number, (segment, self.uses));
         self.by_use.insert(self.uses, number);
         while self.bytes > bytes_max {
-            let Some((_, oldest)) = self.by_use.pop_first() else { break };
+            let Some((_, oldest)) = self.by_use.pop_first() else {
+                break;
+            };
             if let Some((gone, _)) = self.segments.remove(&oldest) {
                 self.bytes -= gone.bytes.len();
             }
@@ -137,7 +154,10 @@ impl Cached {
 }
 
 fn damaged(at: FrameRef) -> CutError {
-    CutError::Damaged { segment: at.segment, index: at.index }
+    CutError::Damaged {
+        segment: at.segment,
+        index: at.index,
+    }
 }
 
 /// Puts `w[t]` together from stored frames.
@@ -145,8 +165,17 @@ fn damaged(at: FrameRef) -> CutError {
 /// # Errors
 /// [`CutError`].
 pub fn cut(frames: &Frames, plan: &ExecutionPlan) -> Result<Window, CutError> {
-    let leaves = plan.leaves.iter().map(|leaf| cut_leaf(frames, leaf)).collect::<Result<_, _>>()?;
-    Ok(Window { t: plan.t, from: plan.from, to: plan.to, leaves })
+    let leaves = plan
+        .leaves
+        .iter()
+        .map(|leaf| cut_leaf(frames, leaf))
+        .collect::<Result<_, _>>()?;
+    Ok(Window {
+        t: plan.t,
+        from: plan.from,
+        to: plan.to,
+        leaves,
+    })
 }
 
 fn cut_leaf(frames: &Frames, plan: &LeafPlan) -> Result<Leaf, CutError> {
@@ -165,10 +194,19 @@ fn cut_leaf(frames: &Frames, plan: &LeafPlan) -> Result<Leaf, CutError> {
         next += u64::from(piece.take);
         parts.push((frame, piece));
     }
-    let messages = parts
-        .iter()
-        .flat_map(|(frame, piece)| frame.messages().skip(piece.skip as usize).take(piece.take as usize));
-    Ok(Leaf::new(plan.sensor, plan.first_q, plan.end, plan.width, messages))
+    let messages = parts.iter().flat_map(|(frame, piece)| {
+        frame
+            .messages()
+            .skip(piece.skip as usize)
+            .take(piece.take as usize)
+    });
+    Ok(Leaf::new(
+        plan.sensor,
+        plan.first_q,
+        plan.end,
+        plan.width,
+        messages,
+    ))
 }
 
 /// Runs `f` on a window and computes what the commitment covers. A module that others have displaced is loaded again.
@@ -185,9 +223,12 @@ pub fn execute(
     let started = std::time::Instant::now();
     let mut output = runner.run(&plan.module, &input);
     if output == Err(RunFailure::NotLoaded) {
-        let loaded = modules.get(&plan.module).map_err(|e| e.to_string()).and_then(|module| {
-            runner.add(&module.ok_or("its file is gone: upload it again (PUT /v1/code)")?)
-        });
+        let loaded = modules
+            .get(&plan.module)
+            .map_err(|e| e.to_string())
+            .and_then(|module| {
+                runner.add(&module.ok_or("its file is gone: upload it again (PUT /v1/code)")?)
+            });
         output = match loaded {
             Ok(()) => runner.run(&plan.module, &input),
             Err(reason) => Err(RunFailure::Host(reason)),
@@ -211,9 +252,18 @@ fn abstain(reason: Abstain) -> RunOutput {
     }
 }
 
-fn complete(terms: &Terms, plan: &ExecutionPlan, window_hash: Digest, output: RunOutput) -> Execution {
+fn complete(
+    terms: &Terms,
+    plan: &ExecutionPlan,
+    window_hash: Digest,
+    output: RunOutput,
+) -> Execution {
     // An output that does not fit the terms is one that cannot be used.
-    let output = if usable(terms, &output) { output } else { abstain(Abstain::Output) };
+    let output = if usable(terms, &output) {
+        output
+    } else {
+        abstain(Abstain::Output)
+    };
     let carry = match output.kind {
         OutputKind::Null | OutputKind::Value => output.carry,
         OutputKind::Trap | OutputKind::Abstain => plan.carry.clone(),
@@ -227,12 +277,19 @@ fn complete(terms: &Terms, plan: &ExecutionPlan, window_hash: Digest, output: Ru
         trace: output.trace,
         window_hash,
     };
-    Execution { computed, detail: output.detail, carry }
+    Execution {
+        computed,
+        detail: output.detail,
+        carry,
+    }
 }
 
 /// Bytes of the packed values of these fields.
 pub fn packed_width(fields: &[Field]) -> usize {
-    fields.iter().map(|f| abi_width(&f.ty).expect("checked with the terms")).sum()
+    fields
+        .iter()
+        .map(|f| abi_width(&f.ty).expect("checked with the terms"))
+        .sum()
 }
 
 /// Whether an output has the lengths that the protocol and the terms allow.

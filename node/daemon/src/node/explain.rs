@@ -34,7 +34,13 @@ pub fn output_name(kind: OutputKind) -> &'static str {
 /// A dispute as the API shows it.
 pub fn view(registry: &Registry, terms: Option<&Terms>, d: &DisputeRecord) -> DisputeView {
     let sensor = d.kind == DisputeKind::SensorContradiction;
-    let accused_name = d.accused.map_or_else(String::new, |a| if sensor { label(registry, &a) } else { name(registry, &a) });
+    let accused_name = d.accused.map_or_else(String::new, |a| {
+        if sensor {
+            label(registry, &a)
+        } else {
+            name(registry, &a)
+        }
+    });
     DisputeView {
         dispute: d.dispute,
         kind: kind_name(d.kind).into(),
@@ -52,15 +58,28 @@ pub fn view(registry: &Registry, terms: Option<&Terms>, d: &DisputeRecord) -> Di
 }
 
 fn name(registry: &Registry, node: &NodeId) -> String {
-    registry.nodes.get(node).map_or_else(|| node.hex(), |n| n.declaration.name.clone())
+    registry
+        .nodes
+        .get(node)
+        .map_or_else(|| node.hex(), |n| n.declaration.name.clone())
 }
 
 fn label(registry: &Registry, sensor: &Address) -> String {
-    let known = registry.sensors.get(sensor).map(|s| s.declaration.label.clone());
-    known.filter(|l| !l.is_empty()).unwrap_or_else(|| sensor.hex())
+    let known = registry
+        .sensors
+        .get(sensor)
+        .map(|s| s.declaration.label.clone());
+    known
+        .filter(|l| !l.is_empty())
+        .unwrap_or_else(|| sensor.hex())
 }
 
-fn explanation(registry: &Registry, terms: Option<&Terms>, d: &DisputeRecord, accused: &str) -> String {
+fn explanation(
+    registry: &Registry,
+    terms: Option<&Terms>,
+    d: &DisputeRecord,
+    accused: &str,
+) -> String {
     let t = d.at;
     let of = match terms {
         Some(terms) => format!("execution t = {t} of \"{}\"{}", terms.title, span(terms, t)),
@@ -75,9 +94,15 @@ fn explanation(registry: &Registry, terms: Option<&Terms>, d: &DisputeRecord, ac
         Ok(Evidence::UnequalReveals { reveals, .. }) => {
             let (said, same_state) = unequal(registry, terms, &reveals);
             let next = if same_state {
-                format!("All agree on the state after it, so t = {} and later ones go on.", t + 1)
+                format!(
+                    "All agree on the state after it, so t = {} and later ones go on.",
+                    t + 1
+                )
             } else {
-                format!("They differ on the state after it as well, so t = {} and later ones wait.", t + 1)
+                format!(
+                    "They differ on the state after it as well, so t = {} and later ones wait.",
+                    t + 1
+                )
             };
             format!(
                 "The nodes revealed different outcomes for {of}. {said} A difference alone proves no lie, so nobody is blamed: the contract records a hole instead of a result. {next} {end}"
@@ -119,7 +144,11 @@ fn short(hex: &str) -> &str {
 }
 
 /// Which nodes said what, the largest group first; and whether all states are equal.
-fn unequal(registry: &Registry, terms: Option<&Terms>, reveals: &[(NodeId, Reveal)]) -> (String, bool) {
+fn unequal(
+    registry: &Registry,
+    terms: Option<&Terms>,
+    reveals: &[(NodeId, Reveal)],
+) -> (String, bool) {
     let mut groups: Vec<(&Reveal, Vec<NodeId>)> = Vec::new();
     for (node, reveal) in reveals {
         let same = |g: &&mut (&Reveal, Vec<NodeId>)| {
@@ -131,17 +160,25 @@ fn unequal(registry: &Registry, terms: Option<&Terms>, reveals: &[(NodeId, Revea
         }
     }
     groups.sort_by_key(|g| std::cmp::Reverse(g.1.len()));
-    let same_state = groups.iter().all(|g| g.0.computed.state == reveals[0].1.computed.state);
+    let same_state = groups
+        .iter()
+        .all(|g| g.0.computed.state == reveals[0].1.computed.state);
     let first = groups.first().map(|g| g.0);
     let said: Vec<_> = groups
         .iter()
         .map(|(reveal, nodes)| {
             let names: Vec<_> = nodes.iter().map(|n| name(registry, n)).collect();
             let differs = first.map_or_else(String::new, |first| difference(first, reveal));
-            format!("{} revealed {}{differs}", names.join(", "), outcome(terms.map(|t| &t.result[..]), &reveal.computed))
+            format!(
+                "{} revealed {}{differs}",
+                names.join(", "),
+                outcome(terms.map(|t| &t.result[..]), &reveal.computed)
+            )
         })
         .collect();
-    let majority = groups.first().is_some_and(|g| g.1.len() * 2 > reveals.len());
+    let majority = groups
+        .first()
+        .is_some_and(|g| g.1.len() * 2 > reveals.len());
     let note = match groups.iter().skip(1).flat_map(|g| &g.1).collect::<Vec<_>>()[..] {
         [only] if majority => format!(" {} differs from the majority.", name(registry, only)),
         _ => String::new(),
@@ -158,13 +195,20 @@ fn difference(first: &Reveal, other: &Reveal) -> String {
         (a.detail_root != b.detail_root, "the detail"),
         (a.state != b.state, "the state after it"),
         (a.trace != b.trace, "the trace of the computation"),
-        (first.from != other.from || first.holes != other.holes, "which earlier executions are settled"),
+        (
+            first.from != other.from || first.holes != other.holes,
+            "which earlier executions are settled",
+        ),
     ] {
         if differs {
             parts.push(what);
         }
     }
-    if parts.is_empty() { String::new() } else { format!(" (and differs in {})", parts.join(", ")) }
+    if parts.is_empty() {
+        String::new()
+    } else {
+        format!(" (and differs in {})", parts.join(", "))
+    }
 }
 
 /// An outcome in words, with the fields as the terms name them.
@@ -173,8 +217,14 @@ pub fn outcome(fields: Option<&[Field]>, computed: &Computed) -> String {
         OutputKind::Null => "nothing (null)".into(),
         OutputKind::Trap => "a trap of the module".into(),
         OutputKind::Abstain => {
-            let reason = computed.result.first().and_then(|code| diversity_exec::Abstain::from_code(*code));
-            let reason = reason.map_or_else(|| "for an unknown reason".into(), |r| format!("because {r}"));
+            let reason = computed
+                .result
+                .first()
+                .and_then(|code| diversity_exec::Abstain::from_code(*code));
+            let reason = reason.map_or_else(
+                || "for an unknown reason".into(),
+                |r| format!("because {r}"),
+            );
             format!("that it abstains, {reason}")
         }
         OutputKind::Value => match fields.map(|f| decode_packed(f, &computed.result)) {

@@ -29,7 +29,9 @@ use crate::node::explain;
 use crate::node::modules::Modules;
 use crate::node::outbox::{Agreements, Known, StoreJournal, ToChain};
 use crate::node::peers::PeerMap;
-use crate::node::registry::{self, Applied, ChainLog, Registry, RegistryError, cursor_key, identity_key, terms_key};
+use crate::node::registry::{
+    self, Applied, ChainLog, Registry, RegistryError, cursor_key, identity_key, terms_key,
+};
 use crate::runner::Runner;
 use crate::telemetry::Metrics;
 
@@ -48,7 +50,9 @@ pub enum FollowError {
     #[error(transparent)]
     Registry(#[from] RegistryError),
     /// The cursor or the identity of the chain.
-    #[error("what is stored of the chain cannot be read ({0}): use the program that wrote it, or give this node a new data directory")]
+    #[error(
+        "what is stored of the chain cannot be read ({0}): use the program that wrote it, or give this node a new data directory"
+    )]
     Record(#[from] DecodeError),
     /// The outbox.
     #[error(transparent)]
@@ -110,12 +114,26 @@ pub struct Follow {
 /// # Errors
 /// [`FollowError`].
 pub fn stored_identity(store: &Store) -> Result<Option<ChainIdentity>, FollowError> {
-    let Some(value) = store.get(&identity_key())? else { return Ok(None) };
+    let Some(value) = store.get(&identity_key())? else {
+        return Ok(None);
+    };
     let identity = diversity_proto::codec::decode_all(&value, |r| {
         r.version("identity of the chain")?;
-        Ok(ChainIdentity { chain_id: r.u64("chain id")?, genesis: Digest::read(r)? })
+        Ok(ChainIdentity {
+            chain_id: r.u64("chain id")?,
+            genesis: Digest::read(r)?,
+        })
     })?;
     Ok(Some(identity))
+}
+
+/// A task that ends with its owner.
+struct Ends<T>(tokio::task::JoinHandle<T>);
+
+impl<T> Drop for Ends<T> {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 impl Follow {
@@ -127,16 +145,22 @@ impl Follow {
         self.activate_all().await?;
         let identity = self.identify().await?;
         let (outbox, mut reports) = self.open_outbox(identity).await?;
+        let _forward = Ends(tokio::spawn(Arc::clone(&self.to_chain).forward()));
         self.contract().await;
         let mut status = outbox.watch();
-        let cursor = self.store.get(&cursor_key())?.map(|bytes| Cursor::decode(&bytes)).transpose()?;
+        let cursor = self
+            .store
+            .get(&cursor_key())?
+            .map(|bytes| Cursor::decode(&bytes))
+            .transpose()?;
         let config = FollowConfig {
             start: self.config.from_block,
             confirmations: self.config.confirmations,
             poll: Duration::from_millis(self.config.chain_poll_ms),
             ..FollowConfig::for_chain(self.deployment.chain_id)
         };
-        let mut follower = Follower::new(self.rpc.clone(), self.deployment.contract, config, cursor);
+        let mut follower =
+            Follower::new(self.rpc.clone(), self.deployment.contract, config, cursor);
         let mut look_at = Instant::now();
         let mut retry_at = Instant::now() + RETRY;
         loop {
@@ -166,7 +190,11 @@ impl Follow {
         }
     }
 
-    async fn reported(&self, outbox: &submitter::Outbox, report: Delivered) -> Result<(), FollowError> {
+    async fn reported(
+        &self,
+        outbox: &submitter::Outbox,
+        report: Delivered,
+    ) -> Result<(), FollowError> {
         self.to_chain.report(&report);
         outbox.acknowledge(report.id).await?;
         Ok(())
@@ -181,8 +209,11 @@ impl Follow {
             match self.rpc.identity().await {
                 Ok(identity) => {
                     let mut w = diversity_proto::Writer::new();
-                    w.u8(VERSION).u64(identity.chain_id).raw(&identity.genesis.0);
-                    self.write(vec![Op::Put(identity_key(), w.finish())]).await?;
+                    w.u8(VERSION)
+                        .u64(identity.chain_id)
+                        .raw(&identity.genesis.0);
+                    self.write(vec![Op::Put(identity_key(), w.finish())])
+                        .await?;
                     return Ok(identity);
                 }
                 Err(error) => {
@@ -198,13 +229,16 @@ impl Follow {
         identity: ChainIdentity,
     ) -> Result<(submitter::Outbox, mpsc::Receiver<Delivered>), FollowError> {
         let account = Account::from_secret(&self.keys.account.to_bytes())?;
-        let journal = Arc::new(StoreJournal { store: self.store.clone(), writer: Arc::clone(&self.writer) });
+        let journal = Arc::new(StoreJournal {
+            store: self.store.clone(),
+            writer: Arc::clone(&self.writer),
+        });
         let mut settings = OutboxSettings::for_chain(self.deployment.chain_id);
         settings.submitter.confirmations = self.config.confirmations;
         let (outbox, reports) =
-            submitter::Outbox::start(self.rpc.clone(), identity, account, journal, settings).await?;
+            submitter::Outbox::start(self.rpc.clone(), identity, account, journal, settings)
+                .await?;
         self.to_chain.open(outbox.clone());
-        tokio::spawn(Arc::clone(&self.to_chain).forward());
         Ok((outbox, reports))
     }
 
@@ -246,7 +280,11 @@ impl Follow {
             Ok(progress) => {
                 let caught_up = progress.caught_up;
                 self.take_in(progress).await?;
-                Ok(if caught_up { Instant::now() + follower.pause() } else { Instant::now() })
+                Ok(if caught_up {
+                    Instant::now() + follower.pause()
+                } else {
+                    Instant::now()
+                })
             }
             Err(error) => {
                 self.trouble(error.to_string());
@@ -258,7 +296,10 @@ impl Follow {
     async fn take_in(&mut self, progress: Progress) -> Result<(), FollowError> {
         let mut applied = Applied::default();
         {
-            let mut registry = self.registry.write().unwrap_or_else(PoisonError::into_inner);
+            let mut registry = self
+                .registry
+                .write()
+                .unwrap_or_else(PoisonError::into_inner);
             if let Some(above) = progress.rewound {
                 tracing::warn!(above, "chain.rewound");
                 registry.rewind(above, &mut applied);
@@ -270,9 +311,14 @@ impl Follow {
         let processed = progress.cursor.block();
         let moved = self.view.borrow().processed != processed;
         if moved || progress.rewound.is_some() || !progress.events.is_empty() {
-            applied.ops.push(Op::Put(cursor_key(), progress.cursor.encode()));
+            applied
+                .ops
+                .push(Op::Put(cursor_key(), progress.cursor.encode()));
             let (done, durable) = oneshot::channel();
-            let (inputs, ops) = (std::mem::take(&mut applied.inputs), std::mem::take(&mut applied.ops));
+            let (inputs, ops) = (
+                std::mem::take(&mut applied.inputs),
+                std::mem::take(&mut applied.ops),
+            );
             self.command(Command::Chain { inputs, ops, done }).await?;
             durable.await.map_err(|_| FollowError::Stopped)?;
         }
@@ -301,7 +347,11 @@ impl Follow {
             for node in applied.nodes.iter().filter(|n| n.node != self.node) {
                 changes.extend(peers.registered(node.clone()));
             }
-            for a in applied.created.iter().filter_map(|a| registry.agreements.get(a)) {
+            for a in applied
+                .created
+                .iter()
+                .filter_map(|a| registry.agreements.get(a))
+            {
                 if a.nodes.contains(&self.node) {
                     peers.allow(a.nodes.iter().copied());
                 }
@@ -315,14 +365,23 @@ impl Follow {
 
     fn announce(&self, applied: &Applied) {
         let registry = self.registry.read().unwrap_or_else(PoisonError::into_inner);
-        for dispute in applied.disputes.iter().filter_map(|d| registry.disputes.get(d)) {
-            let terms = dispute.agreement.and_then(|a| registry::terms(&self.store, &a).ok().flatten());
+        for dispute in applied
+            .disputes
+            .iter()
+            .filter_map(|d| registry.disputes.get(d))
+        {
+            let terms = dispute
+                .agreement
+                .and_then(|a| registry::terms(&self.store, &a).ok().flatten());
             let view = explain::view(&registry, terms.as_ref(), dispute);
             tracing::warn!(dispute = %view.dispute, kind = view.kind, explanation = view.explanation, "chain.dispute");
             self.tell(Event::Dispute { dispute: view });
         }
         for (sensor, from_q) in &applied.void {
-            self.tell(Event::SensorVoid { sensor: *sensor, from_q: *from_q });
+            self.tell(Event::SensorVoid {
+                sensor: *sensor,
+                from_q: *from_q,
+            });
         }
     }
 
@@ -332,12 +391,17 @@ impl Follow {
     }
 
     async fn command(&self, command: Command) -> Result<(), FollowError> {
-        self.control.send(command).await.map_err(|_| FollowError::Stopped)
+        self.control
+            .send(command)
+            .await
+            .map_err(|_| FollowError::Stopped)
     }
 
     async fn write(&self, ops: Vec<Op>) -> Result<(), FollowError> {
         let writer = Arc::clone(&self.writer);
-        tokio::task::spawn_blocking(move || writer.write(ops)).await.map_err(|_| FollowError::Stopped)??;
+        tokio::task::spawn_blocking(move || writer.write(ops))
+            .await
+            .map_err(|_| FollowError::Stopped)??;
         Ok(())
     }
 
@@ -346,12 +410,18 @@ impl Follow {
     /// Starts every agreement of this node that can run and does not yet.
     async fn activate_all(&self) -> Result<(), FollowError> {
         let running: BTreeSet<AgreementId> = {
-            let agreements = self.agreements.read().unwrap_or_else(PoisonError::into_inner);
+            let agreements = self
+                .agreements
+                .read()
+                .unwrap_or_else(PoisonError::into_inner);
             agreements.keys().copied().collect()
         };
         let ours: Vec<AgreementId> = {
             let registry = self.registry.read().unwrap_or_else(PoisonError::into_inner);
-            let ours = registry.agreements.iter().filter(|(a, r)| r.nodes.contains(&self.node) && !running.contains(a));
+            let ours = registry
+                .agreements
+                .iter()
+                .filter(|(a, r)| r.nodes.contains(&self.node) && !running.contains(a));
             ours.map(|(a, _)| *a).collect()
         };
         for a in ours {
@@ -362,9 +432,15 @@ impl Follow {
 
     async fn activate(&self, a: AgreementId) -> Result<(), FollowError> {
         let (d, node, registry) = (self.deployment, self.node, Arc::clone(&self.registry));
-        let (store, modules, runner) = (self.store.clone(), Arc::clone(&self.modules), Arc::clone(&self.runner));
-        let gathered =
-            tokio::task::spawn_blocking(move || gather(&d, &node, &registry, &store, &modules, &runner, &a)).await;
+        let (store, modules, runner) = (
+            self.store.clone(),
+            Arc::clone(&self.modules),
+            Arc::clone(&self.runner),
+        );
+        let gathered = tokio::task::spawn_blocking(move || {
+            gather(&d, &node, &registry, &store, &modules, &runner, &a)
+        })
+        .await;
         let activation = match gathered.map_err(|_| FollowError::Stopped)? {
             Ok(activation) => activation,
             Err(NotYet::NotOurs) => return Ok(()),
@@ -377,18 +453,32 @@ impl Follow {
                 return Ok(());
             }
         };
-        let known = Known { terms: Arc::clone(&activation.terms), key: activation.key.clone() };
-        self.agreements.write().unwrap_or_else(PoisonError::into_inner).insert(a, Arc::new(known));
+        let known = Known {
+            terms: Arc::clone(&activation.terms),
+            key: activation.key.clone(),
+        };
+        self.agreements
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(a, Arc::new(known));
         let logged = ChainLog::of(&self.store, &a)?;
         let inputs = logged.iter().filter_map(|entry| entry.input(a)).collect();
         tracing::info!(agreement = %a, title = activation.terms.title, "agreement.runs");
-        self.command(Command::Agreement { agreement: Box::new(activation), inputs }).await?;
+        self.command(Command::Agreement {
+            agreement: Box::new(activation),
+            inputs,
+        })
+        .await?;
         self.waiting.clear(&a);
         Ok(())
     }
 
     fn send(&self, to: &NodeId, part: Part) {
-        let peer = self.peers.lock().unwrap_or_else(PoisonError::into_inner).peer(to);
+        let peer = self
+            .peers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .peer(to);
         if let Some(peer) = peer
             && let Err(error) = self.net.send(peer, encode_envelope(&[part]))
         {
@@ -399,10 +489,20 @@ impl Follow {
     fn ask_for_terms(&self, a: AgreementId) {
         let nodes = {
             let registry = self.registry.read().unwrap_or_else(PoisonError::into_inner);
-            registry.agreements.get(&a).map(|r| r.nodes.clone()).unwrap_or_default()
+            registry
+                .agreements
+                .get(&a)
+                .map(|r| r.nodes.clone())
+                .unwrap_or_default()
         };
         for node in nodes.iter().filter(|n| **n != self.node) {
-            self.send(node, Part::Terms { agreement: a, terms: Vec::new() });
+            self.send(
+                node,
+                Part::Terms {
+                    agreement: a,
+                    terms: Vec::new(),
+                },
+            );
         }
     }
 
@@ -411,22 +511,35 @@ impl Follow {
             let registry = self.registry.read().unwrap_or_else(PoisonError::into_inner);
             registry.agreements.get(&part.agreement).cloned()
         };
-        let Some(record) = record.filter(|r| r.nodes.contains(&part.from) && r.nodes.contains(&self.node)) else {
+        let Some(record) =
+            record.filter(|r| r.nodes.contains(&part.from) && r.nodes.contains(&self.node))
+        else {
             return Ok(());
         };
         if part.terms.is_empty() {
             if let Some(terms) = registry::terms(&self.store, &part.agreement)? {
-                self.send(&part.from, Part::Terms { agreement: part.agreement, terms: terms.encode() });
+                self.send(
+                    &part.from,
+                    Part::Terms {
+                        agreement: part.agreement,
+                        terms: terms.encode(),
+                    },
+                );
             }
             return Ok(());
         }
-        let known = self.agreements.read().unwrap_or_else(PoisonError::into_inner).contains_key(&part.agreement);
+        let known = self
+            .agreements
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .contains_key(&part.agreement);
         // The chain holds their digest, so it does not matter who sent them.
         let good = Terms::decode(&part.terms).is_ok_and(|t| t.digest() == record.terms_digest);
         if known || !good {
             return Ok(());
         }
-        self.write(vec![Op::Put(terms_key(&part.agreement), part.terms)]).await?;
+        self.write(vec![Op::Put(terms_key(&part.agreement), part.terms)])
+            .await?;
         self.activate(part.agreement).await
     }
 }

@@ -26,7 +26,9 @@ pub enum ModuleStoreError {
         source: std::io::Error,
     },
     /// Too many.
-    #[error("this node keeps {MODULES_MAX} modules already: remove files that no agreement needs from {path}")]
+    #[error(
+        "this node keeps {MODULES_MAX} modules already: remove files that no agreement needs from {path}"
+    )]
     Full {
         /// The directory.
         path: PathBuf,
@@ -80,7 +82,9 @@ impl Modules {
         }
         let count = fs::read_dir(&self.dir).map_or(0, Iterator::count);
         if count >= MODULES_MAX {
-            return Err(ModuleStoreError::Full { path: self.dir.clone() });
+            return Err(ModuleStoreError::Full {
+                path: self.dir.clone(),
+            });
         }
         let new = path.with_extension("new");
         OpenOptions::new()
@@ -94,7 +98,11 @@ impl Modules {
             })
             .and_then(|()| fs::rename(&new, &path))
             .and_then(|()| fs::File::open(&self.dir)?.sync_all())
-            .map_err(|source| ModuleStoreError::File { action: "write", path, source })?;
+            .map_err(|source| ModuleStoreError::File {
+                action: "write",
+                path,
+                source,
+            })?;
         Ok(digest)
     }
 
@@ -105,12 +113,17 @@ impl Modules {
     pub fn get(&self, digest: &Digest) -> Result<Option<Vec<u8>>, ModuleStoreError> {
         let path = self.path(digest);
         let mut bytes = Vec::new();
-        let read = fs::File::open(&path).and_then(|f| f.take(MODULE_BYTES_MAX as u64 + 1).read_to_end(&mut bytes));
+        let read = fs::File::open(&path)
+            .and_then(|f| f.take(MODULE_BYTES_MAX as u64 + 1).read_to_end(&mut bytes));
         match read {
             Ok(_) if Digest(sha256_raw(&bytes)) == *digest => Ok(Some(bytes)),
             Ok(_) => Err(ModuleStoreError::Damaged { path }),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(source) => Err(ModuleStoreError::File { action: "read", path, source }),
+            Err(source) => Err(ModuleStoreError::File {
+                action: "read",
+                path,
+                source,
+            }),
         }
     }
 }
@@ -126,9 +139,15 @@ mod tests {
         let digest = modules.put(b"module").expect("kept");
         assert_eq!(modules.put(b"module").expect("again"), digest);
         assert!(modules.has(&digest));
-        assert_eq!(modules.get(&digest).expect("read").as_deref(), Some(&b"module"[..]));
+        assert_eq!(
+            modules.get(&digest).expect("read").as_deref(),
+            Some(&b"module"[..])
+        );
         assert_eq!(modules.get(&Digest::ZERO).expect("none"), None);
         fs::write(modules.path(&digest), b"changed").expect("written");
-        assert!(matches!(modules.get(&digest), Err(ModuleStoreError::Damaged { .. })));
+        assert!(matches!(
+            modules.get(&digest),
+            Err(ModuleStoreError::Damaged { .. })
+        ));
     }
 }

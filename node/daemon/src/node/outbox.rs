@@ -49,7 +49,9 @@ pub struct StoreJournal {
 
 impl Journal for StoreJournal {
     fn put(&self, key: &[u8], value: &[u8]) -> Result<(), JournalError> {
-        Ok(self.writer.write(vec![Op::Put(outbox_key(key), value.to_vec())])?)
+        Ok(self
+            .writer
+            .write(vec![Op::Put(outbox_key(key), value.to_vec())])?)
     }
     fn delete(&self, key: &[u8]) -> Result<(), JournalError> {
         Ok(self.writer.write(vec![Op::Delete(outbox_key(key))])?)
@@ -58,14 +60,22 @@ impl Journal for StoreJournal {
         let prefix = outbox_key(&[]);
         self.store
             .scan_prefix(&prefix)
-            .map(|item| item.map(|(key, value)| (key[prefix.len()..].to_vec(), value)).map_err(Into::into))
+            .map(|item| {
+                item.map(|(key, value)| (key[prefix.len()..].to_vec(), value))
+                    .map_err(Into::into)
+            })
             .collect()
     }
 }
 
 enum Wanted {
     Submission(AgreementId, Box<Submission>),
-    Contradiction { sensor: SensorId, q: u64, first: Vec<u8>, second: Vec<u8> },
+    Contradiction {
+        sensor: SensorId,
+        q: u64,
+        first: Vec<u8>,
+        second: Vec<u8>,
+    },
 }
 
 #[derive(Default)]
@@ -88,7 +98,12 @@ pub struct ToChain {
 
 impl ToChain {
     /// Before the chain is known.
-    pub fn new(deployment: Deployment, store: Store, writer: Arc<Writer>, agreements: Agreements) -> Arc<Self> {
+    pub fn new(
+        deployment: Deployment,
+        store: Store,
+        writer: Arc<Writer>,
+        agreements: Agreements,
+    ) -> Arc<Self> {
         Arc::new(Self {
             deployment,
             store,
@@ -105,6 +120,11 @@ impl ToChain {
         self.outbox.send_replace(Some(outbox));
     }
 
+    /// Lets go of the outbox, which ends then; what is in it goes on after the next start.
+    pub fn close(&self) {
+        self.outbox.send_replace(None);
+    }
+
     fn queues(&self) -> MutexGuard<'_, Queues> {
         self.queues.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -118,7 +138,13 @@ impl ToChain {
     /// Hands submissions of the core to the outbox as they come.
     pub async fn forward(self: Arc<Self>) {
         let mut opened = self.outbox.subscribe();
-        let Ok(outbox) = opened.wait_for(Option::is_some).await.map(|o| o.clone().expect("waited for")) else { return };
+        let Ok(outbox) = opened
+            .wait_for(Option::is_some)
+            .await
+            .map(|o| o.clone().expect("waited for"))
+        else {
+            return;
+        };
         loop {
             let next = self.queues().wanted.pop_front();
             let Some(wanted) = next else {
@@ -140,20 +166,43 @@ impl ToChain {
     fn submission(&self, wanted: &Wanted) -> Result<submitter::Submission, String> {
         let (label, data) = match wanted {
             Wanted::Submission(a, submission) => {
-                let agreements = self.agreements.read().unwrap_or_else(PoisonError::into_inner);
-                let known = agreements.get(a).ok_or_else(|| format!("agreement {a} is not known"))?;
+                let agreements = self
+                    .agreements
+                    .read()
+                    .unwrap_or_else(PoisonError::into_inner);
+                let known = agreements
+                    .get(a)
+                    .ok_or_else(|| format!("agreement {a} is not known"))?;
                 encode(&self.deployment, known, submission)?
             }
-            Wanted::Contradiction { sensor, q, first, second } => {
+            Wanted::Contradiction {
+                sensor,
+                q,
+                first,
+                second,
+            } => {
                 let decode = |bytes: &[u8]| Frame::decode(bytes).map_err(|e| e.to_string());
-                let data = calls::report_sensor_contradiction(&self.deployment, *q, &decode(first)?, &decode(second)?);
-                (format!("report that sensor {sensor} contradicts itself at q {q}"), data.map_err(|e| e.to_string())?)
+                let data = calls::report_sensor_contradiction(
+                    &self.deployment,
+                    *q,
+                    &decode(first)?,
+                    &decode(second)?,
+                );
+                (
+                    format!("report that sensor {sensor} contradicts itself at q {q}"),
+                    data.map_err(|e| e.to_string())?,
+                )
             }
         };
         Ok(self.call(label, data, None))
     }
 
-    fn call(&self, mut label: String, data: Vec<u8>, patience_ms: Option<u64>) -> submitter::Submission {
+    fn call(
+        &self,
+        mut label: String,
+        data: Vec<u8>,
+        patience_ms: Option<u64>,
+    ) -> submitter::Submission {
         let mut end = label.len().min(submitter::LABEL_BYTES_MAX);
         while !label.is_char_boundary(end) {
             end -= 1;
@@ -161,22 +210,43 @@ impl ToChain {
         label.truncate(end);
         // The same call is the same submission, whoever asks for it and however often.
         let id = Digest(keccak_raw(&data));
-        submitter::Submission { id, label, to: Some(self.deployment.contract), data, patience_ms }
+        submitter::Submission {
+            id,
+            label,
+            to: Some(self.deployment.contract),
+            data,
+            patience_ms,
+        }
     }
 
     /// Deals with a report of the outbox.
     pub fn report(&self, delivered: &Delivered) {
-        let waiting = self.queues().relays.remove(&delivered.id).unwrap_or_default();
+        let waiting = self
+            .queues()
+            .relays
+            .remove(&delivered.id)
+            .unwrap_or_default();
         let answer = match &delivered.report {
-            Report::Mined { tx, block, gas_used, .. } => {
+            Report::Mined {
+                tx,
+                block,
+                gas_used,
+                ..
+            } => {
                 tracing::info!(tx = %tx, block, gas_used, "chain.mined");
-                Ok(Mined { tx: *tx, block: *block })
+                Ok(Mined {
+                    tx: *tx,
+                    block: *block,
+                })
             }
             Report::Reverted { name, words, .. } => {
                 if waiting.is_empty() {
                     tracing::error!(id = %delivered.id, name, words, "chain.reverted");
                 }
-                Err(RelayError::Reverted { name: name.clone(), words: words.clone() })
+                Err(RelayError::Reverted {
+                    name: name.clone(),
+                    words: words.clone(),
+                })
             }
             Report::Pointless { reason } => {
                 tracing::debug!(id = %delivered.id, reason, "chain.pointless");
@@ -217,7 +287,12 @@ impl Outbox for ToChain {
             return tracing::error!(%error, "evidence.not_kept");
         }
         tracing::warn!(sensor = %sensor, q, "sensor.contradicts_itself");
-        self.want(Wanted::Contradiction { sensor, q, first, second });
+        self.want(Wanted::Contradiction {
+            sensor,
+            q,
+            first,
+            second,
+        });
     }
 }
 
@@ -242,47 +317,103 @@ impl Chain for ToChain {
             queues.relays.entry(submission.id).or_default().push(sender);
         }
         async move {
-            outbox.submit(submission).await.map_err(|e| RelayError::Unavailable(e.to_string()))?;
-            answer.await.unwrap_or_else(|_| Err(RelayError::Unavailable("the node is shutting down".into())))
+            outbox
+                .submit(submission)
+                .await
+                .map_err(|e| RelayError::Unavailable(e.to_string()))?;
+            answer.await.unwrap_or_else(|_| {
+                Err(RelayError::Unavailable("the node is shutting down".into()))
+            })
         }
         .boxed()
     }
 }
 
 /// Label and calldata of a submission of the core.
-fn encode(d: &Deployment, known: &Known, submission: &Submission) -> Result<(String, Vec<u8>), String> {
+fn encode(
+    d: &Deployment,
+    known: &Known,
+    submission: &Submission,
+) -> Result<(String, Vec<u8>), String> {
     let words = |e: diversity_chain::SignatureError| e.to_string();
     let a = AgreementId(known.key.id);
-    let key = calls::AgreementKey { agreement: a, aggregate: known.key.aggregate_x, y: known.key.y };
+    let key = calls::AgreementKey {
+        agreement: a,
+        aggregate: known.key.aggregate_x,
+        y: known.key.y,
+    };
     match submission {
-        Submission::Settle { from, t, settlement } => {
+        Submission::Settle {
+            from,
+            t,
+            settlement,
+        } => {
             let data = match settlement {
-                Settlement::Single { outcome, signature } => calls::settle(outcome, &aggregate(signature)?),
-                Settlement::Batch { batch, signature } => calls::settle_batch(batch, &aggregate(signature)?),
-                Settlement::Reveals { outcome, holes, signatures } => {
-                    let reveals: Vec<_> = signatures.iter().map(|s| bare_reveal(outcome.from, holes, *s)).collect();
-                    calls::settle_by_reveals(d, &key, &known.terms, outcome, &reveals).map_err(words)?
+                Settlement::Single { outcome, signature } => {
+                    calls::settle(outcome, &aggregate(signature)?)
+                }
+                Settlement::Batch { batch, signature } => {
+                    calls::settle_batch(batch, &aggregate(signature)?)
+                }
+                Settlement::Reveals {
+                    outcome,
+                    holes,
+                    signatures,
+                } => {
+                    let reveals: Vec<_> = signatures
+                        .iter()
+                        .map(|s| bare_reveal(outcome.from, holes, *s))
+                        .collect();
+                    calls::settle_by_reveals(d, &key, &known.terms, outcome, &reveals)
+                        .map_err(words)?
                 }
             };
             Ok((format!("settle t {from} to {t} of {a}"), data))
         }
         Submission::Dispute { epoch, t, evidence } => {
-            let case = Case { deployment: d, key: &key, terms: &known.terms, epoch: *epoch, t: *t };
-            let index = |node| known.terms.node_index(node).ok_or_else(|| format!("{node} is no node of {a}"));
+            let case = Case {
+                deployment: d,
+                key: &key,
+                terms: &known.terms,
+                epoch: *epoch,
+                t: *t,
+            };
+            let index = |node| {
+                known
+                    .terms
+                    .node_index(node)
+                    .ok_or_else(|| format!("{node} is no node of {a}"))
+            };
             let data = match evidence {
                 Evidence::UnequalReveals { reveals, seal, .. } => {
                     let reveals: Vec<_> = reveals.iter().cloned().enumerate().collect();
                     calls::report_unequal_reveals(&case, seal, &reveals).map_err(words)?
                 }
-                Evidence::Equivocation { node, first, second } => {
+                Evidence::Equivocation {
+                    node,
+                    first,
+                    second,
+                } => {
                     calls::report_equivocation(&case, index(node)?, first, second).map_err(words)?
                 }
-                Evidence::FalseOpening { node, commit, reveal, seal } => {
-                    calls::report_false_reveal(&case, index(node)?, commit, seal, reveal).map_err(words)?
-                }
-                Evidence::SensorContradiction { sensor, q, first, second } => {
-                    let decode = |bytes: &[u8]| Frame::decode(bytes).map_err(|e| format!("frame of {sensor}: {e}"));
-                    calls::report_sensor_contradiction(d, *q, &decode(first)?, &decode(second)?).map_err(words)?
+                Evidence::FalseOpening {
+                    node,
+                    commit,
+                    reveal,
+                    seal,
+                } => calls::report_false_reveal(&case, index(node)?, commit, seal, reveal)
+                    .map_err(words)?,
+                Evidence::SensorContradiction {
+                    sensor,
+                    q,
+                    first,
+                    second,
+                } => {
+                    let decode = |bytes: &[u8]| {
+                        Frame::decode(bytes).map_err(|e| format!("frame of {sensor}: {e}"))
+                    };
+                    calls::report_sensor_contradiction(d, *q, &decode(first)?, &decode(second)?)
+                        .map_err(words)?
                 }
             };
             Ok((format!("dispute at t {t} of {a}"), data))
@@ -291,8 +422,12 @@ fn encode(d: &Deployment, known: &Known, submission: &Submission) -> Result<(Str
 }
 
 fn aggregate(signature: &diversity_proto::Signature) -> Result<AggregateSignature, String> {
-    let ry = nonce_y(&signature.0).ok_or("an aggregated signature whose R is no point of the curve")?;
-    Ok(AggregateSignature { rx_s: signature.0, ry })
+    let ry =
+        nonce_y(&signature.0).ok_or("an aggregated signature whose R is no point of the curve")?;
+    Ok(AggregateSignature {
+        rx_s: signature.0,
+        ry,
+    })
 }
 
 /// The contract's call takes from a reveal only the holes and the signature.

@@ -19,7 +19,10 @@ pub fn bootstrap_peer(text: &str) -> Result<PeerEntry, ConfigError> {
     };
     let (address, id) = text.rsplit_once("/p2p/").ok_or_else(wrong)?;
     let peer = peer_from_text(id).map_err(|_: NetError| wrong())?;
-    Ok(PeerEntry { peer, addresses: vec![address.into()] })
+    Ok(PeerEntry {
+        peer,
+        addresses: vec![address.into()],
+    })
 }
 
 /// A registered node as the transport needs it.
@@ -55,7 +58,10 @@ pub enum Change {
 impl PeerMap {
     /// With the peers of the settings.
     pub fn new(bootstrap: Vec<PeerEntry>) -> Self {
-        Self { bootstrap, ..Self::default() }
+        Self {
+            bootstrap,
+            ..Self::default()
+        }
     }
 
     /// The node of a peer.
@@ -70,7 +76,8 @@ impl PeerMap {
 
     /// Whether a connection to the node stands.
     pub fn connected(&self, node: &NodeId) -> bool {
-        self.peer(node).is_some_and(|peer| self.connected.contains(&peer))
+        self.peer(node)
+            .is_some_and(|peer| self.connected.contains(&peer))
     }
 
     /// How many connections stand.
@@ -127,7 +134,9 @@ impl PeerMap {
     pub fn list(&self, local: &Peer) -> Vec<PeerEntry> {
         let mut list: BTreeMap<Peer, Vec<String>> = BTreeMap::new();
         for entry in &self.bootstrap {
-            list.entry(entry.peer).or_default().extend(entry.addresses.iter().cloned());
+            list.entry(entry.peer)
+                .or_default()
+                .extend(entry.addresses.iter().cloned());
         }
         for node in self.allowed.iter().filter_map(|id| self.nodes.get(id)) {
             let addresses = list.entry(node.peer).or_default();
@@ -138,7 +147,9 @@ impl PeerMap {
             }
         }
         list.remove(local);
-        list.into_iter().map(|(peer, addresses)| PeerEntry { peer, addresses }).collect()
+        list.into_iter()
+            .map(|(peer, addresses)| PeerEntry { peer, addresses })
+            .collect()
     }
 }
 
@@ -148,7 +159,11 @@ mod tests {
     use diversity_proto::Address;
 
     fn node(id: u8, peer: u8) -> KnownNode {
-        KnownNode { node: Address([id; 20]), peer: [peer; 32], addresses: vec![format!("/ip4/10.0.0.{id}/tcp/1")] }
+        KnownNode {
+            node: Address([id; 20]),
+            peer: [peer; 32],
+            addresses: vec![format!("/ip4/10.0.0.{id}/tcp/1")],
+        }
     }
 
     #[test]
@@ -166,19 +181,28 @@ mod tests {
 
     #[test]
     fn only_nodes_of_agreements_and_of_the_settings_are_listed() {
-        let boot = PeerEntry { peer: [9; 32], addresses: vec!["/ip4/10.0.0.9/tcp/1".into()] };
+        let boot = PeerEntry {
+            peer: [9; 32],
+            addresses: vec!["/ip4/10.0.0.9/tcp/1".into()],
+        };
         let mut map = PeerMap::new(vec![boot]);
         map.registered(node(1, 1));
         map.registered(node(2, 2));
         map.allow([Address([1; 20])]);
-        let listed = |map: &PeerMap, local| map.list(&[local; 32]).iter().map(|e| e.peer[0]).collect::<Vec<_>>();
+        let listed = |map: &PeerMap, local| {
+            map.list(&[local; 32])
+                .iter()
+                .map(|e| e.peer[0])
+                .collect::<Vec<_>>()
+        };
         assert_eq!(listed(&map, 8), [1, 9]);
         assert_eq!(listed(&map, 1), [9]);
     }
 
     #[test]
     fn a_peer_of_the_settings_names_its_key() {
-        let text = diversity_net::peer_to_text(&diversity_net::public_key(&[1; 32]).expect("key")).expect("text");
+        let text = diversity_net::peer_to_text(&diversity_net::public_key(&[1; 32]).expect("key"))
+            .expect("text");
         let entry = bootstrap_peer(&format!("/ip4/127.0.0.1/tcp/7440/p2p/{text}")).expect("good");
         assert_eq!(entry.addresses, ["/ip4/127.0.0.1/tcp/7440"]);
         assert!(bootstrap_peer("/ip4/127.0.0.1/tcp/7440").is_err());

@@ -66,7 +66,9 @@ pub enum NodeError {
     #[error(transparent)]
     Modules(#[from] ModuleStoreError),
     /// A record of the core.
-    #[error("the store holds a record that cannot be read ({0}): use the program that wrote it, or restore the data directory")]
+    #[error(
+        "the store holds a record that cannot be read ({0}): use the program that wrote it, or restore the data directory"
+    )]
     Record(#[from] DecodeError),
     /// The transport.
     #[error(transparent)]
@@ -127,6 +129,7 @@ pub struct RunningNode {
     driver: tokio::task::JoinHandle<Result<(), DriverError>>,
     follow: tokio::task::JoinHandle<Result<(), FollowError>>,
     stop: watch::Sender<bool>,
+    to_chain: Arc<ToChain>,
     /// Where the API listens.
     pub address: std::net::SocketAddr,
 }
@@ -142,7 +145,10 @@ impl RunningNode {
         let (data_dir, password) = (config.data_dir.clone(), config.password_file.clone());
         let light = config.light_keys;
         let keys = tokio::task::spawn_blocking(move || Keyring::open(&data_dir, &password, light));
-        let keys = Arc::new(keys.await.map_err(|_| NodeError::Ended("opening the keys"))??);
+        let keys = Arc::new(
+            keys.await
+                .map_err(|_| NodeError::Ended("opening the keys"))??,
+        );
         let tokens = Tokens::open(&config.data_dir)?;
         let node = keys.node();
         tracing::info!(node = %node, name = config.name, chain = deployment.chain_id, contract = %deployment.contract, "node.starting");
@@ -158,15 +164,27 @@ impl RunningNode {
         let metrics = Arc::new(Metrics::default());
         let config = Arc::new(config);
         let peer = diversity_net::public_key(&keys.peer)?;
-        let (net, net_events) = Net::spawn(net_config(&config, &keys, &deployment, peers.list(&peer)))?;
+        let (net, net_events) =
+            Net::spawn(net_config(&config, &keys, &deployment, peers.list(&peer)))?;
         let registry = Arc::new(RwLock::new(registry));
         let peers = Arc::new(Mutex::new(peers));
         let agreements: Agreements = Arc::default();
         for a in &known {
-            let one = Known { terms: Arc::clone(&a.terms), key: a.key.clone() };
-            agreements.write().expect("nobody else has it yet").insert(a.id, Arc::new(one));
+            let one = Known {
+                terms: Arc::clone(&a.terms),
+                key: a.key.clone(),
+            };
+            agreements
+                .write()
+                .expect("nobody else has it yet")
+                .insert(a.id, Arc::new(one));
         }
-        let to_chain = ToChain::new(deployment, store.clone(), Arc::clone(&writer), Arc::clone(&agreements));
+        let to_chain = ToChain::new(
+            deployment,
+            store.clone(),
+            Arc::clone(&writer),
+            Arc::clone(&agreements),
+        );
         let frames = Arc::new(Frames::new(store.clone(), config.frame_cache_bytes));
         let waiting = Arc::new(Waiting::default());
         let (events, _) = broadcast::channel(EVENTS_BEHIND_MAX);
@@ -178,7 +196,10 @@ impl RunningNode {
 
         let listener = TcpListener::bind(config.api_listen)
             .await
-            .map_err(|source| NodeError::Listen { address: config.api_listen, source })?;
+            .map_err(|source| NodeError::Listen {
+                address: config.api_listen,
+                source,
+            })?;
         let address = listener.local_addr()?;
         let told = events.clone();
         let parts = Parts {
@@ -200,11 +221,16 @@ impl RunningNode {
             metrics: Arc::clone(&metrics),
             notices: Arc::new(move |notice| {
                 // Nobody needs to listen.
-                let _ = event(notice).map(|e| told.send(e));
+                if let Some(event) = event(notice) {
+                    let _ = told.send(event);
+                }
             }),
             known,
         };
-        let inbox = Inbox { control: control_receiver, api: api_receiver };
+        let inbox = Inbox {
+            control: control_receiver,
+            api: api_receiver,
+        };
         let driver = tokio::spawn(Driver::run(parts, inbox, stopped.clone()));
         let follow = Follow {
             config: Arc::clone(&config),
@@ -246,7 +272,7 @@ impl RunningNode {
             registry,
             peers,
             core: api_sender,
-            chain: to_chain,
+            chain: Arc::clone(&to_chain) as _,
             chain_view,
             waiting,
             events,
@@ -254,7 +280,15 @@ impl RunningNode {
             stop: stopped,
         });
         tracing::info!(address = %address, "http.listening");
-        Ok(Self { api, listener, driver, follow: tokio::spawn(follow.run()), stop, address })
+        Ok(Self {
+            api,
+            listener,
+            driver,
+            follow: tokio::spawn(follow.run()),
+            stop,
+            to_chain,
+            address,
+        })
     }
 
     /// What the handlers share.
@@ -267,8 +301,20 @@ impl RunningNode {
     ///
     /// # Errors
     /// [`NodeError`] when a part ended by itself.
-    pub async fn run_until(self, until: impl Future<Output = &'static str>) -> Result<(), NodeError> {
-        let Self { api, listener, mut driver, mut follow, stop, .. } = self;
+    pub async fn run_until(
+        self,
+        until: impl Future<Output = &'static str>,
+    ) -> Result<(), NodeError> {
+        let Self {
+            api,
+            listener,
+            mut driver,
+            mut follow,
+            stop,
+            to_chain,
+            ..
+        } = self;
+        let writer = Arc::clone(&api.writer);
         let mut server = tokio::spawn(http::serve(listener, api));
         let ended = tokio::select! {
             reason = until => {
@@ -294,12 +340,22 @@ impl RunningNode {
             server.abort();
         }
         follow.abort();
+        if !follow.is_finished() {
+            // It ends with an error that says so.
+            let _ = follow.await;
+        }
+        to_chain.close();
         if !driver.is_finished() {
             match driver.await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => return Err(ended.unwrap_or(error.into())),
                 Err(_) => return Err(ended.unwrap_or(NodeError::Ended("the loop around the core"))),
             }
+        }
+        // Writes are made durable in their order, so this one comes after all others.
+        let flushed = tokio::task::spawn_blocking(move || writer.write(Vec::new())).await;
+        if let Ok(Err(error)) = flushed {
+            return Err(ended.unwrap_or(error.into()));
         }
         tracing::info!("node.stopped");
         ended.map_or(Ok(()), Err)
@@ -308,17 +364,31 @@ impl RunningNode {
 
 fn make_dir(path: &std::path::Path) -> Result<(), NodeError> {
     use std::os::unix::fs::DirBuilderExt;
-    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
-    made.map_err(|source| NodeError::Directory { path: path.into(), source })
+    let made = std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path);
+    made.map_err(|source| NodeError::Directory {
+        path: path.into(),
+        source,
+    })
 }
 
 fn peer_map(config: &NodeConfig, node: NodeId, registry: &Registry) -> Result<PeerMap, NodeError> {
-    let bootstrap = config.p2p_peers.iter().map(|p| bootstrap_peer(p)).collect::<Result<_, _>>()?;
+    let bootstrap = config
+        .p2p_peers
+        .iter()
+        .map(|p| bootstrap_peer(p))
+        .collect::<Result<_, _>>()?;
     let mut peers = PeerMap::new(bootstrap);
     for (id, record) in registry.nodes.iter().filter(|(id, _)| **id != node) {
         peers.registered(record.known(*id));
     }
-    for a in registry.agreements.values().filter(|a| a.nodes.contains(&node)) {
+    for a in registry
+        .agreements
+        .values()
+        .filter(|a| a.nodes.contains(&node))
+    {
         peers.allow(a.nodes.iter().copied());
     }
     Ok(peers)
@@ -350,12 +420,20 @@ fn recover(
     }
     let mut known = Vec::new();
     for (key, value) in kept.range(vec![records::AGREEMENT]..vec![records::AGREEMENT + 1]) {
-        let id = key.get(1..).and_then(|k| k.try_into().ok()).map(AgreementId);
+        let id = key
+            .get(1..)
+            .and_then(|k| k.try_into().ok())
+            .map(AgreementId);
         let id = id.ok_or(DecodeError::Invalid("key of an agreement"))?;
         let record = AgreementRecord::decode(value)?;
         let key = aggregate(&deployment, &record.terms, &record.keys)
             .map_err(|_| DecodeError::Invalid("keys of an agreement"))?;
-        known.push(Activation { id, terms: Arc::new(record.terms), keys: record.keys, key });
+        known.push(Activation {
+            id,
+            terms: Arc::new(record.terms),
+            keys: record.keys,
+            key,
+        });
     }
     let settings = Config {
         deployment,
@@ -369,7 +447,11 @@ fn recover(
         inflight_max: config.inflight_max,
     };
     let core = Node::recover(settings, kept.iter().map(|(k, v)| (&k[..], &v[..])))?;
-    tracing::info!(records = kept.len(), agreements = known.len(), "core.recovered");
+    tracing::info!(
+        records = kept.len(),
+        agreements = known.len(),
+        "core.recovered"
+    );
     Ok((core, known))
 }
 
@@ -392,7 +474,11 @@ fn net_config(
     }
 }
 
-fn rpc(config: &NodeConfig, deployment: &Deployment, store: &Store) -> Result<diversity_chain::rpc::Rpc, NodeError> {
+fn rpc(
+    config: &NodeConfig,
+    deployment: &Deployment,
+    store: &Store,
+) -> Result<diversity_chain::rpc::Rpc, NodeError> {
     let mut settings = diversity_chain::rpc::RpcConfig::new(config.rpc_urls.iter().cloned());
     settings.chain_id = Some(deployment.chain_id);
     settings.genesis = stored_identity(store)?.map(|identity| identity.genesis);
@@ -403,16 +489,50 @@ fn rpc(config: &NodeConfig, deployment: &Deployment, store: &Store) -> Result<di
 fn event(notice: &Notice) -> Option<Event> {
     use diversity_proto::round::OutputKind as Kind;
     Some(match notice.clone() {
-        Notice::WindowClosed { agreement, t, messages } => Event::WindowClosed { agreement, t, messages },
+        Notice::WindowClosed {
+            agreement,
+            t,
+            messages,
+        } => Event::WindowClosed {
+            agreement,
+            t,
+            messages,
+        },
         Notice::Executed { agreement, t } => Event::Executed { agreement, t },
         Notice::Certified { agreement, t, kind } => {
-            let kind = [Kind::Null, Kind::Value, Kind::Trap, Kind::Abstain].into_iter().find(|k| *k as u8 == kind);
-            Event::Certified { agreement, t, kind: kind.map_or("unknown", output_name).into() }
+            let kind = [Kind::Null, Kind::Value, Kind::Trap, Kind::Abstain]
+                .into_iter()
+                .find(|k| *k as u8 == kind);
+            Event::Certified {
+                agreement,
+                t,
+                kind: kind.map_or("unknown", output_name).into(),
+            }
         }
-        Notice::Hole { agreement, t, reason } => Event::Hole { agreement, t, reason },
+        Notice::Hole {
+            agreement,
+            t,
+            reason,
+        } => Event::Hole {
+            agreement,
+            t,
+            reason,
+        },
         Notice::Settled { agreement, from, t } => Event::Settled { agreement, from, t },
-        Notice::TakeOver { agreement, t, leader, .. } => Event::TakeOver { agreement, t, leader },
-        Notice::Halted { agreement, why } => Event::Halted { agreement, reason: why },
+        Notice::TakeOver {
+            agreement,
+            t,
+            leader,
+            ..
+        } => Event::TakeOver {
+            agreement,
+            t,
+            leader,
+        },
+        Notice::Halted { agreement, why } => Event::Halted {
+            agreement,
+            reason: why,
+        },
         Notice::Fault { .. } => return None,
     })
 }

@@ -38,7 +38,12 @@ impl Signer {
     /// With these keys.
     pub fn new(keys: Arc<Keyring>) -> Self {
         let node = keys.node();
-        Self { keys, node, agreements: BTreeMap::new(), nonces: BTreeMap::new() }
+        Self {
+            keys,
+            node,
+            agreements: BTreeMap::new(),
+            nonces: BTreeMap::new(),
+        }
     }
 
     /// Makes the key of an agreement known.
@@ -54,7 +59,11 @@ impl Signer {
     /// Derives secret and salt from the seed and the whole domain, and signs the commit: always the same bytes (R2).
     pub fn commit(&self, subject: &Subject, computed: &Computed) -> Committed {
         let mut domain = Writer::new();
-        domain.raw(&subject.deployment.bytes()).raw(&subject.config.0).u64(subject.t).raw(&self.node.0);
+        domain
+            .raw(&subject.deployment.bytes())
+            .raw(&subject.config.0)
+            .u64(subject.t)
+            .raw(&self.node.0);
         let (secret, salt) = derive_secret_salt(&self.keys.seed, &domain.finish());
         let mut commit = Commit {
             commitment: computed.commitment(subject, &self.node, &secret, &salt),
@@ -62,7 +71,11 @@ impl Signer {
             signature: Signature([0; 64]),
         };
         commit.signature = self.sign(&commit.digest(subject, &self.node));
-        Committed { secret, salt, commit }
+        Committed {
+            secret,
+            salt,
+            commit,
+        }
     }
 
     /// Draws a nonce for a session. A second call for one session replaces the first nonce, which signs nothing any more.
@@ -70,17 +83,24 @@ impl Signer {
     /// # Errors
     /// If the agreement is not known here, or the system has no randomness.
     pub fn nonce(&mut self, session: Session) -> Result<PublicNonce, SignError> {
-        let key = self.agreements.get(&session.agreement).ok_or(SignError::Agreement(session.agreement))?;
+        let key = self
+            .agreements
+            .get(&session.agreement)
+            .ok_or(SignError::Agreement(session.agreement))?;
         let mut context = Writer::new();
         session.write(&mut context);
         let randomness = Zeroizing::new(os_random::<32>()?);
-        let nonce = SecretNonce::generate(&self.keys.protocol, key, &context.finish(), &randomness)?;
+        let nonce =
+            SecretNonce::generate(&self.keys.protocol, key, &context.finish(), &randomness)?;
         let public = nonce.public();
         while self.nonces.len() >= NONCES_MAX {
             self.nonces.pop_first();
         }
         // An attempt that was given up signs nothing any more.
-        let range = Session { attempt: 0, ..session }..session;
+        let range = Session {
+            attempt: 0,
+            ..session
+        }..session;
         let old: Vec<_> = self.nonces.range(range).map(|(s, _)| *s).collect();
         for s in old {
             self.nonces.remove(&s);
@@ -91,10 +111,16 @@ impl Signer {
 
     /// Signs with the session's secret nonce, which is gone before this returns; nothing if there is none (a restart), or if
     /// the set does not hold this node's nonce.
-    pub fn partial(&mut self, session: Session, nonces: &[PublicNonce], digest: &Digest) -> Option<[u8; 32]> {
+    pub fn partial(
+        &mut self,
+        session: Session,
+        nonces: &[PublicNonce],
+        digest: &Digest,
+    ) -> Option<[u8; 32]> {
         let nonce = self.nonces.remove(&session)?;
         let key = self.agreements.get(&session.agreement)?;
-        let signed = MusigSession::new(key, nonces, digest.0).and_then(|s| s.partial_sign(nonce, &self.keys.protocol));
+        let signed = MusigSession::new(key, nonces, digest.0)
+            .and_then(|s| s.partial_sign(nonce, &self.keys.protocol));
         match signed {
             Ok(partial) => Some(partial),
             Err(error) => {
@@ -127,7 +153,9 @@ pub fn aggregate(
     };
     let session = MusigSession::new(key, nonces, digest.0).map_err(at_fault)?;
     session.aggregate(partials).map(Signature).map_err(|error| {
-        let bad: Vec<_> = (0..partials.len()).filter(|i| session.verify_partial(*i, &partials[*i]).is_err()).collect();
+        let bad: Vec<_> = (0..partials.len())
+            .filter(|i| session.verify_partial(*i, &partials[*i]).is_err())
+            .collect();
         if bad.is_empty() { at_fault(error) } else { bad }
     })
 }

@@ -1,10 +1,13 @@
 use super::*;
-use diversity_keys::musig::{agreement_key, verify_bip340};
 use diversity_keys::SecretKey;
+use diversity_keys::musig::{agreement_key, verify_bip340};
 use diversity_proto::round::OutputKind;
 use diversity_proto::{Address, Deployment};
 
-const DEPLOYMENT: Deployment = Deployment { chain_id: 31337, contract: Address([9; 20]) };
+const DEPLOYMENT: Deployment = Deployment {
+    chain_id: 31337,
+    contract: Address([9; 20]),
+};
 
 fn signer(seed: u8) -> Signer {
     Signer::new(Arc::new(Keyring {
@@ -17,7 +20,10 @@ fn signer(seed: u8) -> Signer {
 
 fn committee(n: u8) -> (Vec<Signer>, AgreementId) {
     let mut signers: Vec<_> = (1..=n).map(signer).collect();
-    let keys: Vec<_> = signers.iter().map(|s| s.keys.protocol.public_key()).collect();
+    let keys: Vec<_> = signers
+        .iter()
+        .map(|s| s.keys.protocol.public_key())
+        .collect();
     let key = agreement_key(&keys, &DEPLOYMENT.bytes(), &[3; 32]).expect("key");
     for s in &mut signers {
         s.agreement(key.clone());
@@ -28,27 +34,58 @@ fn committee(n: u8) -> (Vec<Signer>, AgreementId) {
 #[test]
 fn a_committee_signs_and_every_nonce_is_used_once() {
     let (mut signers, agreement) = committee(3);
-    let session = Session { agreement, from: 0, t: 4, attempt: 0 };
+    let session = Session {
+        agreement,
+        from: 0,
+        t: 4,
+        attempt: 0,
+    };
     let digest = Digest([8; 32]);
-    let nonces: Vec<_> = signers.iter_mut().map(|s| s.nonce(session).expect("nonce")).collect();
-    let mut partials: Vec<_> =
-        signers.iter_mut().map(|s| s.partial(session, &nonces, &digest).expect("signed")).collect();
+    let nonces: Vec<_> = signers
+        .iter_mut()
+        .map(|s| s.nonce(session).expect("nonce"))
+        .collect();
+    let mut partials: Vec<_> = signers
+        .iter_mut()
+        .map(|s| s.partial(session, &nonces, &digest).expect("signed"))
+        .collect();
     let key = signers[0].key(&agreement).expect("known").clone();
     let signature = aggregate(&key, &nonces, &partials, &digest).expect("good");
     assert!(verify_bip340(&agreement.0, &digest.0, &signature.0));
-    assert_eq!(signers[1].partial(session, &nonces, &Digest([9; 32])), None, "the nonce is gone");
+    assert_eq!(
+        signers[1].partial(session, &nonces, &Digest([9; 32])),
+        None,
+        "the nonce is gone"
+    );
     partials[0][31] ^= 1;
-    partials[2][31] ^= 1;
-    assert_eq!(aggregate(&key, &nonces, &partials, &digest), Err(vec![0, 2]));
+    partials[2][30] ^= 1;
+    assert_eq!(
+        aggregate(&key, &nonces, &partials, &digest),
+        Err(vec![0, 2])
+    );
 }
 
 #[test]
 fn a_later_attempt_ends_the_earlier_one() {
     let (mut signers, agreement) = committee(2);
-    let first = Session { agreement, from: 0, t: 0, attempt: 0 };
-    let second = Session { attempt: 1, ..first };
-    let old: Vec<_> = signers.iter_mut().map(|s| s.nonce(first).expect("nonce")).collect();
-    let new: Vec<_> = signers.iter_mut().map(|s| s.nonce(second).expect("nonce")).collect();
+    let first = Session {
+        agreement,
+        from: 0,
+        t: 0,
+        attempt: 0,
+    };
+    let second = Session {
+        attempt: 1,
+        ..first
+    };
+    let old: Vec<_> = signers
+        .iter_mut()
+        .map(|s| s.nonce(first).expect("nonce"))
+        .collect();
+    let new: Vec<_> = signers
+        .iter_mut()
+        .map(|s| s.nonce(second).expect("nonce"))
+        .collect();
     assert_eq!(signers[0].partial(first, &old, &Digest::ZERO), None);
     assert!(signers[0].partial(second, &new, &Digest::ZERO).is_some());
 }
@@ -63,15 +100,34 @@ fn a_commit_is_the_same_after_a_restart_and_differs_in_every_domain() {
         trace: Digest::ZERO,
         window_hash: Digest::ZERO,
     };
-    let subject = Subject { deployment: DEPLOYMENT, config: Digest([1; 32]), t: 3 };
-    let (a, b) = (signer(1).commit(&subject, &computed), signer(1).commit(&subject, &computed));
+    let subject = Subject {
+        deployment: DEPLOYMENT,
+        config: Digest([1; 32]),
+        t: 3,
+    };
+    let (a, b) = (
+        signer(1).commit(&subject, &computed),
+        signer(1).commit(&subject, &computed),
+    );
     assert_eq!((a.secret, a.salt, a.commit), (b.secret, b.salt, b.commit));
     let key = signer(1).keys.protocol.verifying_key();
-    assert!(key.verify(&a.commit.digest(&subject, &Address(key.address())).0, &a.commit.signature.0));
+    assert!(key.verify(
+        &a.commit.digest(&subject, &Address(key.address())).0,
+        &a.commit.signature.0
+    ));
     for other in [
         Subject { t: 4, ..subject },
-        Subject { config: Digest([2; 32]), ..subject },
-        Subject { deployment: Deployment { chain_id: 1, ..DEPLOYMENT }, ..subject },
+        Subject {
+            config: Digest([2; 32]),
+            ..subject
+        },
+        Subject {
+            deployment: Deployment {
+                chain_id: 1,
+                ..DEPLOYMENT
+            },
+            ..subject
+        },
     ] {
         assert_ne!(signer(1).commit(&other, &computed).secret, a.secret);
     }

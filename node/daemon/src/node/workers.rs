@@ -59,7 +59,9 @@ impl Workers {
         let threads = (0..threads.max(1))
             .map(|i| {
                 let shared = Arc::clone(&shared);
-                std::thread::Builder::new().name(format!("worker-{i}")).spawn(move || shared.run())
+                std::thread::Builder::new()
+                    .name(format!("worker-{i}"))
+                    .spawn(move || shared.run())
             })
             .collect::<Result<_, _>>()?;
         Ok(Self { shared, threads })
@@ -115,7 +117,10 @@ impl Shared {
                 if queues.closed {
                     return;
                 }
-                queues = self.work.wait(queues).unwrap_or_else(PoisonError::into_inner);
+                queues = self
+                    .work
+                    .wait(queues)
+                    .unwrap_or_else(PoisonError::into_inner);
             };
             drop(queues);
             task();
@@ -132,11 +137,19 @@ pub struct Verifier {
 impl Verifier {
     /// For frames of this deployment.
     pub fn new(deployment: Deployment) -> Self {
-        Self { deployment, keys: RwLock::default() }
+        Self {
+            deployment,
+            keys: RwLock::default(),
+        }
     }
 
     fn key(&self, key: &PublicKey) -> Option<VerifyingKey> {
-        if let Some(known) = self.keys.read().unwrap_or_else(PoisonError::into_inner).get(key) {
+        if let Some(known) = self
+            .keys
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(key)
+        {
             return Some(*known);
         }
         let parsed = VerifyingKey::from_bytes(&key.0).ok()?;
@@ -151,13 +164,19 @@ impl Verifier {
     /// The digest of an encoded frame, if its signature is good under the key (wire-format §3).
     pub fn frame(&self, key: &PublicKey, frame: &[u8]) -> Option<Digest> {
         let (unsigned, signature) = frame.split_last_chunk::<64>()?;
-        let digest = sha256(Kind::SensorFrame).raw(self.deployment.bytes()).raw(unsigned).finish();
-        self.key(key)?.verify(&digest.0, signature).then_some(digest)
+        let digest = sha256(Kind::SensorFrame)
+            .raw(self.deployment.bytes())
+            .raw(unsigned)
+            .finish();
+        self.key(key)?
+            .verify(&digest.0, signature)
+            .then_some(digest)
     }
 
     /// Whether a signature is good.
     pub fn check(&self, check: &SignatureCheck) -> bool {
-        self.key(&check.key).is_some_and(|key| key.verify(&check.digest.0, &check.signature.0))
+        self.key(&check.key)
+            .is_some_and(|key| key.verify(&check.digest.0, &check.signature.0))
     }
 
     /// Checks frames, spread over the threads; `done` gets one digest for each good one.
@@ -168,7 +187,13 @@ impl Verifier {
         done: impl FnOnce(Vec<Option<Digest>>) + Send + 'static,
     ) {
         let verifier = Arc::clone(self);
-        spread(workers, Priority::Bulk, frames, move |(key, frame)| verifier.frame(key, frame), done);
+        spread(
+            workers,
+            Priority::Bulk,
+            frames,
+            move |(key, frame)| verifier.frame(key, frame),
+            done,
+        );
     }
 
     /// Checks signatures that a round waits for.
@@ -179,7 +204,13 @@ impl Verifier {
         done: impl FnOnce(Vec<bool>) + Send + 'static,
     ) {
         let verifier = Arc::clone(self);
-        spread(workers, Priority::Urgent, checks, move |check| verifier.check(check), done);
+        spread(
+            workers,
+            Priority::Urgent,
+            checks,
+            move |check| verifier.check(check),
+            done,
+        );
     }
 }
 
@@ -221,8 +252,13 @@ fn spread<I, O>(
             let part = job.items[i * chunk..end].iter().map(&job.each).collect();
             job.parts.lock().unwrap_or_else(PoisonError::into_inner)[i] = part;
             if job.left.fetch_sub(1, Ordering::AcqRel) == 1 {
-                let parts = std::mem::take(&mut *job.parts.lock().unwrap_or_else(PoisonError::into_inner));
-                let done = job.done.lock().unwrap_or_else(PoisonError::into_inner).take();
+                let parts =
+                    std::mem::take(&mut *job.parts.lock().unwrap_or_else(PoisonError::into_inner));
+                let done = job
+                    .done
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .take();
                 done.expect("only the last chunk takes it")(parts.into_iter().flatten().collect());
             }
         }) as Task
@@ -238,11 +274,20 @@ mod tests {
     use diversity_proto::{Address, Signature, Writer};
     use std::sync::mpsc;
 
-    const DEPLOYMENT: Deployment = Deployment { chain_id: 1, contract: Address([7; 20]) };
+    const DEPLOYMENT: Deployment = Deployment {
+        chain_id: 1,
+        contract: Address([7; 20]),
+    };
 
     fn frame(key: &SecretKey, q: u64) -> Vec<u8> {
         let mut body = Writer::new();
-        write_body(&mut body, [Message { time: 1_000 + q, values: &[1] }]);
+        write_body(
+            &mut body,
+            [Message {
+                time: 1_000 + q,
+                values: &[1],
+            }],
+        );
         let mut frame = Frame {
             sensor: Address(key.address()),
             epoch: 0,
@@ -268,12 +313,16 @@ mod tests {
                 let last = bad.len() - 70;
                 bad[last] ^= 1;
             }
-            let digests: Vec<_> =
-                frames.iter().map(|f| Frame::decode(f).ok().map(|f| f.digest(&DEPLOYMENT))).collect();
+            let digests: Vec<_> = frames
+                .iter()
+                .map(|f| Frame::decode(f).ok().map(|f| f.digest(&DEPLOYMENT)))
+                .collect();
             let (sender, receiver) = mpsc::channel();
             let public = PublicKey(key.public_key());
             let given = frames.iter().map(|f| (public, Arc::from(&f[..]))).collect();
-            verifier.frames(&workers, given, move |out| sender.send(out).expect("received"));
+            verifier.frames(&workers, given, move |out| {
+                sender.send(out).expect("received")
+            });
             let got = receiver.recv().expect("answered");
             assert_eq!(got.len(), n);
             for (i, (got, expected)) in got.iter().zip(&digests).enumerate() {

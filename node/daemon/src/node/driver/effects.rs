@@ -1,0 +1,353 @@
+//! What the core wants done.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use diversity_engine::api::{Effect, ExecutionPlan, FrameRef, Input, Job};
+use diversity_keys::musig::verify_bip340;
+use diversity_proto::NodeId;
+use diversity_proto::wire::{
+    ENVELOPE_BYTES_MAX, FRAME_BATCH_BYTES_MAX, FRAMES_MAX, PARTS_MAX, Part, encode_envelope,
+    encode_frames, encode_ranges,
+};
+use diversity_store::Op;
+use tokio::sync::{mpsc, oneshot};
+
+use super::{Answer, Driver, DriverError, GOSSIP_JUDGED_MAX, Write};
+use crate::node::evidence::contradiction;
+use crate::node::execute;
+use crate::node::signer::{SignError, aggregate};
+use crate::node::workers::Priority;
+
+impl Driver {
+    pub(super) fn effect(&mut self, effect: Effect) {
+        match effect {
+            Effect::VerifyFrames { job, frames } => {
+                if let Some(gossip) = self
+                    .judging
+                    .take()
+                    .filter(|_| self.judged.len() < GOSSIP_JUDGED_MAX)
+                {
+                    self.judged.insert(job, gossip);
+                }
+                let answers = self.promise();
+                self.parts
+                    .verifier
+                    .frames(&self.parts.workers, frames, move |digests| {
+                        answer(&answers, Answer::Frames { job, digests });
+                    });
+            }
+            Effect::VerifySignatures { job, checks } => {
+                let answers = self.promise();
+                self.parts
+                    .verifier
+                    .signatures(&self.parts.workers, checks, move |good| {
+                        answer(
+                            &answers,
+                            Answer::Input(Input::SignaturesVerified { job, good }),
+                        );
+                    });
+            }
+            Effect::Persist { job, ops } => {
+                self.persist(ops.into_iter().map(op).collect(), Some(job), None)
+            }
+            Effect::Execute(plan) => self.execute(*plan),
+            Effect::Commit {
+                agreement,
+                subject,
+                computed,
+            } => {
+                let c = self.parts.signer.commit(&subject, &computed);
+                let (secret, salt, commit) = (c.secret, c.salt, c.commit);
+                self.ready.push_back(Input::Committed {
+                    agreement,
+                    t: subject.t,
+                    secret,
+                    salt,
+                    commit,
+                });
+            }
+            Effect::Sign { job, digest } => {
+                let signature = self.parts.signer.sign(&digest);
+                self.ready.push_back(Input::Signed { job, signature });
+            }
+            Effect::MusigNonce { session } => match self.parts.signer.nonce(session) {
+                Ok(nonce) => self.ready.push_back(Input::MusigNonce { session, nonce }),
+                Err(error) => self.failed = Some(error.into()),
+            },
+            Effect::MusigSign {
+                session,
+                nonces,
+                digest,
+            } => {
+                let partial = self.parts.signer.partial(session, &nonces, &digest);
+                self.ready
+                    .push_back(Input::MusigSigned { session, partial });
+            }
+            Effect::MusigAggregate {
+                session,
+                nonces,
+                partials,
+                digest,
+            } => {
+                let Some(key) = self.parts.signer.key(&session.agreement).cloned() else {
+                    self.failed = Some(SignError::Agreement(session.agreement).into());
+                    return;
+                };
+                let answers = self.promise();
+                self.parts.workers.submit(Priority::Urgent, move || {
+                    let result = aggregate(&key, &nonces, &partials, &digest);
+                    answer(
+                        &answers,
+                        Answer::Input(Input::MusigAggregated { session, result }),
+                    );
+                });
+            }
+            Effect::VerifyAggregate {
+                session,
+                digest,
+                signature,
+            } => {
+                let answers = self.promise();
+                self.parts.workers.submit(Priority::Urgent, move || {
+                    let good = verify_bip340(&session.agreement.0, &digest.0, &signature.0);
+                    answer(
+                        &answers,
+                        Answer::Input(Input::AggregateVerified {
+                            session,
+                            signature,
+                            good,
+                        }),
+                    );
+                });
+            }
+            Effect::Send { to, parts } => self.send(to, &parts),
+            Effect::SendStored { to, key } => self.send_stored(to, key),
+            Effect::Gossip { frames } => {
+                let bytes = encode_frames(frames.iter().map(|f| &f[..]));
+                if let Err(error) = self.parts.net.publish(bytes) {
+                    tracing::debug!(%error, "net.gossip_dropped");
+                }
+            }
+            Effect::RequestFrames { to, ranges } => {
+                let id = self.next_request;
+                self.next_request += 1;
+                if let Some(peer) = self.peers().peer(&to)
+                    && let Err(error) = self.parts.net.request(peer, id, encode_ranges(&ranges))
+                {
+                    tracing::debug!(%error, "net.request_dropped");
+                }
+            }
+            Effect::ServeFrames { token, frames } => match self.finding.take() {
+                // The asker may be gone; it needs no answer then.
+                Some(reply) => drop(reply.send(frames)),
+                None => self.serve(token, frames),
+            },
+            Effect::CompareFrames {
+                sensor,
+                stored,
+                offered,
+            } => {
+                let (frames, outbox) = (
+                    Arc::clone(&self.parts.frames),
+                    Arc::clone(&self.parts.outbox),
+                );
+                self.job(move || {
+                    let stored = frames.encoded(stored)?;
+                    if let Some(q) = contradiction(&stored, &offered) {
+                        outbox.contradiction(sensor, q, stored, offered.to_vec());
+                    }
+                    Ok(())
+                });
+            }
+            Effect::Answer { ticket, answer } => {
+                if let Some(reply) = self.tickets.remove(&ticket) {
+                    // A caller that has gone away is told nothing; its frames are durable all the same.
+                    let _ = reply.send(answer);
+                }
+            }
+            Effect::Submit {
+                agreement,
+                submission,
+            } => self.parts.outbox.submit(agreement, submission),
+            Effect::Retire { agreement, from, t } => self.parts.outbox.retire(agreement, from, t),
+            Effect::Notice(notice) => {
+                self.parts.metrics.notice(&notice);
+                (self.parts.notices)(&notice);
+            }
+        }
+    }
+
+    /// One more answer is due.
+    fn promise(&mut self) -> mpsc::Sender<Answer> {
+        self.outstanding += 1;
+        self.answers.clone()
+    }
+
+    /// Bulk work on the pool; what it fails with ends the node.
+    fn job(&mut self, work: impl FnOnce() -> Result<(), DriverError> + Send + 'static) {
+        let answers = self.promise();
+        self.parts.workers.submit(Priority::Bulk, move || {
+            answer(
+                &answers,
+                work().map_or_else(Answer::Failed, |()| Answer::Done),
+            );
+        });
+    }
+
+    pub(super) fn persist(
+        &mut self,
+        ops: Vec<Op>,
+        job: Option<Job>,
+        done: Option<oneshot::Sender<()>>,
+    ) {
+        self.backlog.push_back(Write { ops, job, done });
+        self.retry_backlog();
+    }
+
+    /// Hands writes to the store in their order, for as long as it takes them.
+    pub(super) fn retry_backlog(&mut self) {
+        while let Some(Write { ops, job, done }) = self.backlog.pop_front() {
+            let answers = self.promise();
+            let since = Instant::now();
+            // The callback is lost with the attempt when the queue is full, so the sender of `done` is shared.
+            let done = Arc::new(Mutex::new(done));
+            let told = Arc::clone(&done);
+            let written = self.parts.writer.try_submit(
+                ops,
+                Box::new(move |result| {
+                    let done = told.lock().unwrap_or_else(PoisonError::into_inner).take();
+                    if let (Ok(()), Some(done)) = (&result, done) {
+                        let _ = done.send(());
+                    }
+                    answer(&answers, Answer::Persisted { job, result, since });
+                }),
+            );
+            if let Err(full) = written {
+                self.outstanding -= 1;
+                let done = done.lock().unwrap_or_else(PoisonError::into_inner).take();
+                self.backlog.push_front(Write {
+                    ops: full.ops,
+                    job,
+                    done,
+                });
+                return;
+            }
+        }
+    }
+
+    fn execute(&mut self, plan: ExecutionPlan) {
+        let Some(terms) = self.terms.get(&plan.agreement).cloned() else {
+            self.failed = Some(DriverError::Broken(
+                "the core runs an agreement whose terms the loop has not got",
+            ));
+            return;
+        };
+        let (frames, runner) = (
+            Arc::clone(&self.parts.frames),
+            Arc::clone(&self.parts.runner),
+        );
+        let (modules, metrics) = (
+            Arc::clone(&self.parts.modules),
+            Arc::clone(&self.parts.metrics),
+        );
+        let answers = self.promise();
+        self.parts.workers.submit(Priority::Urgent, move || {
+            let started = Instant::now();
+            let done = execute::cut(&frames, &plan).map(|window| {
+                execute::execute(&*runner, &modules, &terms, &plan, &window, |s| {
+                    metrics.run_seconds.observe(s)
+                })
+            });
+            metrics
+                .execute_seconds
+                .observe(started.elapsed().as_secs_f64());
+            answer(
+                &answers,
+                match done {
+                    Ok(execution) => Answer::Input(Input::Executed {
+                        agreement: plan.agreement,
+                        t: plan.t,
+                        execution,
+                    }),
+                    Err(error) => Answer::Failed(error.into()),
+                },
+            );
+        });
+    }
+
+    fn send(&self, to: NodeId, parts: &[Part]) {
+        let Some(peer) = self.peers().peer(&to) else {
+            return;
+        };
+        for bytes in envelopes(parts) {
+            if let Err(error) = self.parts.net.send(peer, bytes) {
+                tracing::debug!(node = %to, %error, "net.message_dropped");
+            }
+        }
+    }
+
+    fn send_stored(&mut self, to: NodeId, key: Vec<u8>) {
+        let Some(peer) = self.peers().peer(&to) else {
+            return;
+        };
+        let (store, net) = (self.parts.store.clone(), self.parts.net.clone());
+        self.job(move || {
+            // The record is an envelope already (records::put_part).
+            if let Some(bytes) = store.get(&key)?
+                && let Err(error) = net.send(peer, bytes)
+            {
+                tracing::debug!(node = %to, %error, "net.message_dropped");
+            }
+            Ok(())
+        });
+    }
+
+    fn serve(&mut self, token: u64, wanted: Vec<FrameRef>) {
+        let (frames, net) = (Arc::clone(&self.parts.frames), self.parts.net.clone());
+        self.job(move || {
+            let mut found: Vec<Vec<u8>> = Vec::new();
+            let mut bytes = 5;
+            for at in wanted.into_iter().take(FRAMES_MAX) {
+                let frame = frames.encoded(at)?;
+                bytes += 4 + frame.len();
+                if bytes > FRAME_BATCH_BYTES_MAX {
+                    break;
+                }
+                found.push(frame);
+            }
+            if let Err(error) = net.respond(token, encode_frames(found.iter().map(|f| &f[..]))) {
+                tracing::debug!(%error, "net.answer_dropped");
+            }
+            Ok(())
+        });
+    }
+}
+
+/// Blocks the worker while the core is behind; the core never waits for workers, so this ends.
+fn answer(answers: &mpsc::Sender<Answer>, answer: Answer) {
+    // The store's writer refuses a batch on the loop's own thread, which must not block; there is always room then.
+    if let Err(mpsc::error::TrySendError::Full(answer)) = answers.try_send(answer) {
+        // The loop has ended when nobody listens, and then nothing depends on the answer.
+        let _ = answers.blocking_send(answer);
+    }
+}
+
+fn op(op: diversity_engine::api::Op) -> Op {
+    match op {
+        diversity_engine::api::Op::Put { key, value } => Op::Put(key, value),
+        diversity_engine::api::Op::Delete { key } => Op::Delete(key),
+    }
+}
+
+/// Envelopes of these parts, in order, each within the bound of a direct message.
+fn envelopes(parts: &[Part]) -> Vec<Vec<u8>> {
+    let bytes = encode_envelope(parts);
+    if parts.len() > 1 && (bytes.len() > ENVELOPE_BYTES_MAX || parts.len() > PARTS_MAX) {
+        let (first, second) = parts.split_at(parts.len() / 2);
+        let mut out = envelopes(first);
+        out.extend(envelopes(second));
+        return out;
+    }
+    vec![bytes]
+}

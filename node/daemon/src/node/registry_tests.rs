@@ -1,0 +1,247 @@
+use super::*;
+use diversity_chain::events::{ChainEvent as Event, DisputeKind};
+use diversity_proto::PublicKey;
+use diversity_proto::entity::{NodeDeclaration, Period};
+use diversity_proto::frame::{Variable, VariableType};
+use diversity_proto::round::Entry;
+
+fn located(block: u64, event: Event) -> Located {
+    let at = Position {
+        block,
+        block_hash: Digest([block as u8; 32]),
+        log_index: 0,
+        tx: Digest([block as u8 + 100; 32]),
+    };
+    Located { at, event }
+}
+
+fn sensor(label: &str) -> SensorDeclaration {
+    SensorDeclaration {
+        public_key: PublicKey([2; 33]),
+        sensor_type: "lock".into(),
+        label: label.into(),
+        variables: vec![Variable {
+            name: "open".into(),
+            ty: VariableType::Bool,
+        }],
+        period: Period::Month,
+    }
+}
+
+fn node(revision: u32) -> NodeDeclaration {
+    NodeDeclaration {
+        public_key: PublicKey([3; 33]),
+        account: Address([4; 20]),
+        peer_key: [5; 32],
+        name: format!("revision {revision}"),
+        addresses: vec!["/ip4/127.0.0.1/tcp/1".into()],
+        revision,
+    }
+}
+
+const A: AgreementId = AgreementId([9; 32]);
+const USER: Address = Address([1; 20]);
+const SENSOR: Address = Address([2; 20]);
+const NODE: Address = Address([3; 20]);
+
+fn history() -> Vec<Located> {
+    let header = TermsHeader {
+        users: Digest([1; 32]),
+        nodes: Digest([2; 32]),
+        trust: Digest([3; 32]),
+        sensors_root: Digest([4; 32]),
+        off_chain_code: Digest([5; 32]),
+        conditions: Digest([6; 32]),
+    };
+    let settled = |from, t, entries| Event::Settled {
+        agreement: A,
+        epoch: 0,
+        from,
+        t,
+        entries,
+        holes: Vec::new(),
+        context: Some(Digest([7; 32])),
+        batch: false,
+        gas_used: 30_000,
+        outcomes: 1,
+    };
+    let dispute = |id, kind, agreement, accused, at| Event::DisputeRecorded {
+        dispute: Digest([id; 32]),
+        kind,
+        agreement,
+        accused,
+        epoch: 0,
+        at,
+        evidence: vec![1, 2, 3],
+    };
+    vec![
+        located(
+            1,
+            Event::UserRegistered {
+                user: USER,
+                name: "user".into(),
+            },
+        ),
+        located(
+            2,
+            Event::SensorRegistered {
+                sensor: SENSOR,
+                owner: USER,
+                declaration: sensor("first"),
+            },
+        ),
+        located(
+            3,
+            Event::SensorRegistered {
+                sensor: SENSOR,
+                owner: USER,
+                declaration: sensor("second"),
+            },
+        ),
+        located(
+            4,
+            Event::NodeRegistered {
+                node: NODE,
+                owner: USER,
+                declaration: node(1),
+            },
+        ),
+        located(
+            5,
+            Event::NodeRegistered {
+                node: NODE,
+                owner: USER,
+                declaration: node(0),
+            },
+        ),
+        located(
+            6,
+            Event::AgreementCreated {
+                agreement: A,
+                users: vec![USER],
+                nodes: vec![(NODE, 0)],
+                header,
+                terms: PublishedTerms::HeaderOnly {
+                    reason: "test".into(),
+                },
+            },
+        ),
+        located(7, settled(0, 0, vec![(0, Entry::Value(vec![1]))])),
+        located(8, dispute(1, DisputeKind::UnequalReveals, Some(A), None, 1)),
+        located(9, settled(1, 3, vec![(1, Entry::Hole), (3, Entry::Trap)])),
+        located(
+            10,
+            dispute(2, DisputeKind::SensorContradiction, None, Some(SENSOR), 77),
+        ),
+        located(
+            11,
+            Event::AgreementClosed {
+                agreement: A,
+                end: 4,
+            },
+        ),
+    ]
+}
+
+fn open() -> (tempfile::TempDir, Store) {
+    let dir = tempfile::tempdir().expect("dir");
+    let store = Store::open(&dir.path().join("store"), b"test").expect("store");
+    (dir, store)
+}
+
+#[test]
+fn what_is_read_back_is_what_was_applied_and_repeats_change_nothing() {
+    let (_dir, store) = open();
+    let mut registry = Registry::default();
+    let mut inputs = 0;
+    for event in &history() {
+        let mut out = Applied::default();
+        registry.apply(event, &mut out);
+        inputs += out.inputs.len();
+        store.write(out.ops).expect("written");
+    }
+    // sensor, two settlements, hole, void, closed
+    assert_eq!(inputs, 6);
+    assert_eq!(
+        registry.sensors[&SENSOR].declaration.label, "first",
+        "the first registration counts"
+    );
+    assert_eq!(
+        registry.nodes[&NODE].declaration.revision, 1,
+        "an old revision does not come back"
+    );
+    assert_eq!(registry.sensors[&SENSOR].void_from, Some(77));
+    assert_eq!(registry.agreements[&A].end, Some(4));
+    let loaded = Registry::load(&store).expect("read");
+    let shown = |r: &Registry| format!("{r:?}");
+    assert_eq!(shown(&loaded), shown(&registry));
+    let mut again = Applied::default();
+    for event in &history() {
+        registry.apply(event, &mut again);
+    }
+    assert_eq!(shown(&loaded), shown(&registry));
+    assert!(again.created.is_empty() && again.disputes.is_empty());
+}
+
+#[test]
+fn an_agreement_that_starts_late_hears_everything_in_an_order_that_works() {
+    let (_dir, store) = open();
+    let mut registry = Registry::default();
+    let mut out = Applied::default();
+    for event in &history() {
+        registry.apply(event, &mut out);
+    }
+    store.write(out.ops).expect("written");
+    let logged = ChainLog::of(&store, &A).expect("read");
+    let kinds: Vec<_> = logged
+        .iter()
+        .map(|entry| match entry {
+            ChainLog::Hole { t, .. } => ("hole", *t),
+            ChainLog::Settled(s) => ("settled", s.t),
+            ChainLog::Closed { end } => ("closed", *end),
+        })
+        .collect();
+    assert_eq!(
+        kinds,
+        [("hole", 1), ("settled", 0), ("settled", 3), ("closed", 4)]
+    );
+    let settled = ChainLog::settled(&store, &A, 3)
+        .expect("read")
+        .expect("there");
+    assert_eq!(
+        (settled.from, settled.entries),
+        (1, vec![(1, Entry::Hole), (3, Entry::Trap)])
+    );
+    assert_eq!(ChainLog::settled(&store, &A, 2).expect("read"), None);
+    let closed_at_once = ChainLog::Closed { end: 0 };
+    assert!(closed_at_once.input(A).is_none());
+}
+
+#[test]
+fn what_the_chain_takes_back_is_forgotten_and_comes_again() {
+    let (_dir, store) = open();
+    let mut registry = Registry::default();
+    let mut out = Applied::default();
+    for event in &history() {
+        registry.apply(event, &mut out);
+    }
+    registry.rewind(5, &mut out);
+    assert!(registry.agreements.is_empty() && registry.disputes.is_empty());
+    assert_eq!(
+        (
+            registry.users.len(),
+            registry.sensors.len(),
+            registry.nodes.len()
+        ),
+        (1, 1, 1)
+    );
+    for event in &history()[5..] {
+        registry.apply(event, &mut out);
+    }
+    store.write(out.ops).expect("written");
+    assert_eq!(
+        format!("{:?}", Registry::load(&store).expect("read")),
+        format!("{registry:?}")
+    );
+    assert_eq!(registry.disputes.len(), 2);
+}
