@@ -61,7 +61,7 @@ enum Command {
     /// Make, show and import keystores
     #[command(subcommand)]
     Keys(keys::Command),
-    /// Measure a node on this machine and print the figures as Markdown
+    /// Measure what this machine can do at most: signatures verified, time in f
     Bench(bench::Args),
 }
 
