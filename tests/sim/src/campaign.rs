@@ -27,6 +27,21 @@ pub fn campaign(
     failures_max: usize,
     progress: impl Fn(u64) + Sync,
 ) -> Report {
+    campaign_of(
+        seeds,
+        |seed| Scenario::new(seed, mode),
+        failures_max,
+        progress,
+    )
+}
+
+/// The same with plans of one's own.
+pub fn campaign_of(
+    seeds: Range<u64>,
+    plan: impl Fn(u64) -> Scenario + Sync,
+    failures_max: usize,
+    progress: impl Fn(u64) + Sync,
+) -> Report {
     let next = AtomicU64::new(seeds.start);
     let (done, stop) = (AtomicU64::new(0), AtomicBool::new(false));
     let report = Mutex::new(Report::default());
@@ -39,7 +54,7 @@ pub fn campaign(
                     if seed >= seeds.end {
                         return;
                     }
-                    let result = run(Scenario::new(seed, mode), Sabotage::None, false);
+                    let result = run(plan(seed), Sabotage::None, false);
                     let mut r = report
                         .lock()
                         .expect("no thread panics while it holds the report");
@@ -68,6 +83,8 @@ fn add(r: &mut Report, seed: u64, result: Result<Summary, Violation>) {
             t.windows += s.windows;
             t.settled += s.settled;
             t.holes += s.holes;
+            t.blamed += s.blamed;
+            t.by_reveals += s.by_reveals;
             t.crashes += s.crashes;
             t.events += s.events;
             t.simulated_ms += s.simulated_ms;

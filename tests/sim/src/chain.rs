@@ -9,7 +9,7 @@ use diversity_proto::round::{
 };
 use diversity_proto::terms::config;
 use diversity_proto::{Deployment, Digest, NodeId, PublicKey, Signature};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 /// Why a transaction reverts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +40,8 @@ pub enum Mined {
         t: u64,
         /// Who, if anybody.
         blamed: Option<NodeId>,
-        /// Unequal reveals: t is a hole.
+        /// Unequal reveals that open the n commits: t is a hole. (The contract is not shown the commits. Evidence that does
+        /// not open them is a liar's second reveal, and no honest node goes by it.)
         hole: bool,
     },
 }
@@ -54,8 +55,7 @@ pub struct Contract {
     pub next_t: u64,
     /// First t that never settles.
     pub end: u64,
-    disputes: BTreeMap<[u8; 32], u64>,
-    holes: BTreeSet<u64>,
+    disputes: BTreeSet<[u8; 32]>,
     /// Emitted events with the time of their block.
     pub events: Vec<(u64, ChainEvent)>,
     /// A broken contract that verifies and orders nothing; only the sabotages of the oracles switch it on.
@@ -71,8 +71,7 @@ impl Contract {
             nodes,
             next_t: 0,
             end: u64::MAX,
-            disputes: BTreeMap::new(),
-            holes: BTreeSet::new(),
+            disputes: BTreeSet::new(),
             events: Vec::new(),
             gullible: false,
         }
@@ -145,11 +144,6 @@ impl Contract {
         }
         if t >= self.end {
             return Err(Revert::BeyondEnd);
-        }
-        // A t that is on record as a hole settles as a hole only.
-        let over = |(at, e): (u64, &Entry)| self.holes.contains(&at) && *e != Entry::Hole;
-        if !self.gullible && (from..).zip(&says).any(over) {
-            return Err(Revert::AlreadyRecorded);
         }
         self.next_t = t + 1;
         let tx = Digest(keccak_raw(
@@ -274,7 +268,9 @@ impl Contract {
                     .map(|r| self.reveal_of(a, epoch, t, r, seal))
                     .collect();
                 // Equal reveals are a hole only where every node abstained: nobody vouches for an output.
-                let abstained = reveals.iter().all(|r| r.computed.kind == OutputKind::Abstain);
+                let abstained = reveals
+                    .iter()
+                    .all(|r| r.computed.kind == OutputKind::Abstain);
                 let differ = digests.iter().any(|d| *d != digests[0]);
                 self.proven(differ || abstained, "RevealsEqual")?;
                 (2, None)
@@ -292,13 +288,8 @@ impl Contract {
             .iter()
             .for_each(|b: &NodeId| id.extend_from_slice(&b.0));
         let id = keccak_raw(&id);
-        // What is settled is final: no hole opens there any more.
-        let late = kind == 2 && t < self.next_t;
-        if !self.gullible && late || self.disputes.insert(id, t).is_some() {
+        if !self.disputes.insert(id) {
             return Err(Revert::AlreadyRecorded);
-        }
-        if kind == 2 {
-            self.holes.insert(t);
         }
         self.events.push((
             now,
@@ -312,8 +303,25 @@ impl Contract {
         Ok(Mined::Dispute {
             t,
             blamed,
-            hole: kind == 2,
+            hole: self.genuine_hole(&subject, e),
         })
+    }
+
+    fn genuine_hole(&self, s: &Subject, e: &Evidence) -> bool {
+        let Evidence::UnequalReveals {
+            commits, reveals, ..
+        } = e
+        else {
+            return false;
+        };
+        let opens = |((c, r), n): ((&Commit, &Reveal), &NodeId)| {
+            r.computed.commitment(s, n, &r.secret, &r.salt) == c.commitment
+        };
+        let abstained = reveals
+            .iter()
+            .all(|r| r.computed.kind == OutputKind::Abstain);
+        let differ = reveals.iter().any(|r| r.computed != reveals[0].computed);
+        (differ || abstained) && commits.iter().zip(reveals).zip(&self.nodes).all(opens)
     }
 
     fn proven(&self, ok: bool, why: &'static str) -> Result<(), Revert> {
@@ -349,10 +357,6 @@ impl Contract {
             &self.reveal_of(a, epoch, t, r, seal),
             &r.signature,
         )
-    }
-    /// Whether any dispute about t is on record.
-    pub fn disputed(&self, t: u64) -> bool {
-        self.disputes.values().any(|d| *d == t)
     }
 }
 

@@ -240,8 +240,8 @@ impl Scenario {
     }
 
     /// The same plan without any fault or actor, for tests that break one thing on purpose.
-    pub fn calm(seed: u64) -> Self {
-        let mut s = Self::new(seed, Mode::Test);
+    pub fn calm(seed: u64, mode: Mode) -> Self {
+        let mut s = Self::new(seed, mode);
         s.net = NetFaults::default();
         s.partitions.clear();
         s.crashes.clear();

@@ -11,7 +11,10 @@ pub struct Names(pub Vec<NodeId>);
 
 impl Names {
     fn node(&self, id: &NodeId) -> String {
-        self.0.iter().position(|n| n == id).map_or_else(|| id.hex(), |i| format!("node {i}"))
+        self.0
+            .iter()
+            .position(|n| n == id)
+            .map_or_else(|| id.hex(), |i| format!("node {i}"))
     }
 
     /// What a core is told.
@@ -28,32 +31,59 @@ impl Names {
                 format!("{} frames of {from}", frames.len())
             }
             Input::FramesVerified { job, digests } => {
-                format!("job {job}: {} of {} frames are good", digests.iter().flatten().count(), digests.len())
+                format!(
+                    "job {job}: {} of {} frames are good",
+                    digests.iter().flatten().count(),
+                    digests.len()
+                )
             }
             Input::SignaturesVerified { job, good } => format!("job {job}: signatures {good:?}"),
             Input::Persisted { job } => format!("job {job}: durable"),
-            Input::Executed { t, execution, .. } => format!("executed t {t}: {}", self.execution(execution)),
+            Input::Executed { t, execution, .. } => {
+                format!("executed t {t}: {}", self.execution(execution))
+            }
             Input::Committed { t, .. } => format!("commit of t {t} is signed"),
             Input::Signed { job, .. } => format!("job {job}: signed"),
             Input::MusigNonce { session, .. } => format!("nonce for {}", self.session(session)),
             Input::MusigSigned { session, partial } => {
-                format!("partial for {}: {}", self.session(session), if partial.is_some() { "made" } else { "nonce is gone" })
+                format!(
+                    "partial for {}: {}",
+                    self.session(session),
+                    if partial.is_some() {
+                        "made"
+                    } else {
+                        "nonce is gone"
+                    }
+                )
             }
             Input::MusigAggregated { session, result } => {
                 let bad = result.as_ref().err();
-                format!("aggregated {}: {}", self.session(session), bad.map_or("good".into(), |b| format!("bad partials of {b:?}")))
+                format!(
+                    "aggregated {}: {}",
+                    self.session(session),
+                    bad.map_or("good".into(), |b| format!("bad partials of {b:?}"))
+                )
             }
-            Input::AggregateVerified { session, good, .. } => format!("aggregate of {} is good: {good}", self.session(session)),
-            Input::Message { from, parts } => format!("from {}: {}", self.node(from), self.parts(parts)),
+            Input::AggregateVerified { session, good, .. } => {
+                format!("aggregate of {} is good: {good}", self.session(session))
+            }
+            Input::Message { from, parts } => {
+                format!("from {}: {}", self.node(from), self.parts(parts))
+            }
             Input::PeerUp(p) => format!("{} is up", self.node(p)),
             Input::PeerDown(p) => format!("{} is down", self.node(p)),
-            Input::RepairRequest { from, ranges, .. } => format!("{} asks for {} ranges", self.node(from), ranges.len()),
+            Input::RepairRequest { from, ranges, .. } => {
+                format!("{} asks for {} ranges", self.node(from), ranges.len())
+            }
             Input::Chain(e) => format!("chain: {e:?}"),
         }
     }
 
     fn execution(&self, e: &Execution) -> String {
-        format!("{:?} {:?}, state {:.10}, trace {:.10}", e.computed.kind, e.computed.result, e.computed.state, e.computed.trace)
+        format!(
+            "{:?} {:?}, state {:.10}, trace {:.10}",
+            e.computed.kind, e.computed.result, e.computed.state, e.computed.trace
+        )
     }
     fn session(&self, s: &Session) -> String {
         format!("{}..={} attempt {}", s.from, s.t, s.attempt)
@@ -64,14 +94,25 @@ impl Names {
         let one = |p: &Part| match p {
             Part::Commit { t, commit, .. } => format!("commit t {t} {:.10}", commit.commitment),
             Part::Seal { t, commits, .. } => {
-                let all: Vec<_> = commits.iter().map(|c| format!("{:.10}", c.commitment)).collect();
+                let all: Vec<_> = commits
+                    .iter()
+                    .map(|c| format!("{:.10}", c.commitment))
+                    .collect();
                 format!("seal t {t} [{}]", all.join(" "))
             }
-            Part::Reveal { t, seal, reveal, .. } => {
-                format!("reveal t {t} under {seal:.10} from {} holes {:?}", reveal.from, reveal.holes)
+            Part::Reveal {
+                t, seal, reveal, ..
+            } => {
+                format!(
+                    "reveal t {t} under {seal:.10} from {} holes {:?}",
+                    reveal.from, reveal.holes
+                )
             }
             Part::Certificate { t, reveals, .. } => {
-                let all: Vec<_> = reveals.iter().map(|r| format!("{}/{:?}", r.from, r.holes)).collect();
+                let all: Vec<_> = reveals
+                    .iter()
+                    .map(|r| format!("{}/{:?}", r.from, r.holes))
+                    .collect();
                 format!("certificate t {t} [{}]", all.join(" "))
             }
             Part::Nonce { session, .. } => format!("nonce {}", self.session(session)),
@@ -93,20 +134,35 @@ impl Names {
                     let n: u32 = l.pieces.iter().map(|p| p.take).sum();
                     format!("{}+{n}", l.first_q)
                 };
-                format!("execute t {} on [{}], next q {:?}", p.t, p.leaves.iter().map(leaf).collect::<Vec<_>>().join(" "), p.q_next)
+                format!(
+                    "execute t {} on [{}], next q {:?}",
+                    p.t,
+                    p.leaves.iter().map(leaf).collect::<Vec<_>>().join(" "),
+                    p.q_next
+                )
             }
             Effect::Send { to, parts } => format!("to {}: {}", self.node(to), self.parts(parts)),
-            Effect::SendStored { to, key } => format!("to {}: record {}", self.node(to), key.first().map_or('?', |k| *k as char)),
+            Effect::SendStored { to, key } => format!(
+                "to {}: record {}",
+                self.node(to),
+                key.first().map_or('?', |k| *k as char)
+            ),
             Effect::Gossip { frames } => format!("gossip {} frames", frames.len()),
             Effect::RequestFrames { to, ranges } => {
-                let all: Vec<_> = ranges.iter().map(|r| format!("{}..{}", r.from_q, r.to_q)).collect();
+                let all: Vec<_> = ranges
+                    .iter()
+                    .map(|r| format!("{}..{}", r.from_q, r.to_q))
+                    .collect();
                 format!("ask {} for {}", self.node(to), all.join(" "))
             }
             Effect::ServeFrames { frames, .. } => format!("serve {} frames", frames.len()),
             Effect::CompareFrames { .. } => "compare frames".into(),
             Effect::Answer { ticket, answer } => {
                 let held: Vec<_> = answer.held.iter().map(|h| h.2).collect();
-                format!("answer request {ticket}: next q {held:?}, refused {:?}", answer.refused)
+                format!(
+                    "answer request {ticket}: next q {held:?}, refused {:?}",
+                    answer.refused
+                )
             }
             Effect::Submit { submission, .. } => format!("submit {:?}", Key::of(submission)),
             Effect::Retire { from, t, .. } => format!("retire {from}..={t}"),

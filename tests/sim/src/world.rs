@@ -13,13 +13,21 @@ use crate::sensors::Sensor;
 use crate::text::Names;
 use crate::trace::Trace;
 use crate::truth::{self, TrueWindow};
-use diversity_engine::api::{ChainEvent, Config, Evidence, Input, Refusal, Source, Submission};
+use diversity_engine::api::{
+    ChainEvent, Config, Evidence, Input, Refusal, Settlement, Source, Submission,
+};
 use diversity_engine::{Node, records};
 use diversity_proto::round::{Commit, OutputKind};
 use diversity_proto::terms::{Field, Qos, SensorStart, Terms, TrustedNode, WindowSpec};
 use diversity_proto::{Address, Deployment, Digest, SensorId, Signature};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+
+mod judge;
+mod life;
+mod outside;
+
+use judge::{bound_ms, ready_at};
 
 /// Most events of a run: beyond it something goes round in circles.
 const EVENTS_MAX: u64 = 1_500_000;
@@ -32,6 +40,7 @@ const RETRY_MS: u64 = 250;
 
 /// Something that will happen.
 #[derive(Clone, Debug)]
+#[allow(missing_docs)]
 pub enum Event {
     /// A core's timer.
     Wake { node: usize, incarnation: u32 },
@@ -131,6 +140,8 @@ pub struct World {
     pub trace: Trace,
     /// What is broken on purpose.
     pub sabotage: Sabotage,
+    blamed: u64,
+    by_reveals: u64,
     crashes: u64,
     /// Since when an honest node does not know of something that the chain holds, once faults have stopped.
     told_since: Option<u64>,
@@ -147,6 +158,10 @@ pub struct Summary {
     pub settled: u64,
     /// Holes.
     pub holes: u64,
+    /// Disputes that blame somebody.
+    pub blamed: u64,
+    /// Settlements by n signed reveals.
+    pub by_reveals: u64,
     /// Crashes that happened.
     pub crashes: u64,
     /// Events of the run.
@@ -229,6 +244,8 @@ impl World {
             contract: Contract::new(s.mode, deployment, ids.clone()),
             pool: Vec::new(),
             trace: Trace::new(START, print),
+            blamed: 0,
+            by_reveals: 0,
             crashes: 0,
             told_since: None,
             names: Names(ids.clone()),
@@ -283,25 +300,6 @@ impl World {
                     self.schedule(at, Event::Link { node, peer });
                 }
             }
-        }
-    }
-
-    /// Two commits that node 0 never signed.
-    fn fabricated(&self) -> Submission {
-        let forged = |x: u8| Commit {
-            commitment: Digest([x; 32]),
-            opening: Digest([x; 32]),
-            signature: Signature([x; 64]),
-        };
-        let node = self.hosts[0].party.id;
-        Submission::Dispute {
-            epoch: 0,
-            t: 0,
-            evidence: Evidence::Equivocation {
-                node,
-                first: forged(1),
-                second: forged(2),
-            },
         }
     }
 
@@ -368,6 +366,8 @@ impl World {
             windows: self.truth.len() as u64,
             settled,
             holes,
+            blamed: self.blamed,
+            by_reveals: self.by_reveals,
             crashes: self.crashes,
             events: self.trace.events,
             simulated_ms: self.now - START,
@@ -383,7 +383,9 @@ impl World {
             let core = self.hosts[node].core.as_ref();
             let status = core.and_then(|c| c.status(&self.aggregate.id));
             let outbox: Vec<_> = self.hosts[node].outbox.keys().cloned().collect();
-            self.trace.note(self.now, node, "end", || format!("at the end: {status:?}, outbox {outbox:?}"));
+            self.trace.note(self.now, node, "end", || {
+                format!("at the end: {status:?}, outbox {outbox:?}")
+            });
         }
     }
 
@@ -464,8 +466,9 @@ impl World {
         }
         self.with_actor(node, |actor, c| actor.input(c, &mut input));
         let kind = kind_of(&input);
-        self.trace
-            .note(self.now, node, kind, || format!("<- {}", self.names.input(&input)));
+        self.trace.note(self.now, node, kind, || {
+            format!("<- {}", self.names.input(&input))
+        });
         let local = self.local(node);
         let host = &mut self.hosts[node];
         let core = host.core.as_mut().expect("looked above");
@@ -533,477 +536,10 @@ impl World {
             self.schedule(at, Event::Wake { node, incarnation });
         }
     }
-
-    fn start(&mut self, node: usize) {
-        let config = Config {
-            deployment: self.deployment,
-            node: self.hosts[node].party.id,
-            gossip_flush_ms: self.s.gossip_flush_ms,
-            gossip_bytes: 16 * 1024,
-            status_interval_ms: self.s.status_interval_ms,
-            settle_stage_ms: self.s.settle_stage_ms,
-            ahead_max: self.s.ahead_max,
-            q_ahead_max: self.s.q_ahead_max,
-            inflight_max: 256,
-        };
-        let faulty = self.faulty();
-        let host = &mut self.hosts[node];
-        if host.core.is_some() {
-            return;
-        }
-        let core = Node::recover(config, host.disk.records()).expect("a core reads what it wrote");
-        host.core = Some(core);
-        // The driver keeps the place up to which the core's records of what it was told are durable; some keep none.
-        host.cursor = if faulty && self.rng.chance(300) { 0 } else { host.safe_cursor };
-        host.told = host.cursor;
-        let incarnation = host.incarnation;
-        self.trace.note(self.now, node, "start", || "starts".into());
-        // What the daemon reads from the chain at its start, in the order of the chain: sensors stand before an agreement.
-        let at = self.now + self.rng.pick(&[0, 5, 100]);
-        let mut news: Vec<Input> = self
-            .sensors
-            .iter()
-            .map(|s| Input::Sensor {
-                id: s.id,
-                declaration: s.declaration.clone(),
-            })
-            .collect();
-        news.push(Input::Agreement {
-            id: self.aggregate.id,
-            terms: self.terms.clone(),
-            keys: self.aggregate.members.clone(),
-        });
-        for input in news {
-            let input = Box::new(input);
-            self.schedule(at, Event::Tell { node, incarnation, input });
-        }
-        for peer in (0..self.hosts.len()).filter(|p| *p != node) {
-            let (out, back) = (self.rng.below(600), self.rng.below(600));
-            self.schedule(self.now + out, Event::Link { node, peer });
-            self.schedule(
-                self.now + back,
-                Event::Link {
-                    node: peer,
-                    peer: node,
-                },
-            );
-        }
-        let (poll, outbox) = (self.rng.below(POLL_MS), self.rng.below(RETRY_MS));
-        self.schedule(self.now + poll, Event::Poll { node, incarnation });
-        self.schedule(self.now + outbox, Event::Outbox { node, incarnation });
-        self.rearm(node);
-    }
-
-    fn crash(&mut self, node: usize, down_ms: u64) {
-        self.crashes += 1;
-        let survive = self.rng.index(self.hosts[node].disk.waiting() + 1);
-        self.trace.note(self.now, node, "crash", || {
-            format!("dies; {survive} of the waiting batches are on its disk")
-        });
-        self.hosts[node].die(self.now);
-        for ops in self.hosts[node].disk.crash(survive) {
-            let verdict = self
-                .oracles
-                .acknowledged
-                .flushed(node, &ops, &self.hosts[node].disk);
-            self.oracles.judge(self.now, "N1", verdict);
-        }
-        self.break_disk(node);
-        let verdict = self
-            .oracles
-            .acknowledged
-            .recovered(node, &self.hosts[node].disk);
-        self.oracles.judge(self.now, "N1", verdict);
-        let at = (self.now + down_ms).min(self.s.heal_at.max(self.now));
-        self.schedule(at, Event::Start { node });
-        for peer in (0..self.hosts.len()).filter(|p| *p != node) {
-            let notice = self.now + self.rng.below(1_000);
-            self.schedule(
-                notice,
-                Event::Link {
-                    node: peer,
-                    peer: node,
-                },
-            );
-        }
-    }
-
-    fn break_disk(&mut self, node: usize) {
-        let disk = &mut self.hosts[node].disk;
-        match self.sabotage {
-            Sabotage::DiskLosesFlushedFrames => disk.lose(|k| k.first() == Some(&records::SEGMENT)),
-            Sabotage::OtherSecretAfterRestart | Sabotage::OtherOutputAfterRestart => {
-                disk.lose(|k| k.first() == Some(&records::EXECUTION));
-            }
-            _ => {}
-        }
-    }
-
-    fn link(&mut self, node: usize, peer: usize) {
-        let up = self.hosts[peer].core.is_some() && !self.net.cut(&self.s, self.now, node, peer);
-        let host = &mut self.hosts[node];
-        if host.core.is_none() {
-            return;
-        }
-        let was = std::mem::replace(&mut host.linked[peer], up);
-        let id = self.hosts[peer].party.id;
-        // A short absence shows as a new connection, or not at all.
-        let again = was && up && self.rng.chance(300);
-        if was && !up || again {
-            self.step(node, Input::PeerDown(id));
-        }
-        if up && !was || again {
-            self.step(node, Input::PeerUp(id));
-        }
-    }
-
-    fn flush(&mut self, node: usize, incarnation: u32) {
-        let host = &mut self.hosts[node];
-        if host.incarnation != incarnation {
-            return;
-        }
-        let Some((job, ops)) = host.disk.flush() else {
-            return;
-        };
-        let verdict = self.oracles.acknowledged.flushed(node, &ops, &host.disk);
-        self.oracles.judge(self.now, "N1", verdict);
-        self.trace.note(self.now, node, ("flush", job), || {
-            format!("disk: job {job} is durable")
-        });
-        if self.sabotage != Sabotage::ReportsBeforeFlush {
-            self.step(node, Input::Persisted { job });
-        }
-    }
-
-    fn deliver(&mut self, from: usize, to: usize, bytes: &[u8]) {
-        let parts = diversity_proto::wire::decode_envelope(bytes).expect("encoded by a node");
-        let from = self.hosts[from].party.id;
-        self.step(to, Input::Message { from, parts });
-    }
-
-    fn repair(&mut self, from: usize, to: usize, bytes: &[u8]) {
-        if self.hosts[to].core.is_none() || self.sabotage == Sabotage::NoRepair {
-            return;
-        }
-        let ranges = diversity_proto::wire::decode_ranges(bytes).expect("encoded by a node");
-        let token = self.hosts[to].fresh();
-        self.hosts[to].tokens.insert(token, from);
-        let from = self.hosts[from].party.id;
-        self.step(
-            to,
-            Input::RepairRequest {
-                token,
-                from,
-                ranges,
-            },
-        );
-    }
-
-    fn request(&mut self, sensor: usize, node: usize, frames: &[Arc<[u8]>]) {
-        if self.hosts[node].core.is_none() {
-            return;
-        }
-        let ticket = self.hosts[node].fresh();
-        self.hosts[node].tickets.insert(ticket, sensor);
-        let frames = frames.iter().map(|f| f.to_vec()).collect();
-        self.step(
-            node,
-            Input::Frames {
-                source: Source::Api(ticket),
-                frames,
-            },
-        );
-    }
-
-    /// An honest sensor may be told to wait, never that its frames are bad.
-    pub fn refused(&mut self, node: usize, refusal: &Refusal) {
-        let waits = matches!(
-            refusal,
-            Refusal::UnknownSensor
-                | Refusal::TooFarAhead { .. }
-                | Refusal::Busy
-                | Refusal::WrongEpoch { .. }
-                | Refusal::BadOpening
-        );
-        if !waits {
-            let text = format!("node {node} refused a frame of an honest sensor: {refusal:?}");
-            self.oracles.judge(self.now, "ingest", Err(text));
-        }
-    }
-
-    fn sensor(&mut self, sensor: usize) {
-        let waiting: Vec<_> = self.sensors[sensor]
-            .waiting(self.now)
-            .take(6)
-            .map(|f| (f.bytes.clone(), f.next_q))
-            .collect();
-        if !waiting.is_empty() {
-            let lacking: Vec<_> = (0..self.hosts.len())
-                .filter(|i| self.sensors[sensor].acknowledged[*i] < waiting[0].1)
-                .collect();
-            for _ in 0..self.rng.range(1, 2) {
-                let node = if lacking.is_empty() {
-                    self.rng.index(self.hosts.len())
-                } else {
-                    self.rng.pick(&lacking)
-                };
-                let mut frames: Vec<_> = waiting.iter().map(|f| f.0.clone()).collect();
-                if self.rng.chance(100) {
-                    self.rng.shuffle(&mut frames);
-                }
-                for at in self.net.arrivals(&self.s, self.now, usize::MAX, node) {
-                    self.schedule(
-                        at,
-                        Event::Api {
-                            sensor,
-                            node,
-                            frames: frames.clone(),
-                        },
-                    );
-                }
-            }
-        }
-        if !self.sensors[sensor].done() {
-            self.schedule(self.now + RESEND_MS, Event::Sensor { sensor });
-        }
-    }
-
-    fn poll(&mut self, node: usize, incarnation: u32) {
-        if self.hosts[node].incarnation != incarnation {
-            return;
-        }
-        self.schedule(self.now + POLL_MS, Event::Poll { node, incarnation });
-        if self.outage() {
-            return;
-        }
-        let faulty = self.faulty();
-        let host = &mut self.hosts[node];
-        if faulty && self.rng.chance(self.s.repeat / 10) {
-            host.cursor -= self.rng.index(host.cursor + 1);
-        }
-        let news: Vec<ChainEvent> = self.contract.events[host.cursor..]
-            .iter()
-            .take_while(|(mined, _)| mined + self.s.rpc_ms <= self.now)
-            .map(|(_, e)| e.clone())
-            .collect();
-        // What was told a poll ago has long arrived; if no batch waits, it is durable.
-        if host.disk.waiting() == 0 {
-            host.safe_cursor = host.told;
-        }
-        host.cursor += news.len();
-        host.told = host.cursor;
-        let next_t = self.contract.next_t;
-        // What another settlement has overtaken can never be mined again.
-        if self.sabotage != Sabotage::SettlesTwice {
-            host.outbox
-                .retain(|k, _| !matches!(k, Key::Settle { from, .. } if *from < next_t));
-        }
-        // In the order of the chain; a second telling may come behind later news.
-        let arrives = self.now + self.rng.below(self.s.rpc_ms + 1);
-        for e in news {
-            let twice = self.faulty() && self.rng.chance(self.s.repeat);
-            for _ in 0..=u32::from(twice) {
-                let input = Box::new(Input::Chain(e.clone()));
-                self.schedule(arrives, Event::Tell { node, incarnation, input });
-            }
-        }
-    }
-
-    fn submit(&mut self, node: usize, incarnation: u32) {
-        if self.hosts[node].incarnation != incarnation {
-            return;
-        }
-        self.schedule(self.now + RETRY_MS, Event::Outbox { node, incarnation });
-        let due: Vec<_> = self.hosts[node]
-            .outbox
-            .values()
-            .filter(|q| q.durable_at <= self.now)
-            .map(|q| q.submission.clone())
-            .collect();
-        for submission in due {
-            let lost = self.outage()
-                || self.faulty() && self.rng.chance(self.s.submit_loss)
-                || self.sabotage == Sabotage::ChainDeaf;
-            if !lost {
-                let at = self.now + self.rng.below(self.s.rpc_ms + 1);
-                self.schedule(
-                    at,
-                    Event::Transaction {
-                        node,
-                        submission: Box::new(submission),
-                    },
-                );
-            }
-        }
-    }
-
-    fn block(&mut self) {
-        self.schedule(self.now + self.s.block_ms, Event::Block);
-        if self.outage() {
-            return;
-        }
-        let mut pool = std::mem::take(&mut self.pool);
-        self.rng.shuffle(&mut pool);
-        for (node, submission) in pool {
-            let result = self.contract.apply(self.now, &self.aggregate, &submission);
-            self.trace.note(self.now, usize::MAX, ("tx", node), || {
-                format!(
-                    "chain: {:?} of node {node}: {result:?}",
-                    Key::of(&submission)
-                )
-            });
-            match result {
-                Ok(mined) => self.mined(node, &submission, &mined),
-                Err(Revert::FromIsNotNext) => {}
-                Err(Revert::AlreadyRecorded | Revert::BeyondEnd) => {
-                    self.hosts[node].outbox.remove(&Key::of(&submission));
-                }
-                Err(Revert::Refused(why)) if self.s.honest(node) => {
-                    let text = format!(
-                        "the contract refuses {:?} of honest node {node}: {why}",
-                        Key::of(&submission)
-                    );
-                    self.oracles.judge(self.now, "chain", Err(text));
-                }
-                Err(Revert::Refused(_)) => {
-                    self.hosts[node].outbox.remove(&Key::of(&submission));
-                }
-            }
-        }
-    }
-
-    fn mined(&mut self, node: usize, submission: &Submission, mined: &Mined) {
-        let verdict = self
-            .oracles
-            .finality
-            .mined(mined, self.s.honest(node));
-        self.oracles.judge(self.now, "N2", verdict);
-        if let Mined::Dispute { blamed, .. } = mined {
-            let verdict = self.oracles.blame.recorded(blamed.as_ref());
-            self.oracles.judge(self.now, "N4", verdict);
-        }
-        if let Mined::Settled { from, says } = mined
-            && self.s.qos == Qos::None
-        {
-            let last = from + says.len() as u64 - 1;
-            for sensor in 0..self.sensors.len() {
-                if let Some(w) = self.truth.get(last as usize) {
-                    self.oracles
-                        .acknowledged
-                        .may_drop_below(sensor, w.next_q[sensor].min(w.end_q[sensor]));
-                }
-            }
-        }
-        if self.sabotage != Sabotage::SettlesTwice {
-            self.hosts[node].outbox.remove(&Key::of(submission));
-        }
-    }
-
-    /// Whether t is final: on the chain, or, where nothing is written on chain, certified at every honest node.
-    pub fn is_final(&self, t: u64) -> bool {
-        if self.contract.next_t > t || self.contract.disputed(t) {
-            return true;
-        }
-        let Some(w) = self.truth.get(t as usize) else {
-            return false;
-        };
-        let silent = w.output.kind == OutputKind::Null || self.s.all_abstain(t);
-        let key = records::t_key(records::CERTIFICATE, &self.aggregate.id, t);
-        silent
-            && (0..self.hosts.len())
-                .all(|i| !self.s.honest(i) || self.hosts[i].disk.read(&key).is_some())
-    }
-
-    /// Whether t must become final once faults have stopped.
-    pub fn repairable(&self, t: u64) -> bool {
-        // A node that abstained alone leaves the states apart where there is a carry: all later t wait for a resolution.
-        let apart = |at: u64| !self.s.all_abstain(at) && self.s.keeps_carry;
-        if self.s.abstains.iter().any(|(_, at)| *at < t && apart(*at)) {
-            return false;
-        }
-        match self.s.actor {
-            None => true,
-            Some(a) => match a.kind {
-                // Settlement only gets dearer.
-                ActorKind::Saboteur => true,
-                // Silence waits for the node (R5).
-                ActorKind::Withholder => a.reforms,
-                // State apart: waits for a resolution.
-                ActorKind::WrongOutput => a.variant & 7 != 7,
-                ActorKind::Equivocator | ActorKind::Echo => false,
-            },
-        }
-    }
-
-    fn look(&mut self) {
-        self.schedule(self.now + 100, Event::Look);
-        let mut liveness = std::mem::replace(&mut self.oracles.liveness, Liveness::new(0));
-        let verdict = liveness.look(&View {
-            now: self.now,
-            heal_at: self.s.heal_at,
-            ready_at: &self.ready_at,
-            repairable: &|t| self.repairable(t),
-            is_final: &|t| self.is_final(t),
-        });
-        self.oracles.liveness = liveness;
-        self.oracles.judge(self.now, "N5", verdict);
-        self.look_who_knows();
-    }
-
-    /// What is final on the chain becomes final in every honest node's records too.
-    fn look_who_knows(&mut self) {
-        let ignorant = (0..self.hosts.len())
-            .filter(|i| self.s.honest(*i))
-            .find(|i| {
-                (0..self.contract.next_t).any(|t| {
-                    let key = records::t_key(records::FINAL, &self.aggregate.id, t);
-                    self.hosts[*i].disk.read(&key).is_none()
-                })
-            });
-        let Some(node) = ignorant.filter(|_| !self.faulty()) else {
-            self.told_since = None;
-            return;
-        };
-        let since = *self.told_since.get_or_insert(self.now);
-        let bound = bound_ms(&self.s);
-        if self.now > since + bound {
-            let text = format!(
-                "node {node} has not recorded {bound} ms later that the chain settled all below t {}",
-                self.contract.next_t
-            );
-            self.oracles.judge(self.now, "N5", Err(text));
-        }
-    }
 }
 
 fn pairs(n: usize) -> impl Iterator<Item = (usize, usize)> {
     (0..n).flat_map(move |a| (0..n).filter(move |b| *b != a).map(move |b| (a, b)))
-}
-
-/// When the last message that closes the window can be had and counts on every clock.
-fn ready_at(s: &Scenario, sensors: &[Sensor], w: &TrueWindow) -> u64 {
-    let slowest = s.skew_ms.iter().min().copied().unwrap_or(0).min(0);
-    let count = matches!(s.window, WindowSpec::Count { .. });
-    let of = |(sensor, q): (&Sensor, &u64)| {
-        let time = sensor.said.messages[*q as usize].0;
-        let counts = (time.saturating_sub(s.future_tolerance_s.into()) * 1000)
-            .saturating_add_signed(-slowest);
-        // Whatever a window needs was made by then: frames are made in the order of q.
-        sensor.made_at(*q).max(if count { 0 } else { counts })
-    };
-    sensors.iter().zip(&w.closing_q).map(of).max().unwrap_or(0)
-}
-
-/// How long a window may take once nothing stands in its way (N5): n + 2 capped round timeouts, then each node's turn to
-/// settle, then the chain; and before all that the sensors' resending and the nodes' repair.
-fn bound_ms(s: &Scenario) -> u64 {
-    let n = s.nodes() as u64;
-    let rounds = (n + 2) * u64::from(s.round_timeout_max_ms);
-    let settle = n * s.settle_stage_ms + u64::from(s.flush_ms);
-    let chain = 2 * s.block_ms + 4 * s.rpc_ms + 2 * POLL_MS + 2 * RETRY_MS;
-    let repair = 3 * s.status_interval_ms + 4 * RESEND_MS + s.gossip_flush_ms;
-    let work = 20 * (s.delay_ms + s.disk_ms + s.job_ms + s.execute_ms);
-    rounds + settle + chain + repair + work + 1_000
 }
 
 fn terms(s: &Scenario, parties: &[Party], sensors: &[Sensor]) -> Terms {

@@ -1,7 +1,7 @@
 //! Shows different commits, or different reveals, to different peers.
 
 use super::{Actor, Context, parts};
-use diversity_engine::api::{Effect, Input};
+use diversity_engine::api::{Effect, Evidence, Input, Submission};
 use diversity_proto::round::{Commit, Computed, OutputKind, Reveal};
 use diversity_proto::wire::Part;
 use diversity_proto::{AgreementId, NodeId};
@@ -55,6 +55,54 @@ impl Equivocator {
     }
 }
 
+impl Equivocator {
+    /// Evidence of a hole that is none: the n reveals of a certificate, its own signed a second time over something else. The
+    /// contract cannot tell; no honest node may go by it.
+    fn forge_hole(&self, c: &Context<'_>, part: &Part) -> Option<Effect> {
+        let Part::Certificate {
+            agreement,
+            epoch,
+            t,
+            commits,
+            reveals,
+        } = part
+        else {
+            return None;
+        };
+        let s = c.subject(agreement, *epoch, *t);
+        let digests: Vec<_> = commits
+            .iter()
+            .zip(c.nodes)
+            .map(|(k, n)| k.digest(&s, n))
+            .collect();
+        let seal = diversity_proto::round::seal(&s, &digests);
+        let mut reveals = reveals.clone();
+        let own = reveals.get_mut(c.me)?;
+        if t % 2 == 0 {
+            own.from = own.from.wrapping_add(1);
+        } else {
+            own.computed.trace.0[0] ^= 1;
+        }
+        own.signature = c
+            .party
+            .sign(&own.digest(&c.deployment, &own.outcome(*agreement, *epoch, *t, &seal)));
+        let evidence = Evidence::UnequalReveals {
+            commits: commits.clone(),
+            reveals,
+            seal,
+        };
+        let submission = Submission::Dispute {
+            epoch: *epoch,
+            t: *t,
+            evidence,
+        };
+        Some(Effect::Submit {
+            agreement: *agreement,
+            submission,
+        })
+    }
+}
+
 impl Actor for Equivocator {
     fn input(&mut self, _c: &mut Context<'_>, input: &mut Input) {
         if let Input::Executed { t, execution, .. } = input {
@@ -67,6 +115,9 @@ impl Actor for Equivocator {
             self.variant % 4 == 1 || self.variant % 4 == 3,
         );
         let mut extra = Vec::new();
+        if let (Effect::Send { parts, .. }, true) = (&effect, self.variant & 12 == 12) {
+            extra.extend(parts.iter().filter_map(|p| self.forge_hole(c, p)));
+        }
         let mut out = parts(effect, |to, part| {
             if !self.second_face(c, to) {
                 // The second commit also goes straight to a peer that did not ask for it.

@@ -7,6 +7,8 @@ mod saboteur;
 mod withholder;
 mod wrong_output;
 
+pub use wrong_output::WrongOutput;
+
 use crate::crypto::Party;
 use crate::rng::Rng;
 use crate::scenario::{ActorKind, ActorPlan};
@@ -72,7 +74,7 @@ pub trait Actor: Send {
 /// The actor of a plan.
 pub fn actor(plan: &ActorPlan) -> Box<dyn Actor> {
     match plan.kind {
-        ActorKind::WrongOutput => Box::new(wrong_output::WrongOutput::new(plan.variant)),
+        ActorKind::WrongOutput => Box::new(WrongOutput::new(plan.variant)),
         ActorKind::Equivocator => Box::new(equivocator::Equivocator::new(plan.variant)),
         ActorKind::Withholder => Box::new(withholder::Withholder::new(plan.variant)),
         ActorKind::Echo => Box::new(echo::Echo::new(plan.variant)),

@@ -15,7 +15,8 @@ impl WrongOutput {
     pub fn new(variant: u64) -> Self {
         Self { variant }
     }
-    fn lies_at(&self, t: u64) -> bool {
+    /// Whether it lies at t.
+    pub fn lies_at(&self, t: u64) -> bool {
         match self.variant >> 3 & 3 {
             0 => true,
             1 => t % 2 == 1,

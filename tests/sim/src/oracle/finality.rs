@@ -24,9 +24,9 @@ impl Finality {
             holes: BTreeSet::new(),
         }
     }
-    /// What was settled for t.
-    pub fn says(&self, t: u64) -> Option<&Entry> {
-        self.says.get(&t)
+    /// Whether the chain has made t final.
+    pub fn is_final(&self, t: u64) -> bool {
+        self.says.contains_key(&t) || self.holes.contains(&t)
     }
     /// How many t are settled as a value, null or trap, and how many as a hole or disputed.
     pub fn counts(&self) -> (u64, u64) {
@@ -40,14 +40,13 @@ impl Finality {
         (outcomes as u64, holes.len() as u64)
     }
 
-    /// A transaction was accepted. What n nodes sign decides; a dispute record alone makes t a hole only where an honest node
-    /// brought it (`honest`): a liar can put a second reveal of its own on the chain at any time, and nobody goes by that.
-    pub fn mined(&mut self, m: &Mined, honest: bool) -> Result<(), String> {
+    /// A transaction was accepted.
+    pub fn mined(&mut self, m: &Mined) -> Result<(), String> {
         match m {
             Mined::Settled { from, says } => (*from..)
                 .zip(says)
                 .try_for_each(|(t, e)| self.settled(t, e)),
-            Mined::Dispute { t, hole: true, .. } if honest => {
+            Mined::Dispute { t, hole: true, .. } => {
                 if let Some(e) = self.says.get(t).filter(|e| **e != Entry::Hole) {
                     return Err(format!("t {t} was settled as {e:?} and is now a hole too"));
                 }
