@@ -1,10 +1,15 @@
 //! One endpoint: HTTP, limits, and what is known of it.
 
 use super::classify::{RpcError, classify, classify_http};
+use diversity_proto::Digest;
 use serde_json::{Value, json};
 use std::sync::{Mutex, Once, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
+
+/// How long a check of chain id and genesis holds. A restarted node on the same port may go unnoticed below, since a lost
+/// connection is opened again without a word.
+const VERIFIED_FOR: Duration = Duration::from_secs(15);
 
 /// Longest pause before a failing endpoint is tried first again.
 const BACKOFF_MAX: Duration = Duration::from_secs(30);
@@ -54,10 +59,10 @@ pub enum EndpointError {
 /// What is known of an endpoint.
 #[derive(Clone, Debug, Default)]
 pub(super) struct State {
-    /// Chain id and genesis were checked since the last failure.
-    pub verified: bool,
+    /// When chain id and genesis were last checked; none since the last failure.
+    pub verified: Option<Instant>,
     /// Its head, when last asked.
-    pub head: Option<u64>,
+    pub head: Option<(u64, Digest)>,
     /// Its last failure, until it answers again.
     pub trouble: Option<RpcError>,
     /// When it may come first again.
@@ -147,6 +152,10 @@ impl Endpoint {
     fn with<T>(&self, f: impl FnOnce(&mut State) -> T) -> T {
         f(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
     }
+    pub fn is_verified(&self) -> bool {
+        let at = self.state().verified;
+        at.is_some_and(|at| at.elapsed() < VERIFIED_FOR)
+    }
     pub fn works(&self) {
         self.with(|s| {
             if s.trouble.take().is_some() {
@@ -157,15 +166,17 @@ impl Endpoint {
         });
     }
     pub fn verified(&self) {
-        self.with(|s| s.verified = true);
+        self.with(|s| s.verified = Some(Instant::now()));
     }
     pub fn fails(&self, error: &RpcError) {
         self.with(|s| {
             // A restarted or replaced node may be on another chain: check it again.
-            s.verified &= !matches!(
+            if matches!(
                 error,
                 RpcError::Transient { .. } | RpcError::Malformed { .. }
-            );
+            ) {
+                s.verified = None;
+            }
             let pause = Duration::from_millis(250 << s.failures.min(7)).min(BACKOFF_MAX);
             s.failures = s.failures.saturating_add(1);
             s.retry_at = Some(Instant::now() + pause);
@@ -175,8 +186,18 @@ impl Endpoint {
             s.trouble = Some(error.clone());
         });
     }
-    pub fn set_head(&self, head: u64) {
-        self.with(|s| s.head = Some(head));
+    /// Notes the head; says whether it stands where it may not if the chain is the same and only grows.
+    pub fn set_head(&self, number: u64, hash: Digest) -> bool {
+        self.with(|s| {
+            let suspect = s
+                .head
+                .is_some_and(|(n, h)| number < n || number == n && hash != h);
+            if suspect {
+                s.verified = None;
+            }
+            s.head = Some((number, hash));
+            suspect
+        })
     }
     pub fn set_log_range(&self, blocks: u64) {
         self.with(|s| s.log_range = Some(blocks));

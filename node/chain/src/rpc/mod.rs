@@ -149,7 +149,7 @@ impl Rpc {
                 let state = e.state();
                 EndpointStatus {
                     endpoint: e.name.clone(),
-                    head: state.head,
+                    head: state.head.map(|(n, _)| n),
                     trouble: state.trouble.map(|t| t.to_string()),
                 }
             })
@@ -163,7 +163,7 @@ impl Rpc {
             .0
             .endpoints
             .iter()
-            .filter_map(|e| e.state().head)
+            .filter_map(|e| e.state().head.map(|(n, _)| n))
             .max()
             .unwrap_or(0);
         let mut order: Vec<_> = self
@@ -173,7 +173,7 @@ impl Rpc {
             .map(|e| {
                 let s = e.state();
                 let failing = s.trouble.is_some() && s.retry_at.is_some_and(|at| now < at);
-                let lagging = s.head.is_some_and(|h| h + self.0.head_lag_max < best);
+                let lagging = s.head.is_some_and(|(h, _)| h + self.0.head_lag_max < best);
                 ((failing, lagging), e)
             })
             .collect();
@@ -184,7 +184,7 @@ impl Rpc {
 
     /// Checks chain id and genesis of an endpoint, once until it fails.
     async fn verify(&self, endpoint: &Endpoint) -> Result<()> {
-        if endpoint.state().verified {
+        if endpoint.is_verified() {
             return Ok(());
         }
         let chain_id = u64::from_rpc(endpoint.request("eth_chainId", &json!([])).await?)?;
@@ -269,20 +269,12 @@ impl Rpc {
 
     /// The newest block. With several endpoints all are asked, and the first in order that does not lag counts.
     pub async fn head(&self) -> Result<Block> {
-        let params = json!(["latest", false]);
         let mut asked = Vec::new();
         for i in 0..self.0.endpoints.len() {
-            let (rpc, params) = (self.clone(), params.clone());
+            let rpc = self.clone();
             asked.push(tokio::spawn(async move {
                 let endpoint = &rpc.0.endpoints[i];
-                let block = rpc
-                    .ask(endpoint, "eth_getBlockByNumber", &params)
-                    .await
-                    .and_then(Block::from_rpc);
-                if let Ok(block) = &block {
-                    endpoint.set_head(block.number);
-                }
-                block
+                rpc.head_of(endpoint).await
             }));
         }
         let mut blocks = Vec::new();
@@ -304,6 +296,17 @@ impl Rpc {
             .into_iter()
             .find(|b| b.number + self.0.head_lag_max >= best)
             .ok_or_else(|| join(errors))
+    }
+
+    async fn head_of(&self, endpoint: &Endpoint) -> Result<Block> {
+        let (method, params) = ("eth_getBlockByNumber", json!(["latest", false]));
+        let ask = || self.ask(endpoint, method, &params);
+        let block = ask().await.and_then(Block::from_rpc)?;
+        if endpoint.set_head(block.number, block.hash) {
+            // A head that does not grow: lost blocks, or another chain on the same port.
+            return ask().await.and_then(Block::from_rpc);
+        }
+        Ok(block)
     }
 
     /// A block by number; none if the chain has no such block (null since Besu 25.12, an error before).
@@ -446,17 +449,13 @@ impl Rpc {
         let mut errors = Vec::new();
         for endpoint in self.order() {
             // Never beyond this endpoint's own head: an error since Besu 26.1, silently less before.
-            let head = match self
-                .ask(endpoint, "eth_getBlockByNumber", &json!(["latest", false]))
-                .await
-            {
-                Ok(value) => Block::from_rpc(value)?.number,
+            let head = match self.head_of(endpoint).await {
+                Ok(block) => block.number,
                 Err(error) => {
                     errors.push((endpoint.name.clone(), error));
                     continue;
                 }
             };
-            endpoint.set_head(head);
             if head < from {
                 errors.push((
                     endpoint.name.clone(),

@@ -536,7 +536,7 @@ impl Submitter {
         };
         track.misses = 0;
         if done {
-            self.mined_again(seq, receipt);
+            self.mined_again(now, seq, receipt);
             return;
         }
         let depth = self
@@ -638,19 +638,20 @@ impl Submitter {
     }
 
     /// A submission that had ended is mined in another block now.
-    fn mined_again(&mut self, seq: u64, receipt: Receipt) {
+    fn mined_again(&mut self, now: u64, seq: u64, receipt: Receipt) {
         let track = self.tracks.entry(seq).or_default();
         let was_lost = std::mem::take(&mut track.lost);
         if !receipt.success {
-            match receipt.revert_reason.as_deref().map(explain) {
-                _ if !matches!(
-                    self.records[&seq].stage,
-                    Stage::Done {
-                        report: Report::Mined { .. },
-                        ..
-                    }
-                ) => {}
-                Some(e) => self.undo(seq, e.words),
+            let was_mined = matches!(
+                self.records[&seq].stage,
+                Stage::Done {
+                    report: Report::Mined { .. },
+                    ..
+                }
+            );
+            match receipt.revert_reason.clone() {
+                _ if !was_mined => {}
+                Some(reason) => self.mined_reverted(now, seq, &reason, None),
                 None => self.replay(seq, &receipt),
             }
             return;
@@ -682,7 +683,18 @@ impl Submitter {
             return;
         };
         if matches!(record.stage, Stage::Done { .. }) {
-            self.undo(seq, instead.unwrap_or(e.words));
+            let spent = record.spent.len();
+            let Some(signed) = self.signed_of(seq) else {
+                return;
+            };
+            let (nonce, raw) = (signed.nonce, signed.last().raw.clone());
+            if instead.is_none() && e.class == RevertClass::NotYet && spent < SPENT_MAX {
+                // What it stood on was lost too, and comes back from somebody else: another try, another report.
+                self.requeue(seq, nonce, raw);
+                self.wait(now, seq, e.words);
+            } else {
+                self.undo(seq, instead.unwrap_or(e.words));
+            }
             return;
         }
         let Some(receipt) = self.tracks.get(&seq).and_then(|t| t.mined.clone()) else {

@@ -593,7 +593,7 @@ fn what_fails_after_the_chain_lost_it_is_reported_as_undone() {
     w.mine();
     w.step(Input::Acknowledge(id(1)));
     w.reverts
-        .insert(0, Some(C::FromIsNotNext { from: 1, nextT: 0 }.abi_encode()));
+        .insert(0, Some(C::FromIsNotNext { from: 1, nextT: 2 }.abi_encode()));
     w.lose_blocks(1);
     w.mine();
     assert!(
@@ -607,6 +607,29 @@ fn what_fails_after_the_chain_lost_it_is_reported_as_undone() {
     w.mine();
     assert_eq!(w.mined_ids(), [id(1), id(1)]);
     assert_eq!(w.nonce(), 2);
+}
+
+#[test]
+fn what_comes_back_before_what_it_stood_on_is_tried_again_by_itself() {
+    let mut w = World::new();
+    w.look();
+    w.step(Input::Submit(submission(1)));
+    w.mine();
+    w.step(Input::Acknowledge(id(1)));
+    // The settlement before this one was another node's, and that node is slower to bring it back.
+    w.reverts
+        .insert(0, Some(C::FromIsNotNext { from: 1, nextT: 0 }.abi_encode()));
+    w.lose_blocks(1);
+    for _ in 0..3 {
+        w.mine();
+    }
+    assert_eq!(w.mined_ids(), [id(1), id(1)]);
+    assert_eq!(w.nonce(), 2);
+    assert!(
+        !w.reports
+            .iter()
+            .any(|(_, r)| matches!(r, Report::Undone { .. }))
+    );
 }
 
 #[test]
