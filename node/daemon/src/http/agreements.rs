@@ -303,7 +303,7 @@ fn progress(
         .filter(|d| d.agreement == Some(*a) && !d.resolved)
         .map(|d| d.at)
         .collect();
-    let Some(mut s) = status else {
+    let Some(s) = status else {
         let reason = api
             .waiting
             .reason(a)
@@ -314,17 +314,6 @@ fn progress(
             ..Progress::default()
         });
     };
-    // A hole that the chain holds is as final as a result, though no settlement has spoken of it yet.
-    let recorded: Vec<u64> = api
-        .registry()
-        .disputes
-        .values()
-        .filter(|d| d.agreement == Some(*a))
-        .map(|d| d.at)
-        .collect();
-    while s.unsettled_t < s.undecided_t && recorded.contains(&s.unsettled_t) {
-        s.unsettled_t += 1;
-    }
     let prefix = [&[records::EXECUTION][..], &a.0].concat();
     let last = api
         .store
