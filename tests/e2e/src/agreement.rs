@@ -2,11 +2,13 @@
 
 use crate::locks::{self, Lock, deployment};
 use crate::{E2eError, Result};
+use diversity_client::api::AgreementView;
 use diversity_client::devnet::Devnet;
 use diversity_client::draft::Draft;
 use diversity_client::sign::Signer;
-use diversity_client::terms_json::{FieldJson, LeaderJson, QosJson, SensorStartJson, TermsJson, TrustedNodeJson, WindowJson};
-use diversity_client::api::AgreementView;
+use diversity_client::terms_json::{
+    FieldJson, LeaderJson, QosJson, SensorStartJson, TermsJson, TrustedNodeJson, WindowJson,
+};
 use diversity_proto::{AgreementId, Digest};
 use std::time::{Duration, Instant};
 
@@ -21,7 +23,12 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 ///
 /// # Errors
 /// [`E2eError`].
-pub async fn draft(devnet: &Devnet, locks: &[Lock], window: WindowJson, batch: u16) -> Result<Draft> {
+pub async fn draft(
+    devnet: &Devnet,
+    locks: &[Lock],
+    window: WindowJson,
+    batch: u16,
+) -> Result<Draft> {
     let mut users: Vec<_> = devnet.users.iter().map(|u| u.address).collect();
     users.sort_unstable();
     let mut nodes = Vec::new();
@@ -31,12 +38,27 @@ pub async fn draft(devnet: &Devnet, locks: &[Lock], window: WindowJson, batch: u
         nodes.push(first.node(&id).await?);
     }
     nodes.sort_unstable_by_key(|n| n.node);
-    let field = |name: &str, ty: &str| FieldJson { name: name.into(), ty: ty.into() };
+    let field = |name: &str, ty: &str| FieldJson {
+        name: name.into(),
+        ty: ty.into(),
+    };
     let terms = TermsJson {
         title: "Bike hire".into(),
         users,
-        nodes: nodes.iter().map(|n| TrustedNodeJson { node: n.node, trusted_by: n.owner }).collect(),
-        sensors: locks.iter().map(|l| SensorStartJson { sensor: l.id(), q0: 0 }).collect(),
+        nodes: nodes
+            .iter()
+            .map(|n| TrustedNodeJson {
+                node: n.node,
+                trusted_by: n.owner,
+            })
+            .collect(),
+        sensors: locks
+            .iter()
+            .map(|l| SensorStartJson {
+                sensor: l.id(),
+                q0: 0,
+            })
+            .collect(),
         off_chain_code: Digest(diversity_proto::domain::sha256_raw(MODULE)),
         window,
         future_tolerance_s: 300,
@@ -50,7 +72,8 @@ pub async fn draft(devnet: &Devnet, locks: &[Lock], window: WindowJson, batch: u
         detail: vec![field("seconds", "uint64"), field("trips", "uint32")],
     };
     let keys = nodes.iter().map(|n| n.public_key).collect();
-    Draft::new(deployment(devnet), terms, keys).map_err(|e| E2eError::NotSo(format!("the draft: {e}")))
+    Draft::new(deployment(devnet), terms, keys)
+        .map_err(|e| E2eError::NotSo(format!("the draft: {e}")))
 }
 
 /// Has every user sign and every node accept.
@@ -71,7 +94,11 @@ pub async fn complete(devnet: &Devnet, draft: &mut Draft) -> Result {
             match api.accept(&draft.accept_request()).await {
                 Ok(accepted) => break accepted,
                 // It may see the registrations that another node has relayed a little later.
-                Err(e) if e.problem().is_some_and(|p| p.code == diversity_client::api::codes::NOT_REGISTERED) && Instant::now() < deadline => {
+                Err(e)
+                    if e.problem().is_some_and(|p| {
+                        p.code == diversity_client::api::codes::NOT_REGISTERED
+                    }) && Instant::now() < deadline =>
+                {
                     tokio::time::sleep(LOOK_EVERY).await;
                 }
                 Err(e) => return Err(e.into()),
@@ -86,14 +113,24 @@ pub async fn complete(devnet: &Devnet, draft: &mut Draft) -> Result {
 ///
 /// # Errors
 /// [`E2eError`].
-pub async fn create(devnet: &Devnet, locks: &[Lock], window: WindowJson, batch: u16) -> Result<AgreementId> {
-    let first = devnet.users.first().ok_or_else(|| E2eError::NotSo("the devnet has no users".into()))?;
+pub async fn create(
+    devnet: &Devnet,
+    locks: &[Lock],
+    window: WindowJson,
+    batch: u16,
+) -> Result<AgreementId> {
+    let first = devnet
+        .users
+        .first()
+        .ok_or_else(|| E2eError::NotSo("the devnet has no users".into()))?;
     let owner: Signer = locks::user(devnet, &first.name)?;
     let api = devnet.api(None).await?;
     locks::register(&api, &owner, locks).await?;
     let mut draft = draft(devnet, locks, window, batch).await?;
     complete(devnet, &mut draft).await?;
-    let creation = draft.complete().map_err(|e| E2eError::NotSo(format!("the draft: {e}")))?;
+    let creation = draft
+        .complete()
+        .map_err(|e| E2eError::NotSo(format!("the draft: {e}")))?;
     let view: AgreementView = api.create(&creation).await?;
     for node in &devnet.nodes {
         let api = node.api()?;

@@ -3,9 +3,9 @@
 use crate::locks::Lock;
 use crate::net::Net;
 use crate::{E2eError, Result, agreement, locks};
+use diversity_client::Api;
 use diversity_client::api::Event;
 use diversity_client::terms_json::WindowJson;
-use diversity_client::Api;
 use diversity_proto::wire;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -44,7 +44,10 @@ pub struct Ingest {
 /// [`E2eError`].
 pub fn ingest(net: &Net, per_frame: usize, frames_per_sensor: usize) -> Result<Ingest> {
     let devnet = net.devnet()?;
-    let node = devnet.nodes.first().ok_or_else(|| E2eError::NotSo("the devnet has no nodes".into()))?;
+    let node = devnet
+        .nodes
+        .first()
+        .ok_or_else(|| E2eError::NotSo("the devnet has no nodes".into()))?;
     let api = node.api()?;
     let at = locks::deployment(&devnet);
     let all: Vec<Lock> = (0..SENSORS).map(|_| Lock::new(at)).collect::<Result<_>>()?;
@@ -58,15 +61,22 @@ pub fn ingest(net: &Net, per_frame: usize, frames_per_sensor: usize) -> Result<I
                 .flat_map(|k| {
                     some.iter().map(move |lock| {
                         let first = (k * per_frame) as u64;
-                        let said: Vec<_> = (first..first + per_frame as u64).map(|q| (START + q * 7, q % 2 == 0)).collect();
+                        let said: Vec<_> = (first..first + per_frame as u64)
+                            .map(|q| (START + q * 7, q % 2 == 0))
+                            .collect();
                         lock.frame(first, &said).encode()
                     })
                 })
                 .collect();
-            frames.chunks(BATCH).map(|b| wire::encode_frames(b.iter().map(Vec::as_slice))).collect()
+            frames
+                .chunks(BATCH)
+                .map(|b| wire::encode_frames(b.iter().map(Vec::as_slice)))
+                .collect()
         })
         .collect();
-    let pid = node.pid.ok_or_else(|| E2eError::NotSo(format!("{} does not run", node.name)))?;
+    let pid = node
+        .pid
+        .ok_or_else(|| E2eError::NotSo(format!("{} does not run", node.name)))?;
     let (cpu, started) = (cpu_seconds(pid)?, Instant::now());
     net.block_on(async {
         let mut tasks = tokio::task::JoinSet::new();
@@ -90,9 +100,16 @@ pub fn ingest(net: &Net, per_frame: usize, frames_per_sensor: usize) -> Result<I
     let held = net.block_on(api.acknowledged(&ids))?;
     let wanted = (per_frame * frames_per_sensor) as u64;
     if held.acknowledged.len() != SENSORS || held.acknowledged.iter().any(|h| h.next_q != wanted) {
-        return Err(E2eError::NotSo("the node has not acknowledged everything that was sent".into()));
+        return Err(E2eError::NotSo(
+            "the node has not acknowledged everything that was sent".into(),
+        ));
     }
-    Ok(Ingest { per_frame, frames: SENSORS * frames_per_sensor, seconds, cpu_seconds })
+    Ok(Ingest {
+        per_frame,
+        frames: SENSORS * frames_per_sensor,
+        seconds,
+        cpu_seconds,
+    })
 }
 
 /// Sends a batch until it is taken; a busy node is asked again.
@@ -101,8 +118,17 @@ async fn taken(api: &Api, batch: Vec<u8>) -> Result {
     loop {
         match api.send_frames(batch.clone()).await {
             Ok(answer) if answer.refused.is_empty() => return Ok(()),
-            Ok(answer) if answer.refused.iter().all(|r| r.code == diversity_client::api::codes::BUSY) => {}
-            Ok(answer) => return Err(E2eError::NotSo(format!("frames were refused: {:?}", answer.refused.first()))),
+            Ok(answer)
+                if answer
+                    .refused
+                    .iter()
+                    .all(|r| r.code == diversity_client::api::codes::BUSY) => {}
+            Ok(answer) => {
+                return Err(E2eError::NotSo(format!(
+                    "frames were refused: {:?}",
+                    answer.refused.first()
+                )));
+            }
             Err(error) if error.is_transient() && Instant::now() < deadline => {}
             Err(error) => return Err(error.into()),
         }
@@ -112,13 +138,20 @@ async fn taken(api: &Api, batch: Vec<u8>) -> Result {
 
 /// User and system time of a process so far.
 fn cpu_seconds(pid: u32) -> Result<f64> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).map_err(E2eError::system("read a process's times"))?;
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))
+        .map_err(E2eError::system("read a process's times"))?;
     // After the name in parentheses: state is field 3, user time 14, system time 15, in ticks of 1/100 s (sysconf CLK_TCK on Linux).
-    let fields: Vec<&str> = stat.rsplit_once(')').map_or("", |s| s.1).split_ascii_whitespace().collect();
+    let fields: Vec<&str> = stat
+        .rsplit_once(')')
+        .map_or("", |s| s.1)
+        .split_ascii_whitespace()
+        .collect();
     let ticks = |i: usize| fields.get(i).and_then(|f| f.parse::<f64>().ok());
     match (ticks(11), ticks(12)) {
         (Some(user), Some(system)) => Ok((user + system) / 100.0),
-        _ => Err(E2eError::NotSo(format!("the times of process {pid} cannot be read"))),
+        _ => Err(E2eError::NotSo(format!(
+            "the times of process {pid} cannot be read"
+        ))),
     }
 }
 
@@ -155,10 +188,23 @@ pub fn rounds(net: &Net, windows: u64) -> Result<Rounds> {
         .collect();
     let from = Instant::now();
     for batch in frames.chunks(BATCH) {
-        net.block_on(taken(&api, wire::encode_frames(batch.iter().map(Vec::as_slice))))?;
+        net.block_on(taken(
+            &api,
+            wire::encode_frames(batch.iter().map(Vec::as_slice)),
+        ))?;
     }
-    net.await_progress(&devnet.nodes[0].name, &a, "certificate of the last window", WITHIN, |p| p.next_certificate >= windows)?;
-    Ok(Rounds { nodes: devnet.nodes.len(), windows, seconds: from.elapsed().as_secs_f64() })
+    net.await_progress(
+        &devnet.nodes[0].name,
+        &a,
+        "certificate of the last window",
+        WITHIN,
+        |p| p.next_certificate >= windows,
+    )?;
+    Ok(Rounds {
+        nodes: devnet.nodes.len(),
+        windows,
+        seconds: from.elapsed().as_secs_f64(),
+    })
 }
 
 /// Seconds from the last message of a window to what came of it.
@@ -184,20 +230,30 @@ pub fn latencies(net: &Net, windows: u64) -> Result<Latencies> {
     net.block_on(async {
         let mut events = api.events(Some(&a)).await?;
         for t in 0..=windows {
-            let (last, others) = all.split_last().ok_or_else(|| E2eError::NotSo("no sensors".into()))?;
-            let frames: Vec<Vec<u8>> = others.iter().map(|l| l.frame(t, &[said(t)]).encode()).collect();
+            let (last, others) = all
+                .split_last()
+                .ok_or_else(|| E2eError::NotSo("no sensors".into()))?;
+            let frames: Vec<Vec<u8>> = others
+                .iter()
+                .map(|l| l.frame(t, &[said(t)]).encode())
+                .collect();
             taken(&api, wire::encode_frames(frames.iter().map(Vec::as_slice))).await?;
             let frame = last.frame(t, &[said(t)]).encode();
             let sent = Instant::now();
             taken(&api, wire::encode_frames([frame.as_slice()].into_iter())).await?;
             // The first messages close nothing: they lie in window 0.
-            let Some(due) = t.checked_sub(1) else { continue };
+            let Some(due) = t.checked_sub(1) else {
+                continue;
+            };
             let mut certified = None;
             loop {
                 let next = tokio::time::timeout(WITHIN, events.next()).await;
-                let next = next.map_err(|_| E2eError::NotSo(format!("window {due} does not settle")))?;
+                let next =
+                    next.map_err(|_| E2eError::NotSo(format!("window {due} does not settle")))?;
                 match next? {
-                    Some(Event::Certified { t, .. }) if t == due => certified = Some(sent.elapsed().as_secs_f64()),
+                    Some(Event::Certified { t, .. }) if t == due => {
+                        certified = Some(sent.elapsed().as_secs_f64())
+                    }
                     Some(Event::Settled { from, t, .. }) if (from..=t).contains(&due) => break,
                     Some(_) => {}
                     None => return Err(E2eError::NotSo("the stream of events ended".into())),
@@ -208,7 +264,10 @@ pub fn latencies(net: &Net, windows: u64) -> Result<Latencies> {
         }
         Ok::<_, E2eError>(())
     })?;
-    out.in_f = mean_of(&net.block_on(metrics(&devnet.nodes[0].api_url))?, "diversity_run_seconds");
+    out.in_f = mean_of(
+        &net.block_on(metrics(&devnet.nodes[0].api_url))?,
+        "diversity_run_seconds",
+    );
     Ok(out)
 }
 
@@ -216,15 +275,23 @@ pub fn latencies(net: &Net, windows: u64) -> Result<Latencies> {
 fn started(net: &Net, batch: u16) -> Result<(Vec<Lock>, diversity_proto::AgreementId)> {
     let devnet = net.devnet()?;
     let at = locks::deployment(&devnet);
-    let all: Vec<Lock> = (0..ROUND_SENSORS).map(|_| Lock::new(at)).collect::<Result<_>>()?;
-    let window = WindowJson::Seconds { start: START, seconds: WINDOW };
+    let all: Vec<Lock> = (0..ROUND_SENSORS)
+        .map(|_| Lock::new(at))
+        .collect::<Result<_>>()?;
+    let window = WindowJson::Seconds {
+        start: START,
+        seconds: WINDOW,
+    };
     let a = net.block_on(agreement::create(&devnet, &all, window, batch))?;
     Ok((all, a))
 }
 
 /// The mean of a histogram in OpenMetrics text.
 fn mean_of(metrics: &BTreeMap<String, f64>, name: &str) -> Option<f64> {
-    let count = metrics.get(&format!("{name}_count")).copied().filter(|n| *n > 0.0)?;
+    let count = metrics
+        .get(&format!("{name}_count"))
+        .copied()
+        .filter(|n| *n > 0.0)?;
     Some(metrics.get(&format!("{name}_sum"))? / count)
 }
 
@@ -240,10 +307,16 @@ async fn metrics(api_url: &str) -> Result<BTreeMap<String, f64>> {
         stream.read_to_string(&mut text).await?;
         Ok(text)
     };
-    let text = read.await.map_err(E2eError::system(format!("read the metrics of {api_url}")))?;
+    let text = read
+        .await
+        .map_err(E2eError::system(format!("read the metrics of {api_url}")))?;
     let parse = |line: &str| {
         let (name, value) = line.rsplit_once(' ')?;
         Some((name.to_owned(), value.parse().ok()?))
     };
-    Ok(text.lines().filter(|l| !l.starts_with('#')).filter_map(parse).collect())
+    Ok(text
+        .lines()
+        .filter(|l| !l.starts_with('#'))
+        .filter_map(parse)
+        .collect())
 }

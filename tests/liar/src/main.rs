@@ -24,7 +24,9 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Run the node until it is told to stop
-    #[command(after_help = "Example: diversity devnet up --dir net --node-bin node3=target/release/diversity-liar")]
+    #[command(
+        after_help = "Example: diversity devnet up --dir net --node-bin node3=target/release/diversity-liar"
+    )]
     Node(Box<NodeFlags>),
 }
 
@@ -60,7 +62,9 @@ fn first(packed: &[u8]) -> Option<u64> {
 
 fn pad(packed: &mut [u8]) {
     if let Some(bytes) = packed.first_chunk_mut() {
-        *bytes = u64::from_be_bytes(*bytes).wrapping_add(PADDING).to_be_bytes();
+        *bytes = u64::from_be_bytes(*bytes)
+            .wrapping_add(PADDING)
+            .to_be_bytes();
     }
 }
 

@@ -51,11 +51,14 @@ const CASES: &[Case] = &[
         ],
     },
     Case {
-        description: "a seal that comes before the own commit waits for it",
+        description: "a seal that comes before the own commit (its node was down) waits for it, and is passed on",
         leader: 1,
         steps: &[
             ("seal 0 1 2", ""),
-            ("own-commit 0", "send-commit 1, make-reveal 0 1 2"),
+            (
+                "own-commit 0",
+                "send-commit 1, make-reveal 0 1 2, send-seal all",
+            ),
         ],
     },
     Case {
@@ -261,12 +264,12 @@ const CASES: &[Case] = &[
         ],
     },
     Case {
-        description: "a certificate over another seal than this node's decides nothing",
+        description: "a certificate over another seal than this node's decides nothing, and shows who signed twice",
         leader: 1,
         steps: &[
             ("own-commit 0", "send-commit 1"),
             ("seal 0 1 2", "make-reveal 0 1 2"),
-            ("certificate 0 1 2' / 0 1 2'", ""),
+            ("certificate 0 1 2' / 0 1 2'", "equivocation 2"),
         ],
     },
     Case {

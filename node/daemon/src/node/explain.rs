@@ -167,7 +167,8 @@ fn unequal(
     let said: Vec<_> = groups
         .iter()
         .map(|(reveal, nodes)| {
-            let names: Vec<_> = nodes.iter().map(|n| name(registry, n)).collect();
+            let mut names: Vec<_> = nodes.iter().map(|n| name(registry, n)).collect();
+            names.sort_unstable();
             let differs = first.map_or_else(String::new, |first| difference(first, reveal));
             format!(
                 "{} revealed {}{differs}",

@@ -25,6 +25,9 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
+/// Why a frame is refused, and which one it is if that can be read.
+type Refusal = (&'static str, Option<(SensorId, u64)>);
+
 const DEPLOYMENT: Deployment = Deployment {
     chain_id: 31_337,
     contract: Address([0xd1; 20]),
@@ -307,7 +310,7 @@ impl Node {
         out
     }
 
-    fn take(&self, bytes: &[u8]) -> Result<Frame, (&'static str, Option<(SensorId, u64)>)> {
+    fn take(&self, bytes: &[u8]) -> Result<Frame, Refusal> {
         let frame = Frame::decode(bytes).map_err(|_| (codes::MALFORMED, None))?;
         let id = Some((frame.sensor, frame.first_q));
         let key = {

@@ -29,7 +29,11 @@ const PAPER: [(u64, u64, u64, u64); 10] = [
 
 /// Measures nodes on this machine and prints the figures as Markdown on stdout.
 #[derive(Parser)]
-#[command(name = "diversity-bench", version, after_help = "Example: diversity-bench > figures.md")]
+#[command(
+    name = "diversity-bench",
+    version,
+    after_help = "Example: diversity-bench > figures.md"
+)]
 struct Cli {
     /// Windows of each round measurement.
     #[arg(long, default_value_t = 500)]
@@ -59,7 +63,10 @@ fn run(cli: &Cli) -> Result {
     eprintln!("ingest");
     let mut intakes = Vec::new();
     for per_frame in [1, 20] {
-        let net = Net::up(Plan { nodes: Some(2), ..Plan::default() })?;
+        let net = Net::up(Plan {
+            nodes: Some(2),
+            ..Plan::default()
+        })?;
         intakes.push(measure::ingest(&net, per_frame, cli.frames)?);
     }
     ingest_section(bare, &intakes);
@@ -67,11 +74,17 @@ fn run(cli: &Cli) -> Result {
     let mut latencies = Vec::new();
     for nodes in [3, 4] {
         eprintln!("rounds with {nodes} nodes");
-        let net = Net::up(Plan { nodes: Some(nodes), ..Plan::default() })?;
+        let net = Net::up(Plan {
+            nodes: Some(nodes),
+            ..Plan::default()
+        })?;
         rounds.push(measure::rounds(&net, cli.windows)?);
         drop(net);
         eprintln!("latencies with {nodes} nodes");
-        let net = Net::up(Plan { nodes: Some(nodes), ..Plan::default() })?;
+        let net = Net::up(Plan {
+            nodes: Some(nodes),
+            ..Plan::default()
+        })?;
         latencies.push((nodes, measure::latencies(&net, cli.latencies)?));
     }
     round_section(&rounds, &latencies);
@@ -82,25 +95,45 @@ fn machine() -> String {
     let of = |path: &str, key: &str| {
         let text = std::fs::read_to_string(path).unwrap_or_default();
         let line = text.lines().find(|l| l.starts_with(key)).map(str::to_owned);
-        line.and_then(|l| l.split_once(':').map(|p| p.1.trim().to_owned())).unwrap_or_else(|| "unknown".into())
+        line.and_then(|l| l.split_once(':').map(|p| p.1.trim().to_owned()))
+            .unwrap_or_else(|| "unknown".into())
     };
     let said = |program: &str, arguments: &[&str]| {
-        let out = Command::new(program).args(arguments).output().ok().filter(|o| o.status.success());
-        out.map_or_else(|| "unknown".into(), |o| String::from_utf8_lossy(&o.stdout).trim().to_owned())
+        let out = Command::new(program)
+            .args(arguments)
+            .output()
+            .ok()
+            .filter(|o| o.status.success());
+        out.map_or_else(
+            || "unknown".into(),
+            |o| String::from_utf8_lossy(&o.stdout).trim().to_owned(),
+        )
     };
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let rows = [
-        ("Processor", format!("{}, {cores} cores usable", of("/proc/cpuinfo", "model name"))),
+        (
+            "Processor",
+            format!(
+                "{}, {cores} cores usable",
+                of("/proc/cpuinfo", "model name")
+            ),
+        ),
         ("Memory", of("/proc/meminfo", "MemTotal")),
         ("System", said("uname", &["-srm"])),
-        ("Load when it began (1, 5, 15 min)", std::fs::read_to_string("/proc/loadavg").map_or_else(
-            |_| "unknown".into(),
-            |t| t.split(' ').take(3).collect::<Vec<_>>().join(" "),
-        )),
+        (
+            "Load when it began (1, 5, 15 min)",
+            std::fs::read_to_string("/proc/loadavg").map_or_else(
+                |_| "unknown".into(),
+                |t| t.split(' ').take(3).collect::<Vec<_>>().join(" "),
+            ),
+        ),
         ("Commit", said("git", &["rev-parse", "HEAD"])),
         ("Repeat with", "`make bench`".into()),
     ];
-    let rows: Vec<_> = rows.into_iter().map(|(k, v)| vec![k.to_owned(), v]).collect();
+    let rows: Vec<_> = rows
+        .into_iter()
+        .map(|(k, v)| vec![k.to_owned(), v])
+        .collect();
     format!(
         "{}\nAll nodes, the chain (anvil) and the senders share the machine, so wall times are those of everything together.\n",
         markdown(&["", ""], &rows)
@@ -109,7 +142,10 @@ fn machine() -> String {
 
 /// Signatures that one core verifies in a second with the library that the node uses; median of five runs.
 fn bare_verification() -> f64 {
-    let key = |i: u64| SecretKey::from_bytes(&keccak256(&i.to_be_bytes())).expect("hashes of small numbers are keys");
+    let key = |i: u64| {
+        SecretKey::from_bytes(&keccak256(&i.to_be_bytes()))
+            .expect("hashes of small numbers are keys")
+    };
     let signed: Vec<_> = (1..=64)
         .map(|i| {
             let (key, digest) = (key(i), keccak256(&i.to_le_bytes()));
@@ -134,8 +170,13 @@ fn bare_verification() -> f64 {
 
 fn ingest_section(bare: f64, intakes: &[Ingest]) {
     println!("## Ingest to durable acknowledgement\n");
-    println!("One core verifies {} signatures a second and does nothing else (`diversity-keys`, libsecp256k1).", grouped(bare as u64));
-    println!("A node with two parties' devnet takes in frames over HTTP, 500 in a request, 4 requests at a time; a core's");
+    println!(
+        "One core verifies {} signatures a second and does nothing else (`diversity-keys`, libsecp256k1).",
+        grouped(bare as u64)
+    );
+    println!(
+        "A node with two parties' devnet takes in frames over HTTP, 500 in a request, 4 requests at a time; a core's"
+    );
     println!("second is a second of the node's processor time, kernel included.\n");
     let rows: Vec<_> = intakes
         .iter()
@@ -151,21 +192,46 @@ fn ingest_section(bare: f64, intakes: &[Ingest]) {
             ]
         })
         .collect();
-    let head = ["messages in a frame", "frames/s per core", "of bare verification", "messages/s per core", "messages/s, wall", "frames sent"];
+    let head = [
+        "messages in a frame",
+        "frames/s per core",
+        "of bare verification",
+        "messages/s per core",
+        "messages/s, wall",
+        "frames sent",
+    ];
     println!("{}", markdown(&head, &rows));
 }
 
 fn round_section(rounds: &[Rounds], latencies: &[(usize, Latencies)]) {
     println!("## Rounds\n");
-    println!("Windows of one minute, three sensors; all messages sent at once to one node; from the first message to the last certificate.\n");
+    println!(
+        "Windows of one minute, three sensors; all messages sent at once to one node; from the first message to the last certificate.\n"
+    );
     let rows: Vec<_> = rounds
         .iter()
-        .map(|r| vec![r.nodes.to_string(), grouped(r.windows), format!("{:.2}", r.seconds), format!("{:.0}", r.windows as f64 / r.seconds)])
+        .map(|r| {
+            vec![
+                r.nodes.to_string(),
+                grouped(r.windows),
+                format!("{:.2}", r.seconds),
+                format!("{:.0}", r.windows as f64 / r.seconds),
+            ]
+        })
         .collect();
-    println!("{}", markdown(&["nodes", "rounds", "seconds", "rounds/s"], &rows));
-    println!("From the last message of a window, when it is sent, to its certificate and to its event on chain (anvil, a block with");
-    println!("each transaction, asked for every 100 ms), one window after the other; milliseconds.\n");
-    let ms = |samples: &[f64], p| percentile(samples, p).map_or_else(|| "-".into(), |s| format!("{:.1}", 1e3 * s));
+    println!(
+        "{}",
+        markdown(&["nodes", "rounds", "seconds", "rounds/s"], &rows)
+    );
+    println!(
+        "From the last message of a window, when it is sent, to its certificate and to its event on chain (anvil, a block with"
+    );
+    println!(
+        "each transaction, asked for every 100 ms), one window after the other; milliseconds.\n"
+    );
+    let ms = |samples: &[f64], p| {
+        percentile(samples, p).map_or_else(|| "-".into(), |s| format!("{:.1}", 1e3 * s))
+    };
     let rows: Vec<_> = latencies
         .iter()
         .map(|(nodes, l)| {
@@ -176,27 +242,61 @@ fn round_section(rounds: &[Rounds], latencies: &[(usize, Latencies)]) {
                 ms(&l.certificate, 99),
                 ms(&l.settled, 50),
                 ms(&l.settled, 99),
-                l.in_f.map_or_else(|| "-".into(), |s| format!("{:.3}", 1e3 * s)),
+                l.in_f
+                    .map_or_else(|| "-".into(), |s| format!("{:.3}", 1e3 * s)),
             ]
         })
         .collect();
-    let head = ["nodes", "windows", "certificate p50", "p99", "on-chain event p50", "p99", "mean in f"];
+    let head = [
+        "nodes",
+        "windows",
+        "certificate p50",
+        "p99",
+        "on-chain event p50",
+        "p99",
+        "mean in f",
+    ];
     println!("{}", markdown(&head, &rows));
 }
 
 fn gas_section() -> Result {
     println!("## Gas\n");
-    let unreadable = |reason: String| E2eError::NotSo(format!("contracts/snapshots/gas.json: {reason}"));
+    let unreadable =
+        |reason: String| E2eError::NotSo(format!("contracts/snapshots/gas.json: {reason}"));
     let snapshot: serde_json::Map<String, serde_json::Value> =
         serde_json::from_str(GAS).map_err(|e| unreadable(e.to_string()))?;
-    let gas = |name: &str| snapshot.get(name).and_then(|v| v.as_str().map_or_else(|| v.as_u64(), |s| s.parse().ok()));
-    let number = |v: &serde_json::Value| v.as_str().map_or_else(|| v.to_string(), |s| s.parse().map_or_else(|_| s.to_owned(), grouped));
-    let rows: Vec<_> = snapshot.iter().map(|(k, v)| vec![k.clone(), number(v)]).collect();
-    println!("{}", markdown(&["from receipts (`contracts/snapshots/gas.json`)", "gas"], &rows));
-    let settle = gas("settle, 12-byte result").ok_or_else(|| unreadable("it has no settlement of 12 bytes".into()))?;
-    let attest = gas("attest, 12-byte result").ok_or_else(|| unreadable("it has no attestation of 12 bytes".into()))?;
-    println!("The paper's Table 1 (gas for one month of one lock) beside a settlement here, whose gas is the same for any number of");
-    println!("messages and of locks: RDA puts each message on chain, SAT all of them in one transaction, SA only the result, which");
+    let gas = |name: &str| {
+        snapshot
+            .get(name)
+            .and_then(|v| v.as_str().map_or_else(|| v.as_u64(), |s| s.parse().ok()))
+    };
+    let number = |v: &serde_json::Value| {
+        v.as_str().map_or_else(
+            || v.to_string(),
+            |s| s.parse().map_or_else(|_| s.to_owned(), grouped),
+        )
+    };
+    let rows: Vec<_> = snapshot
+        .iter()
+        .map(|(k, v)| vec![k.clone(), number(v)])
+        .collect();
+    println!(
+        "{}",
+        markdown(
+            &["from receipts (`contracts/snapshots/gas.json`)", "gas"],
+            &rows
+        )
+    );
+    let settle = gas("settle: 12-byte result")
+        .ok_or_else(|| unreadable("it has no settlement of 12 bytes".into()))?;
+    let attest = gas("attest: 12-byte result")
+        .ok_or_else(|| unreadable("it has no attestation of 12 bytes".into()))?;
+    println!(
+        "The paper's Table 1 (gas for one month of one lock) beside a settlement here, whose gas is the same for any number of"
+    );
+    println!(
+        "messages and of locks: RDA puts each message on chain, SAT all of them in one transaction, SA only the result, which"
+    );
     println!("nobody verifies on chain; here the chain verifies that all nodes agree.\n");
     let rows: Vec<_> = PAPER
         .iter()
@@ -207,7 +307,15 @@ fn gas_section() -> Result {
             row
         })
         .collect();
-    let head = ["messages a month", "RDA", "SAT", "SA", "verified, event only", "verified, recorded, replay-safe", "RDA / recorded"];
+    let head = [
+        "messages a month",
+        "RDA",
+        "SAT",
+        "SA",
+        "verified, event only",
+        "verified, recorded, replay-safe",
+        "RDA / recorded",
+    ];
     println!("{}", markdown(&head, &rows));
     Ok(())
 }

@@ -44,7 +44,10 @@ fn main() -> ExitCode {
     let started = Instant::now();
     match clean_up_when_interrupted().and_then(|()| run(&cli)) {
         Ok(()) => {
-            println!("\nAll of this was so; {:.0} s.", started.elapsed().as_secs_f64());
+            println!(
+                "\nAll of this was so; {:.0} s.",
+                started.elapsed().as_secs_f64()
+            );
             ExitCode::SUCCESS
         }
         Err(error) => {
@@ -61,9 +64,16 @@ fn run(cli: &Cli) -> Result {
     let expected = Months::of_trips(&trips)?;
 
     step("1. Three parties, three nodes, one chain");
-    let honest = Net::up(Plan { nodes: Some(3), keep: cli.keep, ..Plan::default() })?;
+    let honest = Net::up(Plan {
+        nodes: Some(3),
+        keep: cli.keep,
+        ..Plan::default()
+    })?;
     println!("{}", honest.addresses()?);
-    step(&format!("2. {} rentals of {BIKES} locks in {MONTH}: signed by the locks, sent over HTTP", grouped(expected.trips())));
+    step(&format!(
+        "2. {} rentals of {BIKES} locks in {MONTH}: signed by the locks, sent over HTTP",
+        grouped(expected.trips())
+    ));
     let summary = honest.replay(&trips, &[])?.finish()?;
     say(&summary);
     let results = everybody_shows(&honest, &summary)?;
@@ -72,15 +82,30 @@ fn run(cli: &Cli) -> Result {
     step("4. What it has cost");
     costs(&honest, &results, &summary, &trips)?;
 
-    step(&format!("5. The same month again, but {LIAR} adds an hour to the bill"));
+    step(&format!(
+        "5. The same month again, but {LIAR} adds an hour to the bill"
+    ));
     let liar = programs::find("diversity-liar")?;
-    let lying = Net::up(Plan { nodes: Some(3), programs: vec![(LIAR.into(), liar)], keep: cli.keep, ..Plan::default() })?;
+    let lying = Net::up(Plan {
+        nodes: Some(3),
+        programs: vec![(LIAR.into(), liar)],
+        keep: cli.keep,
+        ..Plan::default()
+    })?;
     let (status, lied) = lying.replay(&trips, &[])?.end()?;
-    let lied = lied.ok_or_else(|| E2eError::NotSo(format!("the replay with the liar ended with {status} and no summary")))?;
+    let lied = lied.ok_or_else(|| {
+        E2eError::NotSo(format!(
+            "the replay with the liar ended with {status} and no summary"
+        ))
+    })?;
     say(&lied);
     disputed(&lying, &lied)?;
     if cli.keep {
-        println!("\nLeft running, the honest one:\n{}\nand the one with the liar:\n{}", honest.addresses()?, lying.addresses()?);
+        println!(
+            "\nLeft running, the honest one:\n{}\nand the one with the liar:\n{}",
+            honest.addresses()?,
+            lying.addresses()?
+        );
     }
     Ok(())
 }
@@ -91,7 +116,7 @@ fn step(text: &str) {
 
 fn say(s: &Summary) {
     println!(
-        "{} messages ({} heartbeats), {} acknowledged by nodes of every party, {} lost; {} months settled, {} disputed; {:.1} s",
+        "{} messages ({} heartbeats), {} acknowledged by nodes of every party, {} lost; months settled: {}, disputed: {}; {:.1} s",
         grouped(s.sent),
         s.heartbeats,
         grouped(s.acknowledged),
@@ -108,7 +133,10 @@ fn everybody_shows(net: &Net, summary: &Summary) -> Result<Vec<SettledResult>> {
         let results = net.results(&node.name, summary.agreement()?)?;
         match &shown {
             Some(first) if *first != results => {
-                return Err(E2eError::NotSo(format!("{} shows other results than the nodes before it", node.name)));
+                return Err(E2eError::NotSo(format!(
+                    "{} shows other results than the nodes before it",
+                    node.name
+                )));
             }
             _ => shown = Some(results),
         }
@@ -141,12 +169,31 @@ fn compare(results: &[SettledResult], expected: &Months) -> Result {
             if *found == wanted { "equal" } else { "DIFFERS" }.into(),
         ]);
     }
-    println!("{}", table(&["month and lock", "settled s", "computed s", "trips", "computed", ""], &rows));
+    println!(
+        "{}",
+        table(
+            &[
+                "month and lock",
+                "settled s",
+                "computed s",
+                "trips",
+                "computed",
+                ""
+            ],
+            &rows
+        )
+    );
     let comparison = Comparison::new(&settled, expected, &expected.months, &expected.locks);
     if !comparison.holds() {
-        return Err(E2eError::NotSo(format!("settled and computed differ: {}", comparison.differences.join("; "))));
+        return Err(E2eError::NotSo(format!(
+            "settled and computed differ: {}",
+            comparison.differences.join("; ")
+        )));
     }
-    println!("{} (month, lock) pairs, the same from each of the three nodes: all equal.", comparison.pairs);
+    println!(
+        "{} (month, lock) pairs, the same from each of the three nodes: all equal.",
+        comparison.pairs
+    );
     Ok(())
 }
 
@@ -174,7 +221,9 @@ fn costs(net: &Net, results: &[SettledResult], summary: &Summary, trips: &Path) 
         measured.len()
     );
     if settled == 0 || settled >= all {
-        return Err(E2eError::NotSo("settling cost no less than putting every message on chain".into()));
+        return Err(E2eError::NotSo(
+            "settling cost no less than putting every message on chain".into(),
+        ));
     }
     Ok(())
 }
@@ -191,9 +240,13 @@ fn sample(net: &Net, trips: &Path) -> Result<Vec<Vec<u8>>> {
         if !locks.contains_key(&bike) {
             locks.insert(bike.clone(), (Lock::new(deployment)?, 0));
         }
-        let Some((lock, q)) = locks.get_mut(&bike) else { continue };
+        let Some((lock, q)) = locks.get_mut(&bike) else {
+            continue;
+        };
         for (cell, open) in cells.zip([true, false]) {
-            let time = cell.parse().map_err(|_| E2eError::NotSo(format!("{cell:?} in the trips is no time")))?;
+            let time = cell
+                .parse()
+                .map_err(|_| E2eError::NotSo(format!("{cell:?} in the trips is no time")))?;
             out.push(lock.frame(*q, &[(time, open)]).encode());
             *q += 1;
         }
@@ -203,7 +256,12 @@ fn sample(net: &Net, trips: &Path) -> Result<Vec<Vec<u8>>> {
 
 fn disputed(net: &Net, summary: &Summary) -> Result {
     let devnet = net.devnet()?;
-    let honest: Vec<String> = devnet.nodes.iter().map(|n| n.name.clone()).filter(|n| n != LIAR).collect();
+    let honest: Vec<String> = devnet
+        .nodes
+        .iter()
+        .map(|n| n.name.clone())
+        .filter(|n| n != LIAR)
+        .collect();
     let Some(witness) = honest.first() else {
         return Err(E2eError::NotSo("there is no honest node".into()));
     };
@@ -216,19 +274,32 @@ fn disputed(net: &Net, summary: &Summary) -> Result {
     print!("{}", net.words("dispute list", &["--node", witness])?);
     for dispute in &disputes {
         let id = dispute.dispute.hex();
-        print!("\n{}", net.words("dispute show", &["--node", witness, &id])?);
+        print!(
+            "\n{}",
+            net.words("dispute show", &["--node", witness, &id])?
+        );
     }
     let agreement = summary.agreement()?;
     for node in &honest {
         let results = net.results(node, agreement)?;
         if let Some(settled) = results.iter().find(|r| r.kind == "value") {
-            return Err(E2eError::NotSo(format!("{} has settled in spite of the lie", month(settled.from))));
+            return Err(E2eError::NotSo(format!(
+                "{} has settled in spite of the lie",
+                month(settled.from)
+            )));
         }
     }
     let events = net.block_on(onchain::all_events(&devnet, None))?;
-    let recorded = events.iter().any(|e| matches!(e, diversity_chain::events::ChainEvent::DisputeRecorded { .. }));
+    let recorded = events.iter().any(|e| {
+        matches!(
+            e,
+            diversity_chain::events::ChainEvent::DisputeRecorded { .. }
+        )
+    });
     if !recorded || summary.disputed != 1 || summary.settled != 0 {
-        return Err(E2eError::NotSo(format!("the lie has not ended as a dispute: {summary:?}")));
+        return Err(E2eError::NotSo(format!(
+            "the lie has not ended as a dispute: {summary:?}"
+        )));
     }
     println!("\nNo bill was settled: one honest node is enough to stop a wrong one.");
     Ok(())

@@ -3,7 +3,8 @@
 
 use super::{Actor, Context, parts};
 use diversity_engine::api::{Effect, Input};
-use diversity_proto::round::{Commit, Reveal};
+use diversity_proto::Digest;
+use diversity_proto::round::{Commit, Reveal, seal};
 use diversity_proto::wire::Part;
 use std::collections::BTreeMap;
 
@@ -12,6 +13,8 @@ pub struct Echo {
     variant: u64,
     commits: BTreeMap<u64, Commit>,
     reveals: BTreeMap<u64, Reveal>,
+    /// What the others reveal under: the seal that holds the copied commit.
+    seals: BTreeMap<u64, Digest>,
 }
 
 impl Echo {
@@ -21,6 +24,7 @@ impl Echo {
             variant,
             commits: BTreeMap::new(),
             reveals: BTreeMap::new(),
+            seals: BTreeMap::new(),
         }
     }
     fn victim(&self, c: &Context<'_>) -> usize {
@@ -82,9 +86,16 @@ impl Actor for Echo {
                     t,
                     mut commits,
                 } => {
+                    let subject = c.subject(&agreement, epoch, t);
                     if let Some(copied) = self.commits.get(&t) {
-                        commits[c.me] = c.sign(&c.subject(&agreement, epoch, t), *copied);
+                        commits[c.me] = c.sign(&subject, *copied);
                     }
+                    let digests: Vec<_> = commits
+                        .iter()
+                        .zip(c.nodes)
+                        .map(|(k, n)| k.digest(&subject, n))
+                        .collect();
+                    self.seals.insert(t, seal(&subject, &digests));
                     Part::Seal {
                         agreement,
                         epoch,
@@ -97,9 +108,12 @@ impl Actor for Echo {
                     agreement,
                     epoch,
                     t,
-                    seal,
+                    mut seal,
                     mut reveal,
                 } => {
+                    if let Some(sent) = self.seals.get(&t) {
+                        seal = *sent;
+                    }
                     if self.variant & 1 == 1
                         && let Some(copied) = self.reveals.get(&t)
                     {

@@ -101,13 +101,16 @@ pub(super) fn ready_at(s: &Scenario, sensors: &[Sensor], w: &TrueWindow) -> u64 
 }
 
 /// How long a window may take once nothing stands in its way (N5): n + 2 capped round timeouts, then each node's turn to
-/// settle, then the chain; and before all that the sensors' resending and the nodes' repair.
+/// settle, then the chain; and before all that the sensors' resending and the nodes' repair. A saboteur of the aggregate
+/// costs the 2n attempts after which reveals settle (P-MUSIG-3).
 pub(super) fn bound_ms(s: &Scenario) -> u64 {
     let n = s.nodes() as u64;
     let rounds = (n + 2) * u64::from(s.round_timeout_max_ms);
     let settle = n * s.settle_stage_ms + u64::from(s.flush_ms);
+    let sabotaged = s.actor.is_some_and(|a| a.kind == ActorKind::Saboteur);
+    let attempts = u64::from(sabotaged) * 2 * n * u64::from(s.round_timeout_max_ms);
     let chain = 2 * s.block_ms + 4 * s.rpc_ms + 2 * POLL_MS + 2 * RETRY_MS;
     let repair = 3 * s.status_interval_ms + 4 * RESEND_MS + s.gossip_flush_ms;
     let work = 20 * (s.delay_ms + s.disk_ms + s.job_ms + s.execute_ms);
-    rounds + settle + chain + repair + work + 1_000
+    rounds + settle + attempts + chain + repair + work + 1_000
 }
