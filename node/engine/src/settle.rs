@@ -365,8 +365,11 @@ impl Settle {
 
     /// The chain has settled `from..=t`; returns the t that are final only now.
     pub fn settled(&mut self, from: u64, t: u64, io: &mut Io) -> Vec<u64> {
+        // P-FINAL-1: a dispute makes no hole of what n nodes signed as a value, and a unit always ends with a value.
+        let value =
+            |at: u64| at == t || matches!(self.statuses.get(&at), Some(Status::Outcome { .. }));
         let new: Vec<u64> = (self.chain_next.max(from)..=t)
-            .filter(|t| !self.holes_final.contains(t))
+            .filter(|at| value(*at) || !self.holes_final.contains(at))
             .collect();
         if t >= self.chain_next {
             self.chain_next = t + 1;
