@@ -4,10 +4,14 @@ pragma solidity 0.8.37;
 import {IMainContract} from "./IMainContract.sol";
 import {Registry} from "./Registry.sol";
 import {Digests} from "./lib/Digests.sol";
+import {Hash} from "./lib/Hash.sol";
+import {PackedTerms} from "./lib/PackedTerms.sol";
 import {Schnorr} from "./lib/Schnorr.sol";
 
 /// @title Creation and end of agreements, and the one slot that each has
 abstract contract Agreements is Registry {
+    using PackedTerms for PackedTerms.Layout;
+
     /// A slot is `head 19 bytes | status u8 | epoch u32 | nextT u64`. The word of an outcome is `kind u8 | epoch u32 |
     /// from u64 | t u64`, and `Status.Open` is 1 as is the kind of a value: one comparison checks four things.
     uint256 internal constant STATUS_BIT = 96;
@@ -17,40 +21,33 @@ abstract contract Agreements is Registry {
     /// All but the head.
     uint256 internal constant STATE = (1 << HEAD_BIT) - 1;
 
+    /// Where the terms start in the calldata of createAgreement.
+    uint256 private constant TERMS = 100;
+
     /// Read only once an agreement is closing.
     mapping(bytes32 => uint256) internal _ends;
 
     /// @inheritdoc IMainContract
-    function createAgreement(
-        bytes32 agreement,
-        bytes32 aggregate,
-        bytes32 y,
-        Terms calldata terms,
-        Signature[] calldata userSignatures,
-        Acceptance[] calldata acceptances,
-        bytes calldata extra
-    ) external {
+    function createAgreement(bytes32 agreement, bytes32[2] calldata key) external {
         if (_slot(agreement) != 0) revert AlreadyCreated(agreement);
-        _checkParties(terms);
-        bytes32 digest = _open(
-            agreement,
-            Opening({
-                aggregate: aggregate,
-                y: y,
-                users: Digests.words(terms.users),
-                nodes: Digests.words(terms.nodes),
-                trust: Digests.words(terms.trust),
-                sensorsRoot: terms.sensorsRoot,
-                offChainCode: terms.offChainCode,
-                conditions: terms.conditions
-            })
-        );
-        _checkUsers(
-            keccak256(abi.encode(Digests.AGREEMENT_TYPE, agreement, digest)), terms.users, userSignatures
-        );
-        _checkAcceptances(agreement, digest, terms, acceptances);
+        PackedTerms.Layout l = PackedTerms.locate(TERMS);
+        if (l.end() > msg.data.length) revert TermsCut(l.end(), msg.data.length);
+        bytes32 digest = _readTerms(l);
+        _checkOpening(agreement, key[0], key[1], digest);
+        _checkCreators(agreement, digest, l);
+        _checkAcceptances(agreement, digest, l);
         _store(agreement, uint256(digest) & ~STATE | uint256(Status.Open) << STATUS_BIT);
-        emit AgreementCreated(agreement, terms, extra);
+        bytes32 topic = AgreementCreated.selector;
+        (uint256 signatures, uint256 end) = (l.signatures(), l.end());
+        assembly ("memory-safe") {
+            // terms and extra, without the signatures between them
+            let p := mload(0x40)
+            let size := sub(signatures, TERMS)
+            let extra := sub(calldatasize(), end)
+            calldatacopy(p, TERMS, size)
+            calldatacopy(add(p, size), end, extra)
+            log2(p, add(size, extra), topic, agreement)
+        }
     }
 
     /// @inheritdoc IMainContract
@@ -65,7 +62,7 @@ abstract contract Agreements is Registry {
         if (_status(slot) != Status.Open) revert AlreadyClosed(agreement);
         if (end < uint64(slot)) revert EndBeforeSettled(end, uint64(slot));
         _openUsers(agreement, opening, users);
-        _checkUsers(keccak256(abi.encode(Digests.CLOSE_TYPE, agreement, end)), users, userSignatures);
+        _checkUsers(Hash.triple(Digests.CLOSE_TYPE, agreement, bytes32(uint256(end))), users, userSignatures);
         _store(agreement, slot ^ (uint256(Status.Open) ^ uint256(Status.Closing)) << STATUS_BIT);
         _ends[agreement] = end;
         emit AgreementClosed(agreement, end);
@@ -108,11 +105,15 @@ abstract contract Agreements is Registry {
         if (slot == 0) revert NotAnAgreement(agreement);
     }
 
-    /// Reverts unless the agreement id commits to these terms; returns their digest.
-    function _open(bytes32 agreement, Opening memory o) internal view returns (bytes32 digest) {
-        digest = Digests.terms(o);
-        uint256 tweak = uint256(Digests.tweak(deployment, o.aggregate, digest));
-        if (!Schnorr.isTweaked(uint256(o.aggregate), tweak, uint256(agreement), uint256(o.y))) {
+    /// Reverts unless the agreement id commits to the terms of this opening.
+    function _open(bytes32 agreement, Opening calldata o) internal view {
+        _checkOpening(agreement, o.aggregate, o.y, Digests.terms(o));
+    }
+
+    /// Reverts unless the agreement id commits to terms with this digest.
+    function _checkOpening(bytes32 agreement, bytes32 aggregate, bytes32 y, bytes32 digest) private view {
+        uint256 tweak = uint256(Digests.tweak(deployment, aggregate, digest));
+        if (!Schnorr.isTweaked(uint256(aggregate), tweak, uint256(agreement), uint256(y))) {
             revert TermsDoNotOpen(agreement);
         }
     }
@@ -140,46 +141,78 @@ abstract contract Agreements is Registry {
         }
     }
 
-    /// Users and nodes strictly ascending, users registered, every node named by one of them.
-    function _checkParties(Terms calldata terms) private view {
-        uint256 n = terms.users.length;
+    /// Digest of the terms, whose parties it checks: users and nodes strictly ascending, users registered, every node
+    /// named by one of them.
+    function _readTerms(PackedTerms.Layout l) private view returns (bytes32) {
+        uint256 n = l.userCount();
         if (n < 2) revert TooFewUsers();
-        address previous;
-        for (uint256 i; i < n; ++i) {
-            address user = terms.users[i];
-            if (user <= previous) revert UsersNotAscending(i);
-            _registered(user);
-            previous = user;
-        }
-        uint256 m = terms.nodes.length;
-        if (terms.trust.length != m) revert TrustLengthDiffers();
-        previous = address(0);
-        for (uint256 j; j < m; ++j) {
-            address node = terms.nodes[j];
-            if (node <= previous) revert NodesNotAscending(j);
-            if (terms.trust[j] >= n) revert TrustOutOfRange(j);
-            previous = node;
+        _checkCreatorsKnown(l.users(), n);
+        (bool wrong, bytes32 nodes, bytes32 trust) = PackedTerms.readNodes(l.nodes(), l.nodeCount(), n);
+        if (wrong) _refuseNodes(l);
+        return Digests.terms(PackedTerms.hashUsers(l.users(), n), nodes, trust, l.roots());
+    }
+
+    function _checkCreatorsKnown(uint256 offset, uint256 n) private view {
+        unchecked {
+            address previous;
+            for (uint256 i; i < n; ++i) {
+                address user = PackedTerms.account(offset);
+                if (user <= previous) revert UsersNotAscending(i);
+                _registered(user);
+                previous = user;
+                offset += PackedTerms.USER_BYTES;
+            }
         }
     }
 
-    /// One acceptance for each user in order, by a node that this user trusts: it has checked the aggregate key, the
-    /// terms and that it can run the module.
-    function _checkAcceptances(
-        bytes32 agreement,
-        bytes32 termsDigest,
-        Terms calldata terms,
-        Acceptance[] calldata acceptances
-    ) private view {
-        uint256 n = terms.users.length;
-        for (uint256 i; i < n; ++i) {
-            if (i >= acceptances.length) revert AcceptanceOfUserMissing(i);
-            Acceptance calldata acceptance = acceptances[i];
-            uint256 index = acceptance.node;
-            if (index >= terms.nodes.length) revert AcceptanceIndexOutOfRange(i);
-            if (terms.trust[index] != i) revert AcceptanceOfUserMissing(i);
-            address node = terms.nodes[index];
-            bytes32 digest = Digests.acceptance(deployment, agreement, termsDigest, node);
-            _checkSigner(node, digest, acceptance.signature.r, acceptance.signature.vs);
+    /// Says which node is wrong, and how.
+    function _refuseNodes(PackedTerms.Layout l) private pure {
+        uint256 offset = l.nodes();
+        address previous;
+        for (uint256 j; j < l.nodeCount(); ++j) {
+            address node = PackedTerms.account(offset);
+            if (node <= previous) revert NodesNotAscending(j);
+            if (PackedTerms.u8(offset + 20) >= l.userCount()) revert TrustOutOfRange(j);
+            previous = node;
+            offset += PackedTerms.NODE_BYTES;
+        }
+    }
+
+    /// Every user has signed the agreement.
+    function _checkCreators(bytes32 agreement, bytes32 terms, PackedTerms.Layout l) private view {
+        unchecked {
+            bytes32 digest = Digests.typed(domainSeparator, Hash.triple(Digests.AGREEMENT_TYPE, agreement, terms));
+            (uint256 user, uint256 signature, uint256 end) = (l.users(), l.signatures(), l.acceptances());
+            while (signature < end) {
+                _checkSigner(
+                    PackedTerms.account(user), digest, PackedTerms.word(signature), PackedTerms.word(signature + 32)
+                );
+                user += PackedTerms.USER_BYTES;
+                signature += PackedTerms.SIGNATURE_BYTES;
+            }
+        }
+    }
+
+    /// For each user there is an acceptance by a node that it trusts: which has checked the aggregate key, the terms and
+    /// that it can run the module.
+    function _checkAcceptances(bytes32 agreement, bytes32 terms, PackedTerms.Layout l) private view {
+        unchecked {
+            (uint256 nodes, uint256 m, uint256 offset, uint256 n) =
+                (l.nodes(), l.nodeCount(), l.acceptances(), l.userCount());
+            for (uint256 i; i < n; ++i) {
+                uint256 index = PackedTerms.u8(offset);
+                if (index >= m) revert AcceptanceIndexOutOfRange(i);
+                uint256 place = nodes + PackedTerms.NODE_BYTES * index;
+                if (PackedTerms.u8(place + 20) != i) revert AcceptanceOfUserMissing(i);
+                address node = PackedTerms.account(place);
+                _checkSigner(
+                    node,
+                    Digests.acceptance(deployment, agreement, terms, node),
+                    PackedTerms.word(offset + 1),
+                    PackedTerms.word(offset + 33)
+                );
+                offset += PackedTerms.ACCEPTANCE_BYTES;
+            }
         }
     }
 }

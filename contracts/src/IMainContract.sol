@@ -7,7 +7,8 @@ pragma solidity 0.8.37;
 /// @dev Tails. Where one payload of free length ends a call, it is not ABI encoded: it is the bytes that follow the
 /// static arguments in calldata (length = calldata size - 4 - 32 * number of arguments). In the same way the event of
 /// such a call has that payload, raw, as (the end of) its data. Each function says which. This saves two words and the
-/// padding, and every tail is covered by a signature, so nothing can be appended unseen.
+/// padding. Every tail is covered by a signature, so nothing can be appended unseen, but for the extra bytes of
+/// `createAgreement`, which prove themselves.
 interface IMainContract {
     /// @notice An ECDSA signature in the form of EIP-2098: `vs` is `s`, with the parity of R.y in its top bit.
     /// `s` is in the lower half of the group order (R3).
@@ -21,28 +22,6 @@ interface IMainContract {
         address sensor;
         Signature consent;
         bytes declaration;
-    }
-
-    /// @notice The terms of an agreement, as the users sign them (EIP-712).
-    /// @param users `U_a`, strictly ascending, two or more, all registered.
-    /// @param nodes `I_a`, strictly ascending; the position is the node's index in a round.
-    /// @param trust For each node, the index of the user that named it.
-    /// @param sensorsRoot Merkle root over sensors and starting points `Q_0`.
-    /// @param offChainCode SHA-256 of the module `f_a`.
-    /// @param conditions Digest of the rest of the terms.
-    struct Terms {
-        address[] users;
-        address[] nodes;
-        uint8[] trust;
-        bytes32 sensorsRoot;
-        bytes32 offChainCode;
-        bytes32 conditions;
-    }
-
-    /// @notice A node's signature under the acceptance digest. @param node Its index in the terms.
-    struct Acceptance {
-        uint256 node;
-        Signature signature;
     }
 
     /// @notice Opens an agreement id to the terms that it commits to (wire-format §6).
@@ -126,16 +105,16 @@ interface IMainContract {
 
     // ----------------------------------------------------------------------------------------------- events
 
-    /// @notice A user. Data: its name, raw UTF-8.
-    event UserRegistered(address indexed user);
+    /// @notice A user. Data: user 20 | name, raw UTF-8.
+    event UserRegistered();
     /// @notice A sensor. Data: its declaration, raw.
     event SensorRegistered(address indexed sensor, address indexed owner);
     /// @notice An intermediate node, or a new revision of its declaration (the highest revision counts). Data: the
     /// declaration, raw.
     event NodeRegistered(address indexed node, address indexed owner);
-    /// @notice An agreement. `extra` is what the parties publish beside the terms (no signature covers it: check it
-    /// against `terms.sensorsRoot` and `terms.conditions`).
-    event AgreementCreated(bytes32 indexed agreement, Terms terms, bytes extra);
+    /// @notice An agreement. Data: the terms and the extra bytes of `createAgreement`, as they stood in calldata. No
+    /// signature covers the extra bytes: check them against `sensorsRoot` and `conditions`.
+    event AgreementCreated(bytes32 indexed agreement);
     /// @notice An outcome has settled. Anonymous and without a topic, because a topic costs more than the word it carries.
     /// Data: the last 20 bytes of the agreement id | kind u8 | epoch u32 | from u64 | t u64 | result (raw). `kind` is 1
     /// (value) or 2 (trap). These 20 bytes name an agreement as an address names a key; the whole id is in its
@@ -178,7 +157,7 @@ interface IMainContract {
     error UsersNotAscending(uint256 index);
     error NodesNotAscending(uint256 index);
     error TrustOutOfRange(uint256 node);
-    error TrustLengthDiffers();
+    error TermsCut(uint256 needed, uint256 given);
     error UserSignaturesDiffer(uint256 given, uint256 users);
     error AcceptanceOfUserMissing(uint256 user);
     error AcceptanceIndexOutOfRange(uint256 index);
@@ -220,8 +199,8 @@ interface IMainContract {
     // ----------------------------------------------------------------------------------------- registration
 
     /// @notice Registers a user. Anyone may bring the user's signature.
-    /// @dev Tail: the name, UTF-8, 1..=64 bytes. Signed: EIP-712 `User(address user,string name)`.
-    function registerUser(address user, bytes32 r, bytes32 vs) external;
+    /// @dev Tail: user 20 | name, UTF-8, 1..=64 bytes. Signed: EIP-712 `User(address user,string name)`.
+    function registerUser(Signature calldata signature) external;
 
     /// @notice Registers a sensor of a registered user, with the consent of the sensor's own key.
     /// @dev Tail: the encoded declaration. Signed by the owner: EIP-712
@@ -245,20 +224,17 @@ interface IMainContract {
 
     /// @notice Creates an agreement: signed by every user, accepted by at least one node of each, and the id opens to
     /// exactly these terms, so nobody can occupy the id with other ones.
-    /// @param agreement `a`.
-    /// @param aggregate `K.x`. @param y `a.y`.
-    /// @param userSignatures EIP-712 `Agreement(bytes32 agreement,Terms terms)`, in the order of `terms.users`.
-    /// @param acceptances For each user in order, one acceptance by a node that this user trusts.
-    /// @param extra Published in the event; may be empty.
-    function createAgreement(
-        bytes32 agreement,
-        bytes32 aggregate,
-        bytes32 y,
-        Terms calldata terms,
-        Signature[] calldata userSignatures,
-        Acceptance[] calldata acceptances,
-        bytes calldata extra
-    ) external;
+    /// @dev Tail:
+    ///     terms       n u8 | user 20, n times | m u8 | node 20 and trust u8, m times |
+    ///                 sensorsRoot 32 | offChainCode 32 | conditions 32
+    ///     signatures  r 32 and vs 32, n times: EIP-712 `Agreement(bytes32 agreement,Terms terms)`, in the order of users
+    ///     acceptances node index u8, r 32 and vs 32, n times: for each user in order, the acceptance digest signed by a
+    ///                 node that this user trusts
+    ///     extra       whatever the parties publish with it, such as the sensors and the conditions in full
+    /// Users (two or more, registered) and nodes are strictly ascending; trust is the index of the user that named the
+    /// node; a node's place is its index in a round.
+    /// @param agreement `a`. @param key `K.x` and `a.y`, as in `Opening`.
+    function createAgreement(bytes32 agreement, bytes32[2] calldata key) external;
 
     /// @notice Ends an agreement: executions from `end` on never settle, those before it still do.
     /// @param userSignatures EIP-712 `Close(bytes32 agreement,uint64 end)` by every user, in order.
@@ -374,7 +350,8 @@ interface IMainContract {
     // ----------------------------------------------------------------------------------------------- getters
 
     /// @notice A user's registry: `count` entities (itself included) and the head over them, which an observer
-    /// recomputes from events: head' = first 23 bytes of keccak(head 32 || entity digest 32). Zero if unknown.
+    /// recomputes from events. It starts as the first 23 bytes of the user's EIP-712 struct hash, and
+    /// head' = first 23 bytes of keccak(head 32 || struct hash of the entity 32). Zero if unknown.
     function users(address user) external view returns (bytes32 head, uint64 count);
     /// @notice Highest revision of a node's declaration above 0 that was registered; 0 if there was none.
     function nodeRevision(address node) external view returns (uint32 revision);

@@ -4,6 +4,7 @@ pragma solidity 0.8.37;
 import {IMainContract} from "./IMainContract.sol";
 import {Deployment} from "./Deployment.sol";
 import {Digests} from "./lib/Digests.sol";
+import {Hash} from "./lib/Hash.sol";
 
 /// @title Users, sensors and intermediate nodes
 /// @dev One slot per user: a head over everything that the user has registered, and how much that is. Declarations are
@@ -20,14 +21,29 @@ abstract contract Registry is Deployment {
     mapping(address => uint256) private _revisions;
 
     /// @inheritdoc IMainContract
-    function registerUser(address user, bytes32 r, bytes32 vs) external {
-        bytes calldata name = msg.data[100:];
-        if (name.length == 0 || name.length > NAME_BYTES_MAX) revert NameEmptyOrTooLong();
+    function registerUser(Signature calldata signature) external {
+        address user;
+        bytes calldata name = msg.data[0:0];
+        assembly ("memory-safe") {
+            user := shr(96, calldataload(68))
+            name.offset := 88
+            name.length := sub(calldatasize(), 88)
+        }
+        unchecked {
+            // Also when there is less than a user: the length is then next to 2^256.
+            if (name.length - 1 >= NAME_BYTES_MAX) revert NameEmptyOrTooLong();
+        }
         if (_users[user] != 0) revert AlreadyRegistered(user);
-        bytes32 digest = keccak256(abi.encode(Digests.USER_TYPE, user, keccak256(name)));
-        _checkTyped(user, digest, r, vs);
-        _users[user] = _append(0, digest);
-        _logTail(UserRegistered.selector, user, name);
+        bytes32 digest = Digests.user(user, name);
+        _checkTyped(user, digest, signature.r, signature.vs);
+        _users[user] = uint256(digest) >> COUNT_BITS << COUNT_BITS | 1;
+        bytes32 topic = UserRegistered.selector;
+        assembly ("memory-safe") {
+            let p := mload(0x40)
+            let size := sub(calldatasize(), 68)
+            calldatacopy(p, 68, size)
+            log1(p, size, topic)
+        }
     }
 
     /// @inheritdoc IMainContract
@@ -67,7 +83,7 @@ abstract contract Registry is Deployment {
         if (given <= stored && (given | stored) != 0) revert RevisionNotNewer(given, stored);
         if (given != 0) _revisions[node] = given;
 
-        bytes32 hash = keccak256(declaration);
+        bytes32 hash = Hash.data(declaration);
         bytes32 digest = Digests.entity(Digests.NODE_TYPE, node, owner, hash);
         _checkTyped(owner, digest, ownerSignature.r, ownerSignature.vs);
         bytes32 bound = Digests.registration(Digests.NODE_REGISTRATION, deployment, owner, node, hash);
@@ -99,7 +115,7 @@ abstract contract Registry is Deployment {
         returns (bytes32)
     {
         if (declaration.length == 0) revert DeclarationEmpty();
-        bytes32 hash = keccak256(declaration);
+        bytes32 hash = Hash.data(declaration);
         bytes32 consented = Digests.registration(Digests.SENSOR_REGISTRATION, deployment, owner, sensor, hash);
         _checkSigner(sensor, consented, consent.r, consent.vs);
         _logTail(SensorRegistered.selector, sensor, owner, declaration);
@@ -108,17 +124,8 @@ abstract contract Registry is Deployment {
 
     /// A user's slot after one more entity.
     function _append(uint256 slot, bytes32 digest) private pure returns (uint256) {
-        bytes32 head = keccak256(abi.encode(slot >> COUNT_BITS << COUNT_BITS, digest));
+        bytes32 head = Hash.pair(bytes32(slot >> COUNT_BITS << COUNT_BITS), digest);
         return uint256(head) >> COUNT_BITS << COUNT_BITS | (uint64(slot) + 1);
-    }
-
-    /// Event with one indexed argument and raw bytes as data.
-    function _logTail(bytes32 selector, address one, bytes calldata tail) private {
-        assembly ("memory-safe") {
-            let p := mload(0x40)
-            calldatacopy(p, tail.offset, tail.length)
-            log2(p, tail.length, selector, one)
-        }
     }
 
     /// Event with two indexed arguments and raw bytes as data.

@@ -5,6 +5,7 @@ import {IMainContract} from "./IMainContract.sol";
 import {Agreements} from "./Agreements.sol";
 import {Digests} from "./lib/Digests.sol";
 import {Ecdsa} from "./lib/Ecdsa.sol";
+import {Hash} from "./lib/Hash.sol";
 import {Entries} from "./lib/Entries.sol";
 import {Unanimous} from "./Unanimous.sol";
 
@@ -42,8 +43,12 @@ abstract contract Settlement is Agreements, Unanimous {
         assembly ("memory-safe") {
             // t + 1 in the highest bytes, where it wraps to 0
             next := add(shl(192, raw), 0x1000000000000000000000000000000000000000000000000)
-            // Kind value = 1 = status open, epoch in force, from = nextT; and from <= t < 2^64 - 1
-            unusual := or(shl(152, xor(slot, shr(64, raw))), iszero(gt(next, shl(192, slot))))
+            // Kind value = 1 = status open, epoch in force, from = nextT; and from <= t < 2^64 - 1. The kind is looked at
+            // by itself too: null is 0 as is the status of no agreement, and a trap 2 as is a closing one.
+            unusual := or(
+                or(shl(152, xor(slot, shr(64, raw))), xor(byte(11, raw), KIND_VALUE)),
+                iszero(gt(next, shl(192, slot)))
+            )
         }
         if (unusual) _checkUnusual(agreement, slot, raw & WORD);
         assembly ("memory-safe") {
@@ -109,7 +114,8 @@ abstract contract Settlement is Agreements, Unanimous {
         _checkHoles(uint64(word >> 64), uint64(word), holes);
         bytes32 digest = Digests.outcome(_outcomePrefix, agreement, word, context, result);
         bytes32 signed = Digests.reveal(digest, holes);
-        if (_signersHash(signed, signatures) != opening.nodes) revert NodesDoNotOpen();
+        // Exactly the nodes of the terms have signed, each in its place.
+        if (Ecdsa.signersHash(signed, signatures) != opening.nodes) revert NodesDoNotOpen();
         _open(agreement, opening);
         _advance(agreement, word, holes.length == 0 ? digest : signed);
         if (holes.length != 0) emit HolesAgreed(agreement, holes);
@@ -144,15 +150,7 @@ abstract contract Settlement is Agreements, Unanimous {
 
     /// The next slot: a new head, over the slot before and `digest`, and the given state.
     function _after(uint256 slot, bytes32 digest, uint256 state) internal pure returns (uint256) {
-        return uint256(_pairHash(bytes32(slot), digest)) & ~STATE | state;
-    }
-
-    function _pairHash(bytes32 left, bytes32 right) private pure returns (bytes32 digest) {
-        assembly ("memory-safe") {
-            mstore(0, left)
-            mstore(0x20, right)
-            digest := keccak256(0, 0x40)
-        }
+        return uint256(Hash.pair(bytes32(slot), digest)) & ~STATE | state;
     }
 
     /// The word is of this epoch, its `from` is the next t, `from <= t`, and t lies before the end of the agreement.
@@ -173,16 +171,6 @@ abstract contract Settlement is Agreements, Unanimous {
             if (holes[i] < least || holes[i] >= t) revert HolesNotAscendingInRange(i);
             least = uint256(holes[i]) + 1;
         }
-    }
-
-    /// EIP-712 hash of the list of addresses that signed: compared with the nodes of the terms, it says that exactly
-    /// they did, each in its place.
-    function _signersHash(bytes32 digest, Signature[] calldata signatures) private view returns (bytes32) {
-        address[] memory signers = new address[](signatures.length);
-        for (uint256 i; i < signatures.length; ++i) {
-            signers[i] = Ecdsa.recover(digest, signatures[i].r, signatures[i].vs);
-        }
-        return keccak256(abi.encodePacked(signers));
     }
 
     /// The event of `settle` for an outcome whose result is elsewhere in calldata.

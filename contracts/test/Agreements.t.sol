@@ -26,7 +26,7 @@ contract AgreementsTest is Kit {
         send(createCall(m));
         Vm.Log memory log = vm.getRecordedLogs()[0];
         eq(log.topics[1], m.id);
-        eq(log.data, abi.encode(m.terms, bytes("")));
+        eq(log.data, packed(m.terms));
         (IMainContract.Status status, uint64 nextT, uint32 epoch, bytes32 head, uint64 end) = state(m.id);
         yes(status == IMainContract.Status.Open);
         eq(nextT, 0);
@@ -87,9 +87,18 @@ contract AgreementsTest is Kit {
         m.terms.trust[2] = 2;
         derive(m, 1);
         refused(createCall(m), abi.encodeCall(Errors.TrustOutOfRange, (2)));
-        m.terms.trust = new uint8[](2);
+        m.terms.trust[2] = 0;
+
+        // No account, which is also what a refused signature recovers to.
+        m.terms.nodes[0] = address(0);
         derive(m, 1);
-        refused(createCall(m), IMainContract.TrustLengthDiffers.selector);
+        refused(createCall(m), abi.encodeCall(Errors.NodesNotAscending, (0)));
+        (m.terms.nodes, m.terms.trust) = (new address[](0), new uint8[](0));
+        derive(m, 1);
+        refused(
+            createCallWith(m, userSignatures(m, agreementDigest(m.id, m.digest)), new Acceptance[](2), ""),
+            abi.encodeCall(Errors.AcceptanceIndexOutOfRange, (0))
+        );
     }
 
     function test_unregisteredUser() public {
@@ -134,50 +143,72 @@ contract AgreementsTest is Kit {
         send(createCall(m));
     }
 
-    function data(
-        Made memory m,
-        IMainContract.Signature[] memory users,
-        IMainContract.Acceptance[] memory acceptances
-    ) private pure returns (bytes memory) {
-        return abi.encodeCall(
-            IMainContract.createAgreement,
-            (m.id, m.opening.aggregate, m.opening.y, m.terms, users, acceptances, "")
+    function data(Made memory m, IMainContract.Signature[] memory users, Acceptance[] memory acceptances)
+        private
+        pure
+        returns (bytes memory)
+    {
+        return createCallWith(m, users, acceptances, "");
+    }
+
+    /// Whatever stands behind the acceptances is published with the terms.
+    function test_extra() public {
+        Made memory m = registered(1, 2, 3);
+        bytes memory extra = "sensors and conditions in full";
+        vm.recordLogs();
+        send(
+            createCallWith(m, userSignatures(m, agreementDigest(m.id, m.digest)), acceptancesOf(m), extra)
         );
+        eq(vm.getRecordedLogs()[0].data, abi.encodePacked(packed(m.terms), extra));
+    }
+
+    /// A call that is cut short says what it lacks, wherever it is cut.
+    function test_cut() public {
+        Made memory m = registered(1, 2, 3);
+        bytes memory sent = createCall(m);
+        uint256 whole = sent.length;
+        for (uint256 size = 100; size < whole; ++size) {
+            assembly ("memory-safe") {
+                mstore(sent, size)
+            }
+            (bool ok, bytes memory answer) = address(main).call(sent);
+            yes(!ok);
+            eq(bytes32(bytes4(answer)), bytes32(IMainContract.TermsCut.selector));
+        }
+        refused(
+            abi.encodePacked(sent),
+            abi.encodeCall(Errors.TermsCut, (whole, whole - 1))
+        );
+        assembly ("memory-safe") {
+            mstore(sent, whole)
+        }
+        send(sent);
     }
 
     function test_userSignatures() public {
         Made memory m = registered(1, 3, 3);
         bytes32 digest = agreementDigest(m.id, m.digest);
-        IMainContract.Acceptance[] memory accepted = acceptancesOf(m);
+        Acceptance[] memory accepted = acceptancesOf(m);
         for (uint256 i; i < 3; ++i) {
             IMainContract.Signature[] memory list = userSignatures(m, digest);
             list[i] = sign(m.nodeKeys[0], digest);
             refused(data(m, list, accepted), abi.encodeCall(Errors.BadSignature, (m.terms.users[i])));
             list[i] = malleated(m.userKeys[i], digest);
             refused(data(m, list, accepted), abi.encodeCall(Errors.BadSignature, (m.terms.users[i])));
+            list[i] = IMainContract.Signature(0, 0);
+            refused(data(m, list, accepted), abi.encodeCall(Errors.BadSignature, (m.terms.users[i])));
             list[i] = sign(m.userKeys[i], agreementDigest(m.id, bytes32(0)));
             refused(data(m, list, accepted), abi.encodeCall(Errors.BadSignature, (m.terms.users[i])));
         }
-        refused(
-            data(m, new IMainContract.Signature[](2), accepted),
-            abi.encodeCall(Errors.UserSignaturesDiffer, (2, 3))
-        );
-        refused(
-            data(m, new IMainContract.Signature[](4), accepted),
-            abi.encodeCall(Errors.UserSignaturesDiffer, (4, 3))
-        );
     }
 
     function test_acceptances() public {
         Made memory m = registered(1, 2, 4);
         IMainContract.Signature[] memory users = userSignatures(m, agreementDigest(m.id, m.digest));
-        IMainContract.Acceptance[] memory list = acceptancesOf(m);
+        Acceptance[] memory list = acceptancesOf(m);
 
-        refused(
-            data(m, users, new IMainContract.Acceptance[](0)), abi.encodeCall(Errors.AcceptanceOfUserMissing, (0))
-        );
         // node 0 is of user 0, so it cannot stand for user 1
-        IMainContract.Acceptance memory second = list[1];
+        Acceptance memory second = list[1];
         list[1] = list[0];
         refused(data(m, users, list), abi.encodeCall(Errors.AcceptanceOfUserMissing, (1)));
         list[1] = second;
@@ -195,17 +226,6 @@ contract AgreementsTest is Kit {
     }
 
     // -------------------------------------------------------------------------------------------------- close
-
-    function closeDigest(bytes32 a, uint64 end) private view returns (bytes32) {
-        return typed(keccak256(abi.encode(keccak256("Close(bytes32 agreement,uint64 end)"), a, end)));
-    }
-
-    function closeCall(Made memory m, uint64 end) private view returns (bytes memory) {
-        return abi.encodeCall(
-            IMainContract.closeAgreement,
-            (m.id, end, m.opening, m.terms.users, userSignatures(m, closeDigest(m.id, end)))
-        );
-    }
 
     function test_close() public {
         Made memory m = create(1, 2, 3);

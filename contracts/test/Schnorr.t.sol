@@ -191,11 +191,25 @@ contract SchnorrTest is Kit {
     function testFuzz_ecdsa(uint256 key, bytes32 digest) public view {
         key = key % (N - 1) + 1;
         (uint8 v, bytes32 r, bytes32 s) = vm.sign(key, digest);
-        eq(Ecdsa.recover(digest, v - 27, uint256(r), uint256(s)), vm.addr(key));
         bytes32 vs = bytes32(uint256(s) | uint256(v - 27) << 255);
         eq(Ecdsa.recover(digest, r, vs), vm.addr(key));
-        eq(Ecdsa.recover(digest, 28 - v, uint256(r), N - uint256(s)), address(0));
+        // The other s. From 2^255 on, its top bit is taken for the parity and it is another number.
+        yes(Ecdsa.recover(digest, r, bytes32((N - uint256(s)) ^ uint256(28 - v) << 255)) != vm.addr(key));
+        yes(Ecdsa.recover(digest, r, bytes32((N - uint256(s)) ^ uint256(v - 27) << 255)) != vm.addr(key));
         yes(Ecdsa.recover(digest, r, bytes32(uint256(vs) ^ 1 << 255)) != vm.addr(key));
+    }
+
+    /// The largest s that counts, and the next one, which would still fit below the parity. The precompile recovers both.
+    function test_halfOrder() public view {
+        bytes32 r = bytes32(PK1);
+        for (uint256 parity; parity < 2; ++parity) {
+            uint256 last = (N - 1) / 2;
+            address signer = Ecdsa.recover(MSG1, r, bytes32(last | parity << 255));
+            yes(signer != address(0));
+            eq(signer, Ecdsa.recoverUnchecked(MSG1, 27 + parity, PK1, last));
+            yes(Ecdsa.recoverUnchecked(MSG1, 27 + parity, PK1, last + 1) != address(0));
+            eq(Ecdsa.recover(MSG1, r, bytes32(last + 1 | parity << 255)), address(0));
+        }
     }
 
     /// What the precompile refuses is nobody's signature, whatever lay in memory before.

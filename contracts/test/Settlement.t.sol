@@ -128,6 +128,23 @@ contract SettlementTest is Kit {
     }
 
     /// t + 1 must fit: the last t of all never settles, and nothing beside nextT moves.
+    /// The number of a kind is no stand-in for the status of the same number: nulls do not settle what does not exist,
+    /// nor traps beyond the end of an agreement that is closing.
+    function test_kindIsNotStatus() public {
+        Made memory unknown = prepare(2, 2, 3);
+        for (uint8 kind; kind < 4; ++kind) {
+            (bool ok,) = address(main).call(settleCall(unknown, wordOf(kind, 0, 0, 0), CONTEXT, ""));
+            yes(!ok);
+        }
+        (,,, bytes32 head,) = main.agreements(unknown.id);
+        eq(head, 0);
+
+        send(closeCall(m, 5));
+        refused(settleCall(m, wordOf(2, 0, 0, 5), CONTEXT, ""), abi.encodeCall(Errors.BeyondEnd, (5, 5)));
+        refused(settleCall(m, wordOf(2, 0, 0, 4), CONTEXT, "r"), IMainContract.TrapWithResult.selector);
+        send(settleCall(m, wordOf(2, 0, 0, 4), CONTEXT, ""));
+    }
+
     function test_lastT() public {
         refused(
             settleCall(m, wordOf(1, 0, 0, MAX_T), CONTEXT, "r"), abi.encodeCall(Errors.BeyondEnd, (MAX_T, MAX_T))
@@ -292,22 +309,19 @@ contract SettlementTest is Kit {
     }
 
     function test_batchMalformed() public {
-        bytes[12] memory bad = [
-            bytes(hex"01"),
-            hex"0201",
-            hex"f0",
-            hex"f000",
-            hex"f00001",
-            hex"f1",
-            hex"f100",
-            hex"f10001",
-            hex"f101020a0b0c",
-            hex"f100f0",
-            hex"f2",
-            hex"fc"
+        // cut in the middle of an entry: what is missing is missing at the end
+        bytes[9] memory cut = [
+            bytes(hex"01"), hex"0201", hex"f0", hex"f000", hex"f00001", hex"f1", hex"f100", hex"f10001", hex"f101020a0b0c"
         ];
+        for (uint256 i; i < cut.length; ++i) {
+            refused(
+                batchCall(m, wordOf(4, 0, 0, 0), CONTEXT, cut[i]),
+                abi.encodeCall(Errors.EntriesMalformed, (cut[i].length))
+            );
+        }
+        // a code without meaning, a run of values that are too long for one
+        bytes[4] memory bad = [bytes(hex"f100f0"), hex"f2", hex"fc", hex"f5000000"];
         for (uint256 i; i < bad.length; ++i) {
-            refused(batchCall(m, wordOf(4, 0, 0, 0), CONTEXT, bad[i]), abi.encodeCall(Errors.EntriesMalformed, (0)));
             refused(
                 batchCall(m, wordOf(4, 0, 0, 1), CONTEXT, abi.encodePacked(hex"fd", bad[i])),
                 abi.encodeCall(Errors.EntriesMalformed, (1))

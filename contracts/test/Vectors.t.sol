@@ -2,7 +2,6 @@
 pragma solidity 0.8.37;
 
 import {IMainContract} from "../src/IMainContract.sol";
-import {MainContract} from "../src/MainContract.sol";
 import {Digests} from "../src/lib/Digests.sol";
 import {Schnorr} from "../src/lib/Schnorr.sol";
 import {Ecdsa} from "../src/lib/Ecdsa.sol";
@@ -18,13 +17,7 @@ contract VectorsTest is Kit {
         json = vm.readFile(string.concat("../proto/vectors/", name, ".json"));
         if (!vm.keyExistsJson(json, ".contract")) return;
         eq(vm.parseJsonUint(json, ".chain_id"), block.chainid);
-        // The constructor runs at that address: its immutables are of it.
-        address target = vm.parseJsonAddress(json, ".contract");
-        vm.etch(target, vm.getCode("out/MainContract.sol/MainContract.json"));
-        (bool ok, bytes memory code) = target.call("");
-        yes(ok);
-        vm.etch(target, code);
-        main = MainContract(target);
+        deployAt(vm.parseJsonAddress(json, ".contract"));
     }
 
     function b32(string memory key) private view returns (bytes32) {
@@ -72,7 +65,7 @@ contract VectorsTest is Kit {
         address owner = addr("user_address");
         bytes memory name = bytes(vm.parseJsonString(json, ".user_name"));
         IMainContract.Signature memory sig = compact(raw("user_signature"), b32("user_digest"), owner);
-        send(abi.encodePacked(abi.encodeCall(IMainContract.registerUser, (owner, sig.r, sig.vs)), name));
+        send(userCall(owner, sig, name));
 
         address sensor = addr("sensor_address");
         bytes memory declaration = raw("sensor_declaration");
@@ -108,7 +101,7 @@ contract VectorsTest is Kit {
 
     // ---------------------------------------------------------------------------------------------------- terms
 
-    function terms(string memory prefix) private view returns (IMainContract.Terms memory t) {
+    function terms(string memory prefix) private view returns (Terms memory t) {
         t.users = vm.parseJsonAddressArray(json, ".users");
         t.nodes = vm.parseJsonAddressArray(json, ".nodes");
         uint256[] memory trust = vm.parseJsonUintArray(json, ".trust");
@@ -158,11 +151,11 @@ contract VectorsTest is Kit {
     }
 
     function checkTerms(string memory p, bool first) private {
-        IMainContract.Terms memory t = terms(p);
+        Terms memory t = terms(p);
         IMainContract.Opening memory o = opening(p);
         bytes32 a = b32(string.concat(p, "agreement"));
         bytes32 digest = b32(string.concat(p, "terms_digest"));
-        eq(Digests.terms(o), digest);
+        eq(this.termsOf(o), digest);
         eq(Digests.tweak(main.deployment(), o.aggregate, digest), b32(string.concat(p, "tweak")));
         eq(
             address(uint160(uint256(keccak256(abi.encode(a, o.y))))),
@@ -179,27 +172,23 @@ contract VectorsTest is Kit {
         bytes32 toSign = b32(string.concat(p, "agreement_digest"));
         bytes32[] memory accept = vm.parseJsonBytes32Array(json, string.concat(".", p, "acceptance_digests"));
         bytes[] memory accepted = vm.parseJsonBytesArray(json, string.concat(".", p, "acceptance_signatures"));
-        IMainContract.Acceptance[] memory acceptances = new IMainContract.Acceptance[](t.users.length);
+        Acceptance[] memory acceptances = new Acceptance[](t.users.length);
         for (uint256 u; u < t.users.length; ++u) {
             for (uint256 j; j < t.nodes.length; ++j) {
                 eq(Digests.acceptance(main.deployment(), a, digest, t.nodes[j]), accept[j]);
                 if (t.trust[j] == u) {
-                    acceptances[u] = IMainContract.Acceptance(j, compact(accepted[j], accept[j], t.nodes[j]));
+                    acceptances[u] = Acceptance(uint8(j), compact(accepted[j], accept[j], t.nodes[j]));
                 }
             }
         }
+        Made memory made;
+        (made.id, made.terms, made.opening) = (a, t, o);
         send(
-            abi.encodeCall(
-                IMainContract.createAgreement,
-                (
-                    a,
-                    o.aggregate,
-                    o.y,
-                    t,
-                    signatures(string.concat(p, "user_signatures"), toSign, t.users),
-                    acceptances,
-                    raw(string.concat(p, "encoding"))
-                )
+            createCallWith(
+                made,
+                signatures(string.concat(p, "user_signatures"), toSign, t.users),
+                acceptances,
+                raw(string.concat(p, "encoding"))
             )
         );
         bytes32 resolution = keccak256(
@@ -235,6 +224,10 @@ contract VectorsTest is Kit {
     }
 
     /// The library takes structs from calldata.
+    function termsOf(IMainContract.Opening calldata o) external pure returns (bytes32) {
+        return Digests.terms(o);
+    }
+
     function commitmentOf(address node, IMainContract.Computed calldata c, bytes32 secret, bytes32 salt)
         external
         view

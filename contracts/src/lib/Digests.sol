@@ -2,6 +2,7 @@
 pragma solidity 0.8.37;
 
 import {IMainContract} from "../IMainContract.sol";
+import {Hash} from "./Hash.sol";
 
 /// @title The one registry of domains and digests on chain (R1; wire-format §2, §6, §7)
 /// @dev One function per digest; `d` is `chain id u64 || contract 20`. All encodings are `abi.encodePacked` of fixed
@@ -56,20 +57,33 @@ library Digests {
 
     /// `hashStruct` of `Sensor` and `Node`, which differ in their type alone.
     function entity(bytes32 entityType, address id, address owner, bytes32 declaration) internal pure returns (bytes32) {
-        return keccak256(abi.encode(entityType, id, owner, declaration));
+        return Hash.quadruple(entityType, Hash.word(id), Hash.word(owner), declaration);
+    }
+
+    function user(address id, bytes calldata name) internal pure returns (bytes32) {
+        return Hash.triple(USER_TYPE, Hash.word(id), Hash.data(name));
     }
 
     /// What an entity's own key signs: SENSOR_REGISTRATION, NODE_REGISTRATION.
     function registration(bytes12 tag, bytes28 d, address owner, address id, bytes32 declaration)
         internal
         pure
-        returns (bytes32)
+        returns (bytes32 digest)
     {
-        return keccak256(abi.encodePacked(tag, d, owner, id, declaration));
+        assembly ("memory-safe") {
+            // Each store is cut by the next: 12 + 28 + 20 + 20 + 32 bytes
+            let p := mload(0x40)
+            mstore(p, tag)
+            mstore(add(p, 12), d)
+            mstore(add(p, 40), shl(96, owner))
+            mstore(add(p, 60), shl(96, id))
+            mstore(add(p, 80), declaration)
+            digest := keccak256(p, 112)
+        }
     }
 
-    /// EIP-712 hash of an array of addresses, each in a word of its own. The words must be clean, which calldata is not
-    /// by itself: the caller has read each element (checked by the compiler) or compares the hash with a signed one.
+    /// EIP-712 hash of an array of addresses, each in a word of its own. Calldata need not be clean: the caller compares
+    /// the hash with one that an agreement id commits to.
     function words(address[] calldata items) internal pure returns (bytes32 digest) {
         assembly ("memory-safe") {
             let p := mload(0x40)
@@ -79,29 +93,55 @@ library Digests {
         }
     }
 
-    /// The same for the small numbers of `trust`.
-    function words(uint8[] calldata items) internal pure returns (bytes32 digest) {
+    /// EIP-712 `hashStruct(Terms)` of the hashes in an opening.
+    function terms(IMainContract.Opening calldata o) internal pure returns (bytes32 digest) {
+        bytes32 typeHash = TERMS_TYPE;
         assembly ("memory-safe") {
+            // users, nodes, trust, sensorsRoot, offChainCode and conditions are the last six words of the opening
             let p := mload(0x40)
-            let size := shl(5, items.length)
-            calldatacopy(p, items.offset, size)
-            digest := keccak256(p, size)
+            mstore(p, typeHash)
+            calldatacopy(add(p, 0x20), add(o, 0x40), 0xc0)
+            digest := keccak256(p, 0xe0)
         }
     }
 
-    /// EIP-712 `hashStruct(Terms)` of the hashes in an opening.
-    function terms(IMainContract.Opening memory o) internal pure returns (bytes32) {
-        return keccak256(
-            abi.encode(TERMS_TYPE, o.users, o.nodes, o.trust, o.sensorsRoot, o.offChainCode, o.conditions)
-        );
+    /// The same of the hashes of the lists, and of the last three terms, which stand in calldata at `roots`.
+    function terms(bytes32 users, bytes32 nodes, bytes32 trust, uint256 roots) internal pure returns (bytes32 digest) {
+        bytes32 typeHash = TERMS_TYPE;
+        assembly ("memory-safe") {
+            let p := mload(0x40)
+            mstore(p, typeHash)
+            mstore(add(p, 0x20), users)
+            mstore(add(p, 0x40), nodes)
+            mstore(add(p, 0x60), trust)
+            calldatacopy(add(p, 0x80), roots, 0x60)
+            digest := keccak256(p, 0xe0)
+        }
     }
 
-    function tweak(bytes28 d, bytes32 aggregate, bytes32 termsDigest) internal pure returns (bytes32) {
-        return keccak256(abi.encodePacked(TWEAK, aggregate, d, termsDigest));
+    function tweak(bytes28 d, bytes32 aggregate, bytes32 termsDigest) internal pure returns (bytes32 digest) {
+        bytes12 tag = TWEAK;
+        assembly ("memory-safe") {
+            let p := mload(0x40)
+            mstore(p, tag)
+            mstore(add(p, 12), aggregate)
+            mstore(add(p, 44), d)
+            mstore(add(p, 72), termsDigest)
+            digest := keccak256(p, 104)
+        }
     }
 
-    function acceptance(bytes28 d, bytes32 a, bytes32 termsDigest, address node) internal pure returns (bytes32) {
-        return keccak256(abi.encodePacked(NODE_ACCEPTANCE, d, a, termsDigest, node));
+    function acceptance(bytes28 d, bytes32 a, bytes32 termsDigest, address node) internal pure returns (bytes32 digest) {
+        bytes12 tag = NODE_ACCEPTANCE;
+        assembly ("memory-safe") {
+            let p := mload(0x40)
+            mstore(p, tag)
+            mstore(add(p, 12), d)
+            mstore(add(p, 40), a)
+            mstore(add(p, 72), termsDigest)
+            mstore(add(p, 104), shl(96, node))
+            digest := keccak256(p, 124)
+        }
     }
 
     /// `subject = deployment || config || t`.

@@ -1,25 +1,59 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 pragma solidity 0.8.37;
 
+import {IMainContract} from "../IMainContract.sol";
+
 /// @title Recovery of ECDSA signers, strict where the precompile is not
 library Ecdsa {
     /// Half of the order of secp256k1: a signature with a larger `s` is refused (R3: one signature, one encoding).
-    uint256 internal constant HALF_ORDER = 0x7fffffffffffffffffffffffffffffff5d576e7357a4501ddfe92f46681b20a0;
+    uint256 private constant HALF_ORDER = 0x7fffffffffffffffffffffffffffffff5d576e7357a4501ddfe92f46681b20a0;
+    uint256 private constant ALL_BUT_TOP_BIT = 0x7fffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff;
 
     /// @notice Who signed `digest`, or zero if nobody did. The signature has the form of EIP-2098.
-    function recover(bytes32 digest, bytes32 r, bytes32 vs) internal view returns (address) {
-        uint256 s = uint256(vs) & (type(uint256).max >> 1);
-        return recover(digest, uint256(vs) >> 255, uint256(r), s);
+    function recover(bytes32 digest, bytes32 r, bytes32 vs) internal view returns (address signer) {
+        assembly ("memory-safe") {
+            let p := mload(0x40)
+            let s := and(vs, ALL_BUT_TOP_BIT)
+            mstore(p, digest)
+            mstore(add(p, 0x20), add(shr(255, vs), 27))
+            mstore(add(p, 0x40), r)
+            mstore(add(p, 0x60), s)
+            // When it refuses, the precompile returns no data and leaves the output as it was.
+            let ok := staticcall(gas(), 1, p, 0x80, 0, 0x20)
+            signer := mul(mload(0), and(and(ok, eq(returndatasize(), 0x20)), iszero(gt(s, HALF_ORDER))))
+        }
     }
 
-    /// @notice Who signed `digest`, or zero if nobody did. @param parity Of R.y, 0 or 1.
-    function recover(bytes32 digest, uint256 parity, uint256 r, uint256 s) internal view returns (address signer) {
-        if (s > HALF_ORDER) return address(0);
-        return recoverUnchecked(digest, 27 + parity, r, s);
+    /// @notice EIP-712 hash of the list of addresses that signed `digest`, in order. Zero if one of them is nobody's.
+    function signersHash(bytes32 digest, IMainContract.Signature[] calldata signatures)
+        internal
+        view
+        returns (bytes32 hash)
+    {
+        assembly ("memory-safe") {
+            // The input of the precompile stands in the first four words, of which the compiler gets two back.
+            let list := mload(0x40)
+            let to := list
+            let from := signatures.offset
+            let wrong := 0
+            mstore(0, digest)
+            for { let end := add(from, shl(6, signatures.length)) } lt(from, end) { from := add(from, 0x40) } {
+                let vs := calldataload(add(from, 0x20))
+                mstore(0x20, add(shr(255, vs), 27))
+                vs := and(vs, ALL_BUT_TOP_BIT)
+                mstore(0x40, calldataload(from))
+                mstore(0x60, vs)
+                pop(staticcall(gas(), 1, 0, 0x80, to, 0x20))
+                wrong := or(wrong, or(xor(returndatasize(), 0x20), gt(vs, HALF_ORDER)))
+                to := add(to, 0x20)
+            }
+            mstore(0x40, list)
+            mstore(0x60, 0)
+            if iszero(wrong) { hash := keccak256(list, sub(to, list)) }
+        }
     }
 
-    /// @notice The precompile, with any `s` (also used as a calculator on the curve). Zero when it refuses: it then
-    /// returns no data and leaves the output as it was, so the length of what it returned decides.
+    /// @notice The precompile with any `v` and `s`: also a calculator on the curve. Zero when it refuses.
     function recoverUnchecked(bytes32 digest, uint256 v, uint256 r, uint256 s) internal view returns (address signer) {
         assembly ("memory-safe") {
             let p := mload(0x40)
@@ -28,7 +62,7 @@ library Ecdsa {
             mstore(add(p, 0x40), r)
             mstore(add(p, 0x60), s)
             let ok := staticcall(gas(), 1, p, 0x80, 0, 0x20)
-            if and(ok, eq(returndatasize(), 0x20)) { signer := mload(0) }
+            signer := mul(mload(0), and(ok, eq(returndatasize(), 0x20)))
         }
     }
 }

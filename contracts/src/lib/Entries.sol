@@ -5,35 +5,48 @@ import {IMainContract} from "../IMainContract.sol";
 
 /// @title The entries of a batch (wire-format §7)
 library Entries {
-    /// Lengths below this one are single values of that length.
-    uint256 internal constant LONG = 240;
-    uint256 internal constant RUN = 241;
-    uint256 internal constant NULL = 253;
+    /// Below it, the code is the length of a value; from `NULL` on, there is nothing behind the code.
+    uint256 private constant LONG = 240;
+    uint256 private constant RUN = 241;
+    uint256 private constant NULL = 253;
 
     /// @notice How many executions the entries speak of. Strict: a cut entry, or a code without meaning, reverts.
     function count(bytes calldata entries) internal pure returns (uint256 n) {
-        uint256 cursor;
-        while (cursor < entries.length) {
-            uint256 start = cursor;
-            uint256 code = uint8(entries[cursor++]);
-            if (code < LONG) {
-                cursor += code;
-                ++n;
-            } else if (code >= NULL) {
-                ++n;
-            } else if (code == LONG && cursor + 2 <= entries.length) {
-                cursor += 2 + uint16(bytes2(entries[cursor:cursor + 2]));
-                ++n;
-            } else if (code == RUN && cursor + 2 <= entries.length) {
-                uint256 items = uint256(uint8(entries[cursor])) + 1;
-                uint256 length = uint8(entries[cursor + 1]);
-                if (length >= LONG) revert IMainContract.EntriesMalformed(start);
-                cursor += 2 + items * length;
-                n += items;
-            } else {
-                revert IMainContract.EntriesMalformed(start);
+        unchecked {
+            uint256 offset;
+            assembly ("memory-safe") {
+                offset := entries.offset
             }
-            if (cursor > entries.length) revert IMainContract.EntriesMalformed(start);
+            uint256 start = offset;
+            uint256 end = offset + entries.length;
+            while (offset < end) {
+                // Nothing but the code decides how far to go; what lies beyond the end is noticed there.
+                (uint256 code, uint256 second, uint256 third) = _bytes(offset);
+                ++n;
+                if (code < LONG) {
+                    offset += 1 + code;
+                } else if (code >= NULL) {
+                    ++offset;
+                } else if (code == RUN && third < LONG) {
+                    n += second;
+                    offset += 3 + (second + 1) * third;
+                } else if (code == LONG) {
+                    offset += 3 + (second << 8) + third;
+                } else {
+                    revert IMainContract.EntriesMalformed(offset - start);
+                }
+            }
+            if (offset != end) revert IMainContract.EntriesMalformed(entries.length);
+        }
+    }
+
+    /// The three bytes at an offset in calldata (zero beyond its end).
+    function _bytes(uint256 offset) private pure returns (uint256 first, uint256 second, uint256 third) {
+        assembly ("memory-safe") {
+            let word := calldataload(offset)
+            first := byte(0, word)
+            second := byte(1, word)
+            third := byte(2, word)
         }
     }
 }

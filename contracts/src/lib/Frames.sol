@@ -58,9 +58,11 @@ library Frames {
         returns (bool)
     {
         bytes32 digest = sha256(abi.encodePacked(Digests.SENSOR_FRAME, deployment, frame[:h.end]));
-        uint256 r = uint256(bytes32(frame[h.end:h.end + 32]));
-        uint256 s = uint256(bytes32(frame[h.end + 32:h.end + 64]));
-        address signer = Ecdsa.recover(digest, parity, r, s);
+        bytes32 r = bytes32(frame[h.end:h.end + 32]);
+        bytes32 s = bytes32(frame[h.end + 32:h.end + 64]);
+        // An s with the top bit set is no signature; without it, that bit is free for the parity (EIP-2098).
+        if (uint256(s) >> 255 != 0) return false;
+        address signer = Ecdsa.recover(digest, r, s | bytes32(parity << 255));
         return signer != address(0) && signer == h.sensor;
     }
 

@@ -2,6 +2,7 @@
 pragma solidity 0.8.37;
 
 import {Ecdsa} from "./Ecdsa.sol";
+import {Hash} from "./Hash.sol";
 
 /// @title BIP-340 verification, and sums of points, by the recovery precompile
 /// @dev `ecrecover(z, v, r, s)` is the address of `(s*X - z*G) / r`, X being the point with x coordinate `r` and the
@@ -56,6 +57,6 @@ library Schnorr {
         if (x >= P || y >= P || mulmod(y, y, P) != addmod(mulmod(mulmod(x, x, P), x, P), 7, P)) return false;
         // z = -tweak*kx, s = kx: (kx*K + tweak*kx*G) / kx
         address sum = Ecdsa.recoverUnchecked(bytes32(N - mulmod(tweak, kx, N)), 27, kx, kx);
-        return sum != address(0) && sum == address(uint160(uint256(keccak256(abi.encode(x, y)))));
+        return sum != address(0) && sum == address(uint160(uint256(Hash.pair(bytes32(x), bytes32(y)))));
     }
 }

@@ -13,7 +13,7 @@ interface Errors {
     function UsersNotAscending(uint256 index) external;
     function NodesNotAscending(uint256 index) external;
     function TrustOutOfRange(uint256 node) external;
-    function TrustLengthDiffers() external;
+    function TermsCut(uint256 needed, uint256 given) external;
     function UserSignaturesDiffer(uint256 given, uint256 users) external;
     function AcceptanceOfUserMissing(uint256 user) external;
     function AcceptanceIndexOutOfRange(uint256 index) external;

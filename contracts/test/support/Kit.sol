@@ -14,6 +14,20 @@ abstract contract Kit {
     uint256 internal constant P = 0xfffffffffffffffffffffffffffffffffffffffffffffffffffffffefffffc2f;
     uint64 internal constant MAX_T = type(uint64).max;
 
+    struct Terms {
+        address[] users;
+        address[] nodes;
+        uint8[] trust;
+        bytes32 sensorsRoot;
+        bytes32 offChainCode;
+        bytes32 conditions;
+    }
+
+    struct Acceptance {
+        uint8 node;
+        IMainContract.Signature signature;
+    }
+
     /// An agreement of the tests with all its secrets.
     struct Made {
         bytes32 id;
@@ -21,7 +35,7 @@ abstract contract Kit {
         uint256 secret;
         uint256[] userKeys;
         uint256[] nodeKeys;
-        IMainContract.Terms terms;
+        Terms terms;
         IMainContract.Opening opening;
         bytes32 digest;
     }
@@ -36,6 +50,15 @@ abstract contract Kit {
 
     function setUp() public virtual {
         main = new MainContract();
+    }
+
+    /// Puts the contract at an address: the constructor runs there, so that its immutables are of that address.
+    function deployAt(address target) internal {
+        vm.etch(target, vm.getCode("out/MainContract.sol/MainContract.json"));
+        (bool ok, bytes memory code) = target.call("");
+        require(ok, "constructor");
+        vm.etch(target, code);
+        main = MainContract(target);
     }
 
     // ---------------------------------------------------------------------------------------------- assertions
@@ -137,8 +160,15 @@ abstract contract Kit {
     // ---------------------------------------------------------------------------------------------- registration
 
     function registerUser(uint256 key, bytes memory name) internal {
-        IMainContract.Signature memory s = sign(key, userDigest(vm.addr(key), name));
-        send(abi.encodePacked(abi.encodeCall(IMainContract.registerUser, (vm.addr(key), s.r, s.vs)), name));
+        send(userCall(vm.addr(key), sign(key, userDigest(vm.addr(key), name)), name));
+    }
+
+    function userCall(address user, IMainContract.Signature memory s, bytes memory name)
+        internal
+        pure
+        returns (bytes memory)
+    {
+        return abi.encodePacked(abi.encodeCall(IMainContract.registerUser, (s)), user, name);
     }
 
     function userDigest(address user, bytes memory name) internal view returns (bytes32) {
@@ -260,29 +290,44 @@ abstract contract Kit {
         for (uint256 i; i < list.length; ++i) list[i] = sign(m.userKeys[i], digest);
     }
 
-    function acceptancesOf(Made memory m) internal view returns (IMainContract.Acceptance[] memory list) {
-        list = new IMainContract.Acceptance[](m.userKeys.length);
+    function acceptancesOf(Made memory m) internal view returns (Acceptance[] memory list) {
+        list = new Acceptance[](m.userKeys.length);
         for (uint256 i; i < list.length; ++i) {
             // node i is named by user i
-            list[i] = IMainContract.Acceptance(
-                i, sign(m.nodeKeys[i], acceptanceDigest(m.id, m.digest, m.terms.nodes[i]))
+            list[i] = Acceptance(
+                uint8(i), sign(m.nodeKeys[i], acceptanceDigest(m.id, m.digest, m.terms.nodes[i]))
             );
         }
     }
 
-    function createCall(Made memory m) internal view returns (bytes memory) {
-        return abi.encodeCall(
-            IMainContract.createAgreement,
-            (
-                m.id,
-                m.opening.aggregate,
-                m.opening.y,
-                m.terms,
-                userSignatures(m, agreementDigest(m.id, m.digest)),
-                acceptancesOf(m),
-                ""
-            )
+    function packed(Terms memory t) internal pure returns (bytes memory out) {
+        out = abi.encodePacked(uint8(t.users.length));
+        for (uint256 i; i < t.users.length; ++i) out = abi.encodePacked(out, t.users[i]);
+        out = abi.encodePacked(out, uint8(t.nodes.length));
+        for (uint256 j; j < t.nodes.length; ++j) out = abi.encodePacked(out, t.nodes[j], t.trust[j]);
+        return abi.encodePacked(out, t.sensorsRoot, t.offChainCode, t.conditions);
+    }
+
+    function createCallWith(
+        Made memory m,
+        IMainContract.Signature[] memory users,
+        Acceptance[] memory acceptances,
+        bytes memory extra
+    ) internal pure returns (bytes memory out) {
+        out = abi.encodePacked(
+            abi.encodeCall(IMainContract.createAgreement, (m.id, [m.opening.aggregate, m.opening.y])), packed(m.terms)
         );
+        for (uint256 i; i < users.length; ++i) out = abi.encodePacked(out, users[i].r, users[i].vs);
+        for (uint256 i; i < acceptances.length; ++i) {
+            out = abi.encodePacked(
+                out, acceptances[i].node, acceptances[i].signature.r, acceptances[i].signature.vs
+            );
+        }
+        return abi.encodePacked(out, extra);
+    }
+
+    function createCall(Made memory m) internal view returns (bytes memory) {
+        return createCallWith(m, userSignatures(m, agreementDigest(m.id, m.digest)), acceptancesOf(m), "");
     }
 
     /// A created agreement.
@@ -290,6 +335,17 @@ abstract contract Kit {
         m = prepare(seed, u, n);
         for (uint256 i; i < u; ++i) registerUser(m.userKeys[i], "someone");
         send(createCall(m));
+    }
+
+    function closeDigest(bytes32 a, uint64 end) internal view returns (bytes32) {
+        return typed(keccak256(abi.encode(keccak256("Close(bytes32 agreement,uint64 end)"), a, end)));
+    }
+
+    function closeCall(Made memory m, uint64 end) internal view returns (bytes memory) {
+        return abi.encodeCall(
+            IMainContract.closeAgreement,
+            (m.id, end, m.opening, m.terms.users, userSignatures(m, closeDigest(m.id, end)))
+        );
     }
 
     // ------------------------------------------------------------------------------------------------- settlement

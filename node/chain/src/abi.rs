@@ -35,15 +35,6 @@ mod interface {
         interface IMainContract {
             struct Signature { bytes32 r; bytes32 vs; }
             struct SensorEntry { address sensor; Signature consent; bytes declaration; }
-            struct Terms {
-                address[] users;
-                address[] nodes;
-                uint8[] trust;
-                bytes32 sensorsRoot;
-                bytes32 offChainCode;
-                bytes32 conditions;
-            }
-            struct Acceptance { uint256 node; Signature signature; }
             struct Opening {
                 bytes32 aggregate;
                 bytes32 y;
@@ -69,10 +60,10 @@ mod interface {
             enum DisputeKind { None, Equivocation, FalseReveal, SensorContradiction, UnequalReveals }
             enum Status { None, Open, Closing }
 
-            event UserRegistered(address indexed user);
+            event UserRegistered();
             event SensorRegistered(address indexed sensor, address indexed owner);
             event NodeRegistered(address indexed node, address indexed owner);
-            event AgreementCreated(bytes32 indexed agreement, Terms terms, bytes extra);
+            event AgreementCreated(bytes32 indexed agreement);
             event Settled() anonymous;
             event Attested() anonymous;
             event BatchSettled(bytes32 indexed agreement);
@@ -99,7 +90,7 @@ mod interface {
             error UsersNotAscending(uint256 index);
             error NodesNotAscending(uint256 index);
             error TrustOutOfRange(uint256 node);
-            error TrustLengthDiffers();
+            error TermsCut(uint256 needed, uint256 given);
             error UserSignaturesDiffer(uint256 given, uint256 users);
             error AcceptanceOfUserMissing(uint256 user);
             error AcceptanceIndexOutOfRange(uint256 index);
@@ -138,19 +129,11 @@ mod interface {
             error AlreadyResolved(bytes32 dispute);
             error DisputeNotResolvable(bytes32 dispute);
 
-            function registerUser(address user, bytes32 r, bytes32 vs) external;
+            function registerUser(Signature calldata signature) external;
             function registerSensor(address sensor, address owner, Signature calldata ownerSignature, Signature calldata consent) external;
             function registerSensors(address owner, Signature calldata ownerSignature, SensorEntry[] calldata entries) external;
             function registerNode(address node, address owner, Signature calldata ownerSignature, Signature calldata binding) external;
-            function createAgreement(
-                bytes32 agreement,
-                bytes32 aggregate,
-                bytes32 y,
-                Terms calldata terms,
-                Signature[] calldata userSignatures,
-                Acceptance[] calldata acceptances,
-                bytes calldata extra
-            ) external;
+            function createAgreement(bytes32 agreement, bytes32[2] calldata key) external;
             function closeAgreement(
                 bytes32 agreement,
                 uint64 end,

@@ -5,6 +5,7 @@
 //! that bad evidence never costs gas.
 
 use crate::abi::{IMainContract as C, b256, creation_code};
+use crate::packed;
 use crate::signature::{EvmSignature, SignatureError};
 use alloy::primitives::{Address as EvmAddress, U256};
 use alloy::sol_types::SolCall;
@@ -42,14 +43,10 @@ fn with_tail(call: impl SolCall, tail: &[u8]) -> Vec<u8> {
 
 /// Registers a user under its signature of [`diversity_proto::terms::user_digest`].
 pub fn register_user(user: &UserId, name: &str, signature: &EvmSignature) -> Vec<u8> {
-    with_tail(
-        C::registerUserCall {
-            user: evm(user),
-            r: signature.r(),
-            vs: signature.vs(),
-        },
-        name.as_bytes(),
-    )
+    let call = C::registerUserCall {
+        signature: sig(signature),
+    };
+    with_tail(call, &packed::user(user, name))
 }
 
 /// A sensor that is registered: its declaration and its own signature of
@@ -165,7 +162,8 @@ pub struct Acceptance {
 /// event carries the encoded terms, so that everybody can read them from the chain alone.
 ///
 /// # Errors
-/// [`SignatureError`] if an acceptance is not by the node that it names.
+/// [`SignatureError`] if an acceptance is not by the node that it names, or if there is not one signature and one
+/// acceptance for each user.
 pub fn create_agreement(
     d: &Deployment,
     key: &AgreementKey,
@@ -173,41 +171,37 @@ pub fn create_agreement(
     user_signatures: &[EvmSignature],
     acceptances: &[Acceptance],
 ) -> Result<Vec<u8>, SignatureError> {
-    let digest = terms.digest();
-    let acceptances = acceptances
-        .iter()
-        .map(|a| {
-            let node = terms
-                .nodes
-                .get(a.node)
-                .map(|n| n.node)
-                .unwrap_or(Address([0; 20]));
-            let signed =
-                diversity_proto::terms::acceptance_digest(d, &key.agreement, &digest, &node);
-            Ok(C::Acceptance {
-                node: U256::from(a.node),
-                signature: sig(&EvmSignature::by(&a.signature, &signed, &node)?),
-            })
-        })
-        .collect::<Result<_, _>>()?;
-    let header = terms.header();
-    Ok(C::createAgreementCall {
-        agreement: key.agreement.0.into(),
-        aggregate: key.aggregate.into(),
-        y: key.y.into(),
-        terms: C::Terms {
-            users: terms.users.iter().map(evm).collect(),
-            nodes: terms.nodes.iter().map(|n| evm(&n.node)).collect(),
-            trust: terms.nodes.iter().map(|n| n.trust).collect(),
-            sensorsRoot: b256(&header.sensors_root),
-            offChainCode: b256(&header.off_chain_code),
-            conditions: b256(&header.conditions),
-        },
-        userSignatures: user_signatures.iter().map(sig).collect(),
-        acceptances,
-        extra: terms.encode().into(),
+    let users = terms.users.len();
+    for (what, given) in [
+        ("signatures of users", user_signatures.len()),
+        ("acceptances", acceptances.len()),
+    ] {
+        if given != users {
+            return Err(SignatureError::Count { what, given, users });
+        }
     }
-    .abi_encode())
+    let digest = terms.digest();
+    let mut tail = packed::terms(terms)?;
+    for signature in user_signatures {
+        tail.extend_from_slice(&signature.0);
+    }
+    for a in acceptances {
+        let node = terms
+            .nodes
+            .get(a.node)
+            .map(|n| n.node)
+            .unwrap_or(Address([0; 20]));
+        let signed = diversity_proto::terms::acceptance_digest(d, &key.agreement, &digest, &node);
+        let signature = EvmSignature::by(&a.signature, &signed, &node)?;
+        tail.push(u8::try_from(a.node).expect("the index of one of at most 255 nodes"));
+        tail.extend_from_slice(&signature.0);
+    }
+    tail.extend_from_slice(&terms.encode());
+    let call = C::createAgreementCall {
+        agreement: key.agreement.0.into(),
+        key: [key.aggregate.into(), key.y.into()],
+    };
+    Ok(with_tail(call, &tail))
 }
 
 fn opening(key: &AgreementKey, h: &TermsHeader) -> C::Opening {

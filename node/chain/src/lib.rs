@@ -15,6 +15,7 @@ pub mod events;
 pub mod evidence;
 pub mod fees;
 pub mod follow;
+mod packed;
 pub mod revert;
 pub mod rpc;
 mod signature;

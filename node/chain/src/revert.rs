@@ -120,10 +120,12 @@ fn contract_error(error: &E) -> (RevertClass, &'static str, String) {
             "node {} is trusted by a user that does not exist",
             e.node
         ),
-        E::TrustLengthDiffers(_) => is!(
+        E::TermsCut(e) => is!(
             Wrong,
-            "TrustLengthDiffers",
-            "there is not one user named for each node"
+            "TermsCut",
+            "the call has {} bytes, but its terms and their signatures take {}",
+            e.given,
+            e.needed
         ),
         E::UserSignaturesDiffer(e) => is!(
             Wrong,

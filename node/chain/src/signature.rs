@@ -19,6 +19,26 @@ pub enum SignatureError {
     /// `s` in the upper half of the group order (R3).
     #[error("the signature has a high s: take n - s, as every wallet does")]
     HighS,
+    /// The packed form of a call has no room for another number of them.
+    #[error(
+        "there are {given} {what}, but {users} users: exactly one is needed for each, in order"
+    )]
+    Count {
+        /// Signatures or acceptances.
+        what: &'static str,
+        /// As given.
+        given: usize,
+        /// Of the terms.
+        users: usize,
+    },
+    /// Terms that no decoder takes either.
+    #[error("the terms have {given} {what}: at most 255 fit a call")]
+    TooMany {
+        /// Users or nodes.
+        what: &'static str,
+        /// As given.
+        given: usize,
+    },
     /// Another key.
     #[error("the signature is not by {expected}: sign again with its key")]
     Signer {

@@ -187,8 +187,8 @@ settings! {
     q_ahead_max: u64 = 65_536;
     /// Frames being verified or stored, at most; beyond it the API answers 429. [default: 8192]
     inflight_max: usize = 8_192;
-    /// What is logged, such as `info` or `diversity_daemon=debug,info`. [default: info]
-    log: String = "info".into();
+    /// What is logged, such as `info` or `diversity_daemon=debug,info`. [default: info,libp2p_gossipsub=error]
+    log: String = "info,libp2p_gossipsub=error".into();
     /// How log lines look: human or json. [default: human]
     log_format: LogFormat = LogFormat::Human;
 }

@@ -1,6 +1,7 @@
 //! Log lines and metrics of a node.
 
 use std::collections::BTreeMap;
+use std::io::IsTerminal;
 use std::sync::{Mutex, PoisonError};
 
 use diversity_engine::api::Notice;
@@ -31,6 +32,8 @@ pub fn init_logging(config: &NodeConfig) -> Result<(), String> {
     })?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        // A log that goes to a file is read without a terminal.
+        .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);
     let set = match config.log_format {
         LogFormat::Human => builder.try_init(),

@@ -3,8 +3,9 @@
 use super::*;
 use crate::abi::IMainContract as C;
 use crate::fees::Fees;
+use crate::submitter::Precheck;
 use alloy::sol_types::SolError;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
 const CHAIN: ChainIdentity = ChainIdentity {
     chain_id: 1337,

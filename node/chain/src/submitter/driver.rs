@@ -15,6 +15,9 @@ use tokio::time::Instant;
 /// What a journal may answer.
 pub type JournalError = Box<dyn std::error::Error + Send + Sync>;
 
+/// Key and value.
+pub type JournalRecord = (Vec<u8>, Vec<u8>);
+
 /// Where the outbox keeps what must survive. Called from a thread that may block.
 pub trait Journal: Send + Sync + 'static {
     /// Writes durably: when it returns, a power cut loses nothing.
@@ -31,7 +34,7 @@ pub trait Journal: Send + Sync + 'static {
     ///
     /// # Errors
     /// If it cannot be read.
-    fn scan(&self) -> Result<Vec<(Vec<u8>, Vec<u8>)>, JournalError>;
+    fn scan(&self) -> Result<Vec<JournalRecord>, JournalError>;
 }
 
 /// Settings of the loop.

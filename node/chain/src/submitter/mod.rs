@@ -10,6 +10,8 @@
 
 mod core;
 mod driver;
+mod outcome;
+mod pump;
 mod record;
 mod sign;
 

@@ -1,6 +1,8 @@
 //! A scripted JSON-RPC server: a small modelled chain that refuses in the recorded words of Besu.
 #![allow(dead_code)]
 
+pub mod world;
+
 use alloy::consensus::{Transaction, TxEnvelope};
 use alloy::eips::eip2718::Decodable2718;
 use diversity_chain::submitter::{Journal, JournalError};

@@ -1,6 +1,5 @@
 use super::*;
-use alloy::primitives::Bytes;
-use diversity_proto::round::{Batch, word};
+use diversity_proto::round::{Batch, KIND_BATCH, word};
 
 fn log(topics: Vec<Digest>, data: Vec<u8>, log_index: u64) -> Log {
     Log {
@@ -179,23 +178,19 @@ fn holes_agreed_belong_to_the_settlement_behind_them() {
 
 #[test]
 fn terms_that_are_not_those_signed_are_not_believed() {
-    let e = C::AgreementCreated {
-        agreement: [5; 32].into(),
-        terms: C::Terms {
-            users: vec![[1; 20].into(), [2; 20].into()],
-            nodes: vec![[3; 20].into(), [4; 20].into()],
-            trust: vec![0, 1],
-            sensorsRoot: B256::ZERO,
-            offChainCode: B256::ZERO,
-            conditions: B256::ZERO,
-        },
-        extra: Bytes::from_static(&[9, 9]),
-    };
-    let logs = [log(
-        vec![topic(C::AgreementCreated::SIGNATURE_HASH), Digest([5; 32])],
-        e.encode_data(),
-        0,
-    )];
+    let topics = vec![topic(C::AgreementCreated::SIGNATURE_HASH), Digest([5; 32])];
+    // The packed form, written out.
+    let mut data = vec![2];
+    data.extend([[1; 20], [2; 20]].concat());
+    data.push(2);
+    data.extend([3; 20]);
+    data.push(0);
+    data.extend([4; 20]);
+    data.push(1);
+    data.extend([0; 96]);
+    let whole = data.len();
+    data.extend([9, 9]);
+    let logs = [log(topics.clone(), data.clone(), 0)];
     let out = decode(&logs, &TransactionFacts::default(), &no_known());
     let ChainEvent::AgreementCreated {
         terms: PublishedTerms::HeaderOnly { reason },
@@ -207,6 +202,16 @@ fn terms_that_are_not_those_signed_are_not_believed() {
     };
     assert!(reason.contains("ask a party"));
     assert_eq!(nodes[1], (Address([4; 20]), 1));
+
+    let logs = [log(topics, data[..whole - 1].to_vec(), 0)];
+    let out = decode(&logs, &TransactionFacts::default(), &no_known());
+    let ChainEvent::Unreadable { reason } = &out[0].event else {
+        panic!("{out:?}")
+    };
+    assert!(
+        reason.contains("ends inside digest of the conditions"),
+        "{reason}"
+    );
 }
 
 #[test]
@@ -215,6 +220,11 @@ fn what_cannot_be_read_is_shown_and_not_lost() {
         log(vec![Digest([1; 32]), Digest([2; 32])], vec![], 0),
         log(vec![], vec![], 1),
         log(vec![Digest([1; 32])], vec![1, 2], 2),
+        log(
+            vec![topic(C::UserRegistered::SIGNATURE_HASH)],
+            vec![1; 20],
+            4,
+        ),
         log(
             vec![
                 topic(C::SensorRegistered::SIGNATURE_HASH),
@@ -226,7 +236,7 @@ fn what_cannot_be_read_is_shown_and_not_lost() {
         ),
     ];
     let out = decode(&logs, &TransactionFacts::default(), &no_known());
-    assert_eq!(out.len(), 4);
+    assert_eq!(out.len(), logs.len());
     for l in out {
         assert!(matches!(l.event, ChainEvent::Unreadable { .. }), "{l:?}");
     }

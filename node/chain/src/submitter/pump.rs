@@ -1,0 +1,261 @@
+//! What the outbox does by itself: sends, asks, fills gaps.
+
+use super::core::{RECHECKED_MAX, Submitter, Track};
+use super::record::{Record, Signed, Stage};
+use super::{Effect, Submission};
+use crate::rpc::Call;
+use diversity_proto::Digest;
+use diversity_proto::domain::keccak_raw;
+use std::collections::BTreeSet;
+
+impl Submitter {
+    pub(super) fn pump(&mut self, now: u64) {
+        if self.trouble.is_some() || self.beyond_repair.is_some() || self.head.is_none() {
+            return;
+        }
+        let Some((nonce, _)) = self.state else { return };
+        self.resend_spent(now, nonce);
+        self.resend(now, nonce);
+        self.fill_gap(now, nonce);
+        self.precheck(now);
+        let due = |at: Option<u64>, ms: u64| at.is_none_or(|at| now >= at.saturating_add(ms));
+        for seq in self.watched() {
+            if due(self.tracks[&seq].last_query, self.config.rebroadcast_ms) {
+                self.query(now, seq);
+            }
+        }
+        let waits = self
+            .tracks
+            .values()
+            .any(|t| t.waiting.is_some() || t.lost || t.misses > 0);
+        if waits && due(self.last_account, self.config.recheck_ms) {
+            self.ask_account(now);
+        }
+    }
+
+    /// Sends identical bytes again, lowest nonce first; a few at a time, since pools take a few.
+    pub(super) fn resend(&mut self, now: u64, nonce: u64) {
+        let mut due: Vec<_> = self
+            .watched()
+            .into_iter()
+            .filter_map(|seq| Some((self.signed_of(seq)?.nonce, seq)))
+            .filter(|(n, _)| *n >= nonce)
+            .collect();
+        due.sort_unstable();
+        for (_, seq) in due.into_iter().take(self.config.in_flight_max) {
+            let track = &self.tracks[&seq];
+            if track.mined.is_some() && !track.lost {
+                continue;
+            }
+            if track
+                .last_sent
+                .is_none_or(|at| now >= at.saturating_add(self.config.rebroadcast_ms))
+            {
+                if track.sends > 0 {
+                    self.replace_if_outpriced(now, seq);
+                }
+                self.send(now, seq);
+            }
+        }
+    }
+
+    /// Bytes whose effect is known to be none still hold their nonce: without them nothing behind them is mined.
+    pub(super) fn resend_spent(&mut self, now: u64, nonce: u64) {
+        for (seq, record) in &self.records {
+            let Some(track) = self.tracks.get_mut(seq) else {
+                continue;
+            };
+            let due = track
+                .last_spent
+                .is_none_or(|at| now >= at.saturating_add(self.config.rebroadcast_ms));
+            for (n, raw) in &record.spent {
+                if *n >= nonce && due {
+                    track.last_spent = Some(now);
+                    self.out.push(Effect::Send {
+                        seq: *seq,
+                        tx: Digest(keccak_raw(raw)),
+                        raw: raw.clone(),
+                        all: true,
+                    });
+                }
+            }
+        }
+    }
+
+    pub(super) fn precheck(&mut self, now: u64) {
+        if self.tracks.values().any(|t| t.lost) {
+            return;
+        }
+        let busy = self.tracks.values().filter(|t| t.prechecking).count() + self.in_flight();
+        let mut free = self.config.in_flight_max.saturating_sub(busy);
+        let queued: Vec<_> = self
+            .records
+            .iter()
+            .filter(|(_, r)| r.stage == Stage::Queued)
+            .map(|(seq, _)| *seq)
+            .collect();
+        for seq in queued {
+            if free == 0 {
+                return;
+            }
+            let track = self.tracks.entry(seq).or_default();
+            let waits = track
+                .waiting
+                .as_ref()
+                .is_some_and(|(_, at)| now < at + self.config.recheck_ms);
+            if track.prechecking || waits {
+                continue;
+            }
+            track.prechecking = true;
+            free -= 1;
+            let call = self.call(&self.records[&seq].submission);
+            self.out.push(Effect::Precheck { seq, call });
+        }
+    }
+
+    /// A nonce that nothing of ours has, below one that we have signed: the chain has lost a transaction that somebody
+    /// else sent from this account. A transaction without effect closes the gap, if no new submission does.
+    pub(super) fn fill_gap(&mut self, now: u64, nonce: u64) {
+        let covered = self.covered();
+        let gap = (nonce..)
+            .find(|n| !covered.contains(n))
+            .filter(|n| covered.iter().any(|c| c > n));
+        let since = match (gap, self.gap_since) {
+            (None, _) => {
+                self.gap_since = None;
+                return;
+            }
+            (Some(gap), Some((known, since))) if known == gap => since,
+            (Some(gap), _) => {
+                self.gap_since = Some((gap, now));
+                now
+            }
+        };
+        let filled = self
+            .records
+            .values()
+            .any(|r| r.stage == Stage::Queued && r.submission.label.is_empty());
+        if !filled && now.saturating_sub(since) >= self.config.rebroadcast_ms {
+            self.gap_since = None;
+            let seq = self.next_seq;
+            self.next_seq += 1;
+            let mut id = [0xff; 32];
+            id[24..].copy_from_slice(&seq.to_be_bytes());
+            self.ids.insert(Digest(id), seq);
+            self.tracks.insert(seq, Track::default());
+            self.records.insert(
+                seq,
+                Record {
+                    submission: Submission {
+                        id: Digest(id),
+                        label: String::new(),
+                        to: Some(self.meta.account),
+                        data: Vec::new(),
+                        patience_ms: None,
+                    },
+                    since: now,
+                    spent: Vec::new(),
+                    stage: Stage::Queued,
+                },
+            );
+            self.sign_new(now, seq, 21_000);
+        }
+    }
+
+    /// Nonces that were signed for payloads that are still kept.
+    pub(super) fn covered(&self) -> BTreeSet<u64> {
+        let mut out = BTreeSet::new();
+        for record in self.records.values() {
+            out.extend(record.spent.iter().map(|(n, _)| *n));
+            match &record.stage {
+                Stage::Signed(s)
+                | Stage::Done {
+                    signed: Some(s), ..
+                } => {
+                    out.insert(s.nonce);
+                }
+                _ => {}
+            }
+        }
+        out
+    }
+
+    pub(super) fn in_flight(&self) -> usize {
+        self.records
+            .values()
+            .filter(|r| matches!(r.stage, Stage::Signed(_)))
+            .count()
+    }
+
+    /// Everything whose receipt matters, in the order of submission.
+    pub(super) fn watched(&self) -> Vec<u64> {
+        self.records
+            .iter()
+            .filter(|(seq, r)| {
+                let track = &self.tracks[seq];
+                matches!(r.stage, Stage::Signed(_)) || track.lost || track.misses > 0
+            })
+            .map(|(seq, _)| *seq)
+            .collect()
+    }
+
+    pub(super) fn signed_of(&self, seq: u64) -> Option<&Signed> {
+        match &self.records.get(&seq)?.stage {
+            Stage::Signed(s)
+            | Stage::Done {
+                signed: Some(s), ..
+            } => Some(s),
+            _ => None,
+        }
+    }
+
+    pub(super) fn call(&self, s: &Submission) -> Call {
+        Call {
+            from: self.meta.account,
+            to: s.to,
+            data: s.data.clone(),
+        }
+    }
+
+    /// Looks at the newest mined transactions again.
+    pub(super) fn recheck_mined(&mut self, now: u64) {
+        let mut mined: Vec<_> = self
+            .records
+            .iter()
+            .filter_map(|(seq, r)| match &r.stage {
+                Stage::Done {
+                    signed: Some(s), ..
+                } => Some((s.nonce, *seq)),
+                _ => None,
+            })
+            .collect();
+        mined.sort_unstable();
+        for (_, seq) in mined.into_iter().rev().take(RECHECKED_MAX) {
+            self.query(now, seq);
+        }
+    }
+
+    pub(super) fn query(&mut self, now: u64, seq: u64) {
+        let Some(txs) = self.signed_of(seq).map(Signed::txs) else {
+            return;
+        };
+        let track = self.tracks.entry(seq).or_default();
+        if !track.querying {
+            track.querying = true;
+            track.last_query = Some(now);
+            self.out.push(Effect::QueryReceipt { seq, txs });
+        }
+    }
+
+    pub(super) fn ask_account(&mut self, now: u64) {
+        if !self.asking_account {
+            self.asking_account = true;
+            self.last_account = Some(now);
+            self.out.push(Effect::QueryAccount);
+        }
+    }
+
+    pub(super) fn wait(&mut self, now: u64, seq: u64, why: String) {
+        self.tracks.entry(seq).or_default().waiting = Some((why, now));
+    }
+}
