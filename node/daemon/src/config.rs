@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use diversity_engine::api::AHEAD_MAX;
 use diversity_proto::{Address, Deployment};
 use figment::Figment;
 use figment::providers::{Env, Format, Serialized, Toml};
@@ -175,13 +176,13 @@ settings! {
     worker_threads: usize = 0;
     /// Memory for stored frames that windows are cut from, bytes. [default: 67108864]
     frame_cache_bytes: usize = 64 * 1024 * 1024;
-    /// Frames from the API wait at most this long for others to be gossiped with, milliseconds. [default: 20]
-    gossip_flush_ms: u64 = 20;
+    /// Frames from the API are gossiped at once, or this long after the batch before, milliseconds. [default: 5]
+    gossip_flush_ms: u64 = 5;
     /// How often nodes tell one another what they hold, milliseconds. [default: 1000]
     status_interval_ms: u64 = 1_000;
     /// The next node submits a certificate that has not settled for this long, milliseconds. [default: 15000]
     settle_stage_ms: u64 = 15_000;
-    /// Executed but undecided t of one agreement, at most. [default: 64]
+    /// Executed but undecided t of one agreement, 1 to 64. [default: 64]
     ahead_max: usize = 64;
     /// How far beyond the first missing q frames of a sensor are stored, messages. [default: 65536]
     q_ahead_max: u64 = 65_536;
@@ -244,12 +245,14 @@ impl NodeConfig {
         for (setting, n) in [
             ("http_requests_max", self.http_requests_max),
             ("http_rate_per_s", self.http_rate_per_s as usize),
-            ("ahead_max", self.ahead_max),
             ("inflight_max", self.inflight_max),
         ] {
             if n == 0 || n > 1_000_000 {
                 return value(setting, &n, "give 1 to 1,000,000");
             }
+        }
+        if !(1..=AHEAD_MAX).contains(&self.ahead_max) {
+            return value("ahead_max", &self.ahead_max, "give 1 to 64");
         }
         if self.worker_threads > 256 {
             return value("worker_threads", &self.worker_threads, "give at most 256");

@@ -4,6 +4,7 @@ mod messages;
 mod restart;
 mod rounds;
 
+use crate::api::AHEAD_MAX;
 use crate::api::{
     ChainEvent, Effect, Evidence, Execution, ExecutionPlan, Notice, SignatureCheck, Submission,
 };
@@ -20,8 +21,9 @@ use diversity_proto::{AgreementId, Digest, NodeId, SensorId, Signature};
 use diversity_round::{Decision, Fault, Input as RoundInput, Output, Round};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-/// How far ahead of the first undecided t messages of others are kept.
-pub(crate) const LOOKAHEAD: u64 = 64;
+/// How far ahead of the first undecided t messages of others are kept: twice what a node may execute ahead, because whoever
+/// has decided one t more sends for one t more, and what is dropped comes again only after a timeout.
+pub(crate) const LOOKAHEAD: u64 = 2 * AHEAD_MAX as u64;
 
 pub(crate) struct Agreement {
     pub id: AgreementId,

@@ -21,6 +21,9 @@ pub type Job = u64;
 /// A request at the HTTP API that waits for its answer.
 pub type Ticket = u64;
 
+/// The largest [`Config::ahead_max`] that peers can be relied on to follow.
+pub const AHEAD_MAX: usize = 64;
+
 /// Settings of the core; none of them changes what is signed.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -28,7 +31,7 @@ pub struct Config {
     pub deployment: Deployment,
     /// This node.
     pub node: NodeId,
-    /// Frames from the API wait at most this long for others to be gossiped with, milliseconds.
+    /// Frames from the API are gossiped at once, or this long after the batch before, with all that came meanwhile, milliseconds.
     pub gossip_flush_ms: u64,
     /// Bytes of frames after which a gossip batch leaves at once.
     pub gossip_bytes: usize,
@@ -36,7 +39,7 @@ pub struct Config {
     pub status_interval_ms: u64,
     /// A certificate is submitted by the next node when it has not settled for this long, milliseconds (staged by index).
     pub settle_stage_ms: u64,
-    /// Executed but undecided t of one agreement, at most.
+    /// Executed but undecided t of one agreement, at most; no more than [`AHEAD_MAX`].
     pub ahead_max: usize,
     /// How far ahead of the first missing q frames of a sensor are stored, messages.
     pub q_ahead_max: u64,

@@ -46,6 +46,8 @@ pub(crate) struct Ingest {
     gossip: Vec<Arc<[u8]>>,
     gossip_bytes: usize,
     gossip_due: Option<u64>,
+    /// When the last batch left.
+    gossiped: u64,
     /// Frames on their way into the store: (sensor, first q) and the first q after.
     persisting: BTreeMap<(SensorId, u64), u64>,
     pub next_segment: u64,
@@ -279,8 +281,9 @@ impl Ingest {
             if self.done(&c.frame, None, traces, io) {
                 self.gossip_bytes += c.bytes.len();
                 self.gossip.push(c.bytes);
+                // A single frame never waits; a stream of them shares batches.
                 self.gossip_due
-                    .get_or_insert(io.now + io.config.gossip_flush_ms);
+                    .get_or_insert(io.now.max(self.gossiped + io.config.gossip_flush_ms));
             }
         }
         self.gossip_if_due(io);
@@ -294,6 +297,7 @@ impl Ingest {
             return;
         }
         self.gossip_due = None;
+        self.gossiped = io.now;
         self.gossip_bytes = 0;
         let mut batch = Vec::new();
         let mut bytes = 0;
