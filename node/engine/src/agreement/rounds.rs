@@ -110,10 +110,11 @@ impl Agreement {
                         seal,
                         reveal,
                     };
-                    // The reveal of t-1 travels with the commit of t when that is about to leave anyway (paper, Fig. 2B).
-                    let next =
-                        self.executing || !self.working.is_empty() || !self.unsent.is_empty();
-                    let wait = if next {
+                    // The reveal of t travels with the commit of t+1 when that is about to leave for the same node (paper,
+                    // Fig. 2B). Behind commits that left before, it would only hold up the rounds.
+                    let coming =
+                        self.working.contains_key(&(t + 1)) || self.unsent.contains_key(&(t + 1));
+                    let wait = if coming && self.leader(t + 1) == to {
                         u64::from(self.record.terms.flush_ms)
                     } else {
                         0
