@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::draft::{DraftArgs, draft};
 use super::locate::{At, Who, agreement_id, which_agreement};
-use super::output::{Context, FAILED, Failure, Outcome, Output, day};
+use super::output::{Context, FAILED, Failure, Outcome, Output, counted, day, still_to_sign};
 
 /// What to do with agreements.
 #[derive(Subcommand)]
@@ -70,7 +70,8 @@ pub enum Command {
     #[command(after_help = concat!(
         "Every user must sign. Signatures come together in the file that --signatures names; the one who adds the last one\n",
         "sends it.\n\n",
-        "Example:\n  diversity agreement close --end 12 --signatures close.json --user operator --devnet net/devnet.json"))]
+        "Example:\n  diversity agreement close --agreement 0x7024... --end 12 --signatures close.json --user operator \\\n",
+        "      --devnet net/devnet.json"))]
     Close {
         /// Which agreement. [default: the node's only one]
         #[arg(long, value_name = "A", value_parser = agreement_id)]
@@ -288,11 +289,11 @@ pub fn words(t: &TermsJson) -> String {
         .map(|n| format!("{} (trusted by {})", n.node, n.trusted_by))
         .collect();
     format!(
-        "{:?} between {} users and {} nodes over {} sensors\n  code (SHA-256): {}\n  windows: {window}\n  result: {}\n  detail of each sensor: {}\n  users: {}\n  nodes: {}",
+        "{:?} between {} and {} over {}\n  code (SHA-256): {}\n  windows: {window}\n  result: {}\n  detail of each sensor: {}\n  users: {}\n  nodes: {}",
         t.title,
-        t.users.len(),
-        t.nodes.len(),
-        t.sensors.len(),
+        counted(t.users.len(), "user"),
+        counted(t.nodes.len(), "node"),
+        counted(t.sensors.len(), "sensor"),
         t.off_chain_code,
         fields(&t.result),
         fields(&t.detail),
@@ -352,13 +353,9 @@ async fn close(
         .iter()
         .filter(|u| !signed.contains(u))
         .collect();
-    if let Some(user) = unsigned.first() {
-        output.say(format_args!(
-            "signed; not sent yet: {user} and {} more must sign {}",
-            unsigned.len() - 1,
-            file.display()
-        ));
-        return output.item(&request, |r| format!("{} signatures", r.signatures.len()));
+    if !unsigned.is_empty() {
+        output.say(still_to_sign(file, &unsigned));
+        return output.item(&request, |r| counted(r.signatures.len(), "signature"));
     }
     let view = api.close(&a, &request).await?;
     output.item(&view, described)

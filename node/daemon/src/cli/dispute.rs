@@ -10,7 +10,7 @@ use diversity_proto::{AgreementId, Digest};
 
 use super::agreement::keep;
 use super::locate::{At, Who, agreement_id, digest};
-use super::output::{Context, FAILED, Failure, MISMATCH, Outcome, Output};
+use super::output::{Context, FAILED, Failure, MISMATCH, Outcome, Output, counted, still_to_sign};
 use super::replay::{Replay, replay};
 
 /// What to do with disputes.
@@ -325,13 +325,9 @@ async fn resolve(args: ResolveArgs, output: Output) -> Outcome {
         .iter()
         .filter(|u| !request.signatures.iter().any(|s| s.user == **u))
         .collect();
-    if let Some(user) = unsigned.first() {
-        output.say(format_args!(
-            "signed; not sent yet: {user} and {} more must sign {}",
-            unsigned.len() - 1,
-            args.signatures.display()
-        ));
-        return output.item(&request, |r| format!("{} signatures", r.signatures.len()));
+    if !unsigned.is_empty() {
+        output.say(still_to_sign(&args.signatures, &unsigned));
+        return output.item(&request, |r| counted(r.signatures.len(), "signature"));
     }
     let view = api.resolve(&args.dispute, &request).await?;
     output.item(&view, explained)

@@ -170,6 +170,21 @@ pub fn table(head: &[&str], rows: &[Vec<String>]) -> String {
     out.join("\n")
 }
 
+/// `1 node`, `2 nodes`.
+pub fn counted(n: usize, what: &str) -> String {
+    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
+}
+
+/// Who must still sign a file in which signatures come together.
+pub fn still_to_sign(file: &std::path::Path, users: &[&diversity_proto::Address]) -> String {
+    let users: Vec<_> = users.iter().map(|u| u.hex()).collect();
+    format!(
+        "signed, and kept in {}; still to sign: {}",
+        file.display(),
+        users.join(", ")
+    )
+}
+
 /// A day of a Unix time, `2015-10-01`, in UTC.
 pub fn day(time: u64) -> String {
     let (year, month) = diversity_proto::time::month_of(time);
