@@ -1,7 +1,7 @@
 //! Server-sent events of a node.
 
 use crate::api::Event;
-use crate::http::{ApiError, chain};
+use crate::error::{ApiError, chain};
 use futures::stream::{BoxStream, StreamExt};
 use reqwest::Response;
 

@@ -13,11 +13,13 @@ pub mod abi;
 pub mod api;
 pub mod devnet;
 pub mod draft;
+mod error;
 mod events;
 pub mod hexed;
 mod http;
 pub mod sign;
 pub mod terms_json;
 
+pub use error::{ANSWER_BYTES_MAX, ApiError};
 pub use events::Events;
-pub use http::{ANSWER_BYTES_MAX, Api, ApiError};
+pub use http::Api;

@@ -4,7 +4,7 @@ mod messages;
 mod restart;
 mod rounds;
 
-use crate::api::AHEAD_MAX;
+use crate::api::LOOKAHEAD;
 use crate::api::{
     ChainEvent, Effect, Evidence, Execution, ExecutionPlan, Notice, SignatureCheck, Submission,
 };
@@ -20,10 +20,6 @@ use diversity_proto::wire::Part;
 use diversity_proto::{AgreementId, Digest, NodeId, SensorId, Signature};
 use diversity_round::{Decision, Fault, Input as RoundInput, Output, Round};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-
-/// How far ahead of the first undecided t messages of others are kept: twice what a node may execute ahead, because whoever
-/// has decided one t more sends for one t more, and what is dropped comes again only after a timeout.
-pub(crate) const LOOKAHEAD: u64 = 2 * AHEAD_MAX as u64;
 
 pub(crate) struct Agreement {
     pub id: AgreementId,

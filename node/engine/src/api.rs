@@ -23,6 +23,9 @@ pub type Ticket = u64;
 
 /// The largest [`Config::ahead_max`] that peers can be relied on to follow.
 pub const AHEAD_MAX: usize = 64;
+/// How far ahead of the first undecided t messages of others are kept: twice what a node may execute ahead, because whoever
+/// has decided one t more sends for one t more, and what is dropped comes again only after a timeout.
+pub(crate) const LOOKAHEAD: u64 = 2 * AHEAD_MAX as u64;
 
 /// Settings of the core; none of them changes what is signed.
 #[derive(Clone, Debug)]

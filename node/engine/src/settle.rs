@@ -3,7 +3,7 @@
 
 mod musig;
 
-use crate::agreement::LOOKAHEAD;
+use crate::api::LOOKAHEAD;
 use crate::api::{Effect, Evidence, Millis, Notice, Settlement, Submission};
 use crate::io::{After, Io, Then};
 use crate::records;

@@ -5,13 +5,12 @@ use std::path::{Path, PathBuf};
 use clap::Subcommand;
 use diversity_client::api::{AgreementView, CloseRequest};
 use diversity_client::draft::Draft;
-use diversity_client::terms_json::{FieldJson, TermsJson, WindowJson};
 use diversity_proto::{Address, AgreementId, UserId};
 use serde::Serialize;
 
-use super::draft::{DraftArgs, draft};
+use super::draft::{DraftArgs, draft, words};
 use super::locate::{At, Who, agreement_id, which_agreement};
-use super::output::{Context, FAILED, Failure, Outcome, Output, counted, day, still_to_sign};
+use super::output::{Context, FAILED, Failure, Outcome, Output, counted, still_to_sign};
 
 /// What to do with agreements.
 #[derive(Subcommand)]
@@ -262,48 +261,6 @@ fn described(v: &AgreementView) -> String {
         out.push_str(&format!("\nwaiting for {reason}"));
     }
     out
-}
-
-/// The terms as a person reads them before signing.
-pub fn words(t: &TermsJson) -> String {
-    let window = match t.window {
-        WindowJson::Month { start } => format!("UTC calendar months from {}", day(start)),
-        WindowJson::Seconds { start, seconds } => {
-            format!("spans of {seconds} s from {start} ({})", day(start))
-        }
-        WindowJson::Count { z, slide } => {
-            format!("{z} messages of each sensor, sliding by {slide}")
-        }
-    };
-    let fields = |all: &[FieldJson]| match all {
-        [] => "nothing".to_owned(),
-        some => some
-            .iter()
-            .map(|f| format!("{} {}", f.ty, f.name))
-            .collect::<Vec<_>>()
-            .join(", "),
-    };
-    let nodes: Vec<_> = t
-        .nodes
-        .iter()
-        .map(|n| format!("{} (trusted by {})", n.node, n.trusted_by))
-        .collect();
-    format!(
-        "{:?} between {} and {} over {}\n  code (SHA-256): {}\n  windows: {window}\n  result: {}\n  detail of each sensor: {}\n  users: {}\n  nodes: {}",
-        t.title,
-        counted(t.users.len(), "user"),
-        counted(t.nodes.len(), "node"),
-        counted(t.sensors.len(), "sensor"),
-        t.off_chain_code,
-        fields(&t.result),
-        fields(&t.detail),
-        t.users
-            .iter()
-            .map(Address::hex)
-            .collect::<Vec<_>>()
-            .join(", "),
-        nodes.join(", "),
-    )
 }
 
 async fn close(

@@ -13,9 +13,8 @@ use diversity_proto::domain::sha256_raw;
 use diversity_proto::{Address, Digest, UserId, time};
 use serde::Serialize;
 
-use super::agreement::words;
 use super::locate::{At, address};
-use super::output::{Context, FAILED, Failure, Outcome, Output};
+use super::output::{Context, FAILED, Failure, Outcome, Output, counted, day};
 
 /// The terms.
 #[derive(clap::Args)]
@@ -284,6 +283,48 @@ fn code(text: &str) -> Outcome<Digest> {
             "{text} is neither a file nor the SHA-256 of a module"
         ))
     })
+}
+
+/// The terms as a person reads them before signing.
+pub fn words(t: &TermsJson) -> String {
+    let window = match t.window {
+        WindowJson::Month { start } => format!("UTC calendar months from {}", day(start)),
+        WindowJson::Seconds { start, seconds } => {
+            format!("spans of {seconds} s from {start} ({})", day(start))
+        }
+        WindowJson::Count { z, slide } => {
+            format!("{z} messages of each sensor, sliding by {slide}")
+        }
+    };
+    let fields = |all: &[FieldJson]| match all {
+        [] => "nothing".to_owned(),
+        some => some
+            .iter()
+            .map(|f| format!("{} {}", f.ty, f.name))
+            .collect::<Vec<_>>()
+            .join(", "),
+    };
+    let nodes: Vec<_> = t
+        .nodes
+        .iter()
+        .map(|n| format!("{} (trusted by {})", n.node, n.trusted_by))
+        .collect();
+    format!(
+        "{:?} between {} and {} over {}\n  code (SHA-256): {}\n  windows: {window}\n  result: {}\n  detail of each sensor: {}\n  users: {}\n  nodes: {}",
+        t.title,
+        counted(t.users.len(), "user"),
+        counted(t.nodes.len(), "node"),
+        counted(t.sensors.len(), "sensor"),
+        t.off_chain_code,
+        fields(&t.result),
+        fields(&t.detail),
+        t.users
+            .iter()
+            .map(Address::hex)
+            .collect::<Vec<_>>()
+            .join(", "),
+        nodes.join(", "),
+    )
 }
 
 #[cfg(test)]
