@@ -111,7 +111,7 @@ impl Tally {
             self.months.set_position(count);
             if !self.terminal {
                 eprintln!(
-                    "settled {name} ({count} of {})",
+                    "final: {name} ({count} of {})",
                     self.months.length().unwrap_or(count)
                 );
             }

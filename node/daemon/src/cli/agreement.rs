@@ -258,7 +258,7 @@ fn described(v: &AgreementView) -> String {
         out.push_str(&format!("\ndisputed: t = {:?}", p.holes));
     }
     for reason in &p.waiting_for {
-        out.push_str(&format!("\nwaiting for {reason}"));
+        out.push_str(&format!("\nwaits: {reason}"));
     }
     out
 }

@@ -61,7 +61,7 @@ pub async fn run(args: Args, output: Output) -> Outcome {
         let progress = api.agreement(&agreement).await?.progress;
         output.say("nothing has settled yet");
         for reason in progress.waiting_for {
-            output.say(format_args!("waiting for {reason}"));
+            output.say(format_args!("waits: {reason}"));
         }
     }
     Ok(())
