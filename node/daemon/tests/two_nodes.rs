@@ -5,8 +5,9 @@ mod common;
 use std::sync::Arc;
 
 use common::{BIKE, MONTHS, TestNode, World, batch, executor, until};
+use diversity_client::api::ResolveRequest;
 use diversity_daemon::{RunFailure, RunOutput, Runner};
-use diversity_proto::Digest;
+use diversity_proto::{AgreementId, Digest};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_nodes_settle_months_and_go_on_after_a_restart() {
@@ -144,6 +145,33 @@ impl Runner for Lying {
     }
 }
 
+/// The users say together that what the first node computed counts; fewer of them are refused.
+async fn resolve_by_all_users(world: &World, a: &AgreementId, dispute: &Digest) {
+    let api = &world.nodes[0].api;
+    let window = api.window(a, 0).await.expect("window");
+    let mut request = ResolveRequest {
+        kind: "value".into(),
+        epoch: 0,
+        from: 0,
+        t: 0,
+        context: window.context.expect("the window has a certificate"),
+        result: window.computed.result,
+        signatures: Vec::new(),
+    };
+    for (signed, user) in world.users.iter().enumerate() {
+        let early = api.resolve(dispute, &request).await;
+        assert!(
+            early.is_err(),
+            "{signed} of {} users are not all",
+            world.users.len()
+        );
+        user.add_to_resolution(dispute, a, &mut request)
+            .expect("signed");
+    }
+    let view = api.resolve(dispute, &request).await.expect("resolved");
+    assert!(view.resolved, "{view:?}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lie_ends_in_a_dispute_that_the_chain_holds_and_explains() {
     let liar: Arc<dyn Runner> = Arc::new(Lying(executor()));
@@ -222,6 +250,7 @@ async fn a_lie_ends_in_a_dispute_that_the_chain_holds_and_explains() {
             .is_empty(),
         "nothing has settled"
     );
+    resolve_by_all_users(&world, &a, &dispute.dispute).await;
     // The state is the same for all, so the next month goes on and the liar is caught again.
     world.nodes[0]
         .api

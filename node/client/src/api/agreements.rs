@@ -191,6 +191,9 @@ pub struct WindowView {
     /// Seal over the commits; `null` before.
     #[serde(with = "hexed::option", default)]
     pub seal: Option<Digest>,
+    /// Context of the outcome that this node computed, under the seal (wire-format §7); `null` before.
+    #[serde(with = "hexed::option", default)]
+    pub context: Option<Digest>,
     /// The signed commits, node-index order; empty before the certificate.
     pub commits: Vec<CommitJson>,
     /// The signed reveals, node-index order; empty before the certificate.

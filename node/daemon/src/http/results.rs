@@ -527,6 +527,7 @@ fn view(
         });
     }
     let nodes = || terms.nodes.iter().map(|n| n.node);
+    let seal = certificate.as_ref().map(|c| c.seal(api, a, terms, t));
     Ok(WindowView {
         t,
         from: x.from,
@@ -535,7 +536,8 @@ fn view(
         computed: computed_json(&x.execution.computed),
         result: fields(&terms.result, &x.execution.computed)?,
         sensors,
-        seal: certificate.as_ref().map(|c| c.seal(api, a, terms, t)),
+        seal,
+        context: seal.map(|seal| x.execution.computed.context(&seal)),
         commits: certificate.as_ref().map_or_else(Vec::new, |c| {
             nodes()
                 .zip(&c.commits)

@@ -331,6 +331,7 @@ impl Driver {
                 self.effect(effect);
             }
         }
+        self.write_backlog();
         self.parts
             .metrics
             .step_seconds
@@ -366,7 +367,7 @@ impl Driver {
                     (Ok(()), None) => {}
                     (Err(error), _) => self.failed = Some(error.into()),
                 }
-                self.retry_backlog();
+                self.write_backlog();
             }
             Answer::Done => {}
             Answer::Failed(error) => self.failed = Some(error),
@@ -413,6 +414,7 @@ impl Driver {
                     self.input(input);
                 }
                 self.persist(ops, None, Some(done));
+                self.write_backlog();
             }
             Command::Agreement { agreement, inputs } => {
                 let Activation {

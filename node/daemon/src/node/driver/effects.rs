@@ -19,6 +19,9 @@ use crate::node::execute;
 use crate::node::signer::{SignError, aggregate};
 use crate::node::workers::Priority;
 
+/// Signature checks of a round that are made in the loop itself: some 50 us each.
+const CHECKS_INLINE_MAX: usize = 4;
+
 impl Driver {
     pub(super) fn effect(&mut self, effect: Effect) {
         match effect {
@@ -36,6 +39,15 @@ impl Driver {
                     .frames(&self.parts.workers, frames, move |digests| {
                         answer(&answers, Answer::Frames { job, digests });
                     });
+            }
+            // A few cost less than two changes of thread, and a round waits for them.
+            Effect::VerifySignatures { job, checks } if checks.len() <= CHECKS_INLINE_MAX => {
+                let good = checks
+                    .iter()
+                    .map(|c| self.parts.verifier.check(c))
+                    .collect();
+                self.ready
+                    .push_back(Input::SignaturesVerified { job, good });
             }
             Effect::VerifySignatures { job, checks } => {
                 let answers = self.promise();
@@ -195,6 +207,7 @@ impl Driver {
         });
     }
 
+    /// Queues a write; it leaves with the others of the same input ([`Self::write_backlog`]), so that they share a flush.
     pub(super) fn persist(
         &mut self,
         ops: Vec<Op>,
@@ -202,11 +215,10 @@ impl Driver {
         done: Option<oneshot::Sender<()>>,
     ) {
         self.backlog.push_back(Write { ops, job, done });
-        self.retry_backlog();
     }
 
     /// Hands writes to the store in their order, for as long as it takes them.
-    pub(super) fn retry_backlog(&mut self) {
+    pub(super) fn write_backlog(&mut self) {
         while let Some(Write { ops, job, done }) = self.backlog.pop_front() {
             let answers = self.promise();
             let since = Instant::now();
