@@ -272,7 +272,13 @@ impl Agreement {
         };
         let op = record.put(&self.id, t);
         self.unsent.insert(t, commit);
-        io.persist(vec![op], After::Agreement(self.id, Then::CommitDurable(t)));
+        let after = After::Agreement(self.id, Then::CommitDurable(t));
+        // The round that is being decided waits for its commit, and the next one is about to; those ahead have time.
+        if t <= self.decided_next + 1 {
+            io.persist(vec![op], after);
+        } else {
+            io.persist_soon(vec![op], after);
+        }
     }
 
     // ---- time

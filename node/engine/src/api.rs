@@ -21,6 +21,9 @@ pub type Job = u64;
 /// A request at the HTTP API that waits for its answer.
 pub type Ticket = u64;
 
+/// How long a write that is not urgent may wait for another one's flush, in milliseconds: a flush costs as much for two writes as
+/// for one.
+pub const SHARE_FLUSH_MS: u64 = 10;
 /// The largest [`Config::ahead_max`] that peers can be relied on to follow.
 pub const AHEAD_MAX: usize = 64;
 /// How far ahead of the first undecided t messages of others are kept: twice what a node may execute ahead, because whoever
@@ -413,10 +416,12 @@ pub enum Effect {
         job: Job,
         checks: Vec<SignatureCheck>,
     },
-    /// Make all of it durable in one atomic write, then report.
+    /// Make all of it durable in one atomic write, then report. Writes become durable in the order of these effects. One that
+    /// is not urgent may wait for the flush of the next urgent one, for at most [`SHARE_FLUSH_MS`].
     Persist {
         job: Job,
         ops: Vec<Op>,
+        urgent: bool,
     },
     /// Assemble the window from the store, run the module, compute what `Computed` needs.
     Execute(Box<ExecutionPlan>),

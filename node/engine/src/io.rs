@@ -75,7 +75,20 @@ impl Io {
     }
     pub fn persist(&mut self, ops: Vec<Op>, after: After) {
         let job = self.job(after);
-        self.effect(Effect::Persist { job, ops });
+        self.effect(Effect::Persist {
+            job,
+            ops,
+            urgent: true,
+        });
+    }
+    /// [`Io::persist`] of what nothing waits for yet: it may share the flush of a later write.
+    pub fn persist_soon(&mut self, ops: Vec<Op>, after: After) {
+        let job = self.job(after);
+        self.effect(Effect::Persist {
+            job,
+            ops,
+            urgent: false,
+        });
     }
     pub fn sign(&mut self, digest: Digest, after: After) {
         let job = self.job(after);

@@ -1,5 +1,6 @@
-//! The bytes of the two request-response protocols: a `u32` length and that many bytes, checked against a maximum before
-//! anything is read. A batch of direct messages is such bytes again, one after the other, inside one request.
+//! What runs over streams: a `u32` length and that many bytes, checked against a maximum before anything is read. That is a
+//! request or an answer of the repair protocol, or a batch of direct messages, which holds such bytes again, one after the
+//! other.
 
 use std::io;
 
@@ -64,7 +65,7 @@ impl Codec for Bytes {
     }
 }
 
-async fn read(io: &mut (impl AsyncRead + Unpin), max: usize) -> io::Result<Vec<u8>> {
+pub(crate) async fn read(io: &mut (impl AsyncRead + Unpin), max: usize) -> io::Result<Vec<u8>> {
     let mut length = [0; LENGTH];
     io.read_exact(&mut length).await?;
     let length = u32::from_be_bytes(length);
@@ -83,10 +84,11 @@ async fn read(io: &mut (impl AsyncRead + Unpin), max: usize) -> io::Result<Vec<u
     Ok(bytes)
 }
 
-async fn write(io: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> io::Result<()> {
+pub(crate) async fn write(io: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> io::Result<()> {
     let length = u32::try_from(bytes.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
-    io.write_all(&length.to_be_bytes()).await?;
-    io.write_all(bytes).await?;
+    // At once: each write is a packet of its own further down.
+    io.write_all(&[&length.to_be_bytes(), bytes].concat())
+        .await?;
     io.flush().await
 }
 

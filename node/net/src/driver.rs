@@ -3,6 +3,7 @@
 mod incoming;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use futures::StreamExt;
@@ -10,10 +11,10 @@ use libp2p::gossipsub::{IdentTopic, MessageAcceptance, MessageId, PublishError};
 use libp2p::request_response::{self, InboundRequestId, OutboundRequestId};
 use libp2p::swarm::SwarmEvent;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
-use libp2p::{Multiaddr, PeerId, Swarm};
+use libp2p::{Multiaddr, PeerId, Stream, Swarm};
 use tokio::sync::mpsc;
 
-use crate::outbound::Outbound;
+use crate::flow::{self, Flow, Lost};
 use crate::peers::{self, Peer, PeerList};
 use crate::rate::Rate;
 use crate::transport::{self, Behaviour, BehaviourEvent};
@@ -37,15 +38,23 @@ pub(crate) struct Driver {
     requests: HashMap<OutboundRequestId, (PeerId, u64)>,
     resolved_sender: mpsc::Sender<(PeerId, Vec<Multiaddr>)>,
     resolved: mpsc::Receiver<(PeerId, Vec<Multiaddr>)>,
+    control: libp2p_stream::Control,
+    /// Streams of direct messages that peers open.
+    incoming: libp2p_stream::IncomingStreams,
+    lost_sender: mpsc::Sender<Lost>,
+    lost: mpsc::Receiver<Lost>,
 }
 
 struct PeerState {
     peer: Peer,
     addresses: Vec<Multiaddr>,
-    outbound: Outbound<OutboundRequestId>,
+    /// The stream of direct messages to it, while it is connected.
+    flow: Option<Flow>,
+    /// What reads the last stream that it opened.
+    reader: Option<flow::Task>,
     /// Messages that were dropped and not yet told.
     undelivered: usize,
-    rate: Rate,
+    rate: Arc<Mutex<Rate>>,
     connected_at: Option<Instant>,
     failures: u32,
     dial: Dial,
@@ -66,6 +75,8 @@ enum Wake {
     Command(Command),
     Swarm(Box<SwarmEvent<BehaviourEvent>>),
     Resolved(PeerId, Vec<Multiaddr>),
+    Incoming(PeerId, Stream),
+    Lost(PeerId, usize),
     Dial,
     End,
 }
@@ -97,6 +108,11 @@ impl Driver {
                 .listen_on(address)
                 .map_err(|error| failed(error.to_string()))?;
         }
+        let mut control = swarm.behaviour().round.new_control();
+        let incoming = control
+            .accept(transport::ROUND)
+            .expect("nothing else accepts this protocol");
+        let (lost_sender, lost) = mpsc::channel(config.limits.peers_max.max(1));
         let (resolved_sender, resolved) = mpsc::channel(config.limits.peers_max.max(1));
         let mut driver = Self {
             swarm,
@@ -112,6 +128,10 @@ impl Driver {
             requests: HashMap::new(),
             resolved_sender,
             resolved,
+            control,
+            incoming,
+            lost_sender,
+            lost,
         };
         driver.set_peers(list);
         Ok(driver)
@@ -121,6 +141,7 @@ impl Driver {
     pub(crate) async fn run(mut self) {
         while self.step().await {}
         drop(self.swarm);
+        drop(self.peers);
         drop(self.events);
     }
 
@@ -143,6 +164,8 @@ impl Driver {
             command = self.commands.recv(), if room => command.map_or(Wake::End, Wake::Command),
             event = self.swarm.select_next_some(), if calm => Wake::Swarm(Box::new(event)),
             Some((peer, addresses)) = self.resolved.recv() => Wake::Resolved(peer, addresses),
+            Some((peer, stream)) = self.incoming.next() => Wake::Incoming(peer, stream),
+            Some((peer, messages)) = self.lost.recv() => Wake::Lost(peer, messages),
             () = tokio::time::sleep_until(dial_at), if next_dial.is_some() => Wake::Dial,
         };
         match wake {
@@ -150,6 +173,8 @@ impl Driver {
             Wake::Command(command) => self.command(command),
             Wake::Swarm(event) => self.on_swarm(*event),
             Wake::Resolved(peer, addresses) => self.dial(peer, addresses),
+            Wake::Incoming(peer, stream) => self.read(&peer, stream),
+            Wake::Lost(peer, messages) => self.lose(&peer, messages),
             Wake::Dial => self.start_dials(),
             Wake::End => return false,
         }
@@ -248,20 +273,22 @@ impl Driver {
                 messages: 1,
             });
         };
-        if state.connected_at.is_none() || !state.outbound.push(bytes, &self.limits) {
-            return self.lose(&id, 1);
+        if !state.flow.as_ref().is_some_and(|flow| flow.push(bytes)) {
+            self.lose(&id, 1);
         }
-        self.pump(id);
     }
 
-    /// Sends the next batch of direct messages if the one before is acknowledged.
-    fn pump(&mut self, id: PeerId) {
-        let Some(state) = self.peers.get_mut(&id) else {
-            return;
-        };
-        if let Some((batch, messages)) = state.outbound.next_batch(&self.limits) {
-            let request = self.swarm.behaviour_mut().round.send_request(&id, batch);
-            state.outbound.sent(request, messages);
+    /// Reads the direct messages of a peer from this stream, and no longer from the one before.
+    fn read(&mut self, id: &PeerId, stream: Stream) {
+        if let Some(state) = self.peers.get_mut(id) {
+            state.reader = Some(flow::read(
+                stream,
+                *id,
+                state.peer,
+                Arc::clone(&state.rate),
+                self.limits.clone(),
+                self.events.clone(),
+            ));
         }
     }
 
@@ -321,9 +348,10 @@ impl Driver {
             let state = self.peers.entry(id).or_insert_with(|| PeerState {
                 peer,
                 addresses: Vec::new(),
-                outbound: Outbound::default(),
+                flow: None,
+                reader: None,
                 undelivered: 0,
-                rate: Rate::new(&self.limits, now),
+                rate: Arc::new(Mutex::new(Rate::new(&self.limits, now))),
                 connected_at: None,
                 failures: 0,
                 dial: Dial::Idle,

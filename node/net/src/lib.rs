@@ -4,7 +4,8 @@
 //!
 //! - **Gossip**: batches of sensor frames on one topic, unsigned by the nodes (sensor frames prove themselves), named by
 //!   the hash of their bytes, and relayed only after the engine has judged them ([`NetHandle::validate`]).
-//! - **Direct messages**: one ordered flow to each peer for the messages of the rounds, protocol `/diversity/1/round`.
+//! - **Direct messages**: one ordered flow to each peer for the messages of the rounds, a stream that stays open, protocol
+//!   `/diversity/1/round`.
 //! - **Requests**: questions with an answer, for repair, protocol `/diversity/1/repair`.
 //!
 //! Only peers on a list may connect ([`NetHandle::set_peers`] changes it), and lost connections are dialled again with a
@@ -14,16 +15,18 @@
 //! Nothing here is durable and everything is bounded, so bytes can be dropped; the protocol allows that, since frames are
 //! repaired from peers and round messages are sent again.
 //!
-//! - A direct message to a peer that is not connected, or beyond its queue, or in flight when the connection ends or times
-//!   out: [`NetEvent::Undelivered`]. An acknowledged one has reached the peer's [`NetEvent::Direct`], once and in order.
+//! - A direct message to a peer that is not connected, or beyond its queue, or not yet written when the connection ends:
+//!   [`NetEvent::Undelivered`]. One that was written and not yet read when the connection ends: silently. Those that arrive
+//!   do so once and in order.
 //! - A gossip batch when nobody is subscribed, or a slow peer's queue is full: silently. A node learns of the gap by repair.
-//! - What a peer sends beyond its rate ([`NetLimits`]): direct messages and requests are left without acknowledgement, so that
-//!   the sender learns of it; gossip is ignored.
+//! - What a peer sends beyond its rate ([`NetLimits`]): its direct messages are read no faster, so that they wait on its side;
+//!   requests are left without an answer; gossip is ignored.
 //! - A command when [`NetHandle`]'s queue is full: [`NetError::Busy`], at once. The handle never waits, so an engine that is
 //!   slow to take events cannot lock itself up. While events wait for the engine, nothing more is read from peers.
 
 mod codec;
 mod driver;
+mod flow;
 mod outbound;
 mod peers;
 mod rate;
@@ -76,7 +79,7 @@ pub struct NetLimits {
     pub channel_max: usize,
     /// The most peers on the list.
     pub peers_max: usize,
-    /// How long an acknowledgement or an answer may take.
+    /// How long an answer, or opening a stream, may take.
     pub request_timeout: Duration,
     /// The first pause before a lost peer is dialled again; it doubles with each failure.
     pub redial_min: Duration,
@@ -230,7 +233,7 @@ pub enum NetEvent {
         /// The message.
         bytes: Vec<u8>,
     },
-    /// Direct messages to a peer were dropped, or it is not known whether they arrived.
+    /// Direct messages to a peer were dropped, or it is not known whether they left.
     Undelivered {
         /// Which peer.
         peer: Peer,
@@ -407,7 +410,7 @@ impl NetHandle {
         })
     }
 
-    /// Sends a direct message. Those to one peer arrive in the order of these calls; what is lost is told as
+    /// Sends a direct message. Those to one peer arrive in the order of these calls; what does not leave is told as
     /// [`NetEvent::Undelivered`].
     ///
     /// # Errors

@@ -1,5 +1,4 @@
-//! Direct messages that wait for one peer. One batch is in flight at a time, and the next leaves with everything that has
-//! gathered when it is acknowledged: that is what keeps them in order over a request-response protocol.
+//! Direct messages that wait for one peer. What has gathered leaves as one batch.
 
 use std::collections::VecDeque;
 
@@ -11,24 +10,15 @@ pub(crate) fn batch_bytes_max(limits: &NetLimits) -> usize {
     limits.direct_bytes_max + LENGTH
 }
 
-#[derive(Debug)]
-pub(crate) struct Outbound<Id> {
+#[derive(Debug, Default)]
+pub(crate) struct Outbound {
     queue: VecDeque<Vec<u8>>,
     queue_bytes: usize,
-    in_flight: Option<(Id, usize)>,
+    /// Messages of the batch that is being written.
+    writing: usize,
 }
 
-impl<Id> Default for Outbound<Id> {
-    fn default() -> Self {
-        Self {
-            queue: VecDeque::new(),
-            queue_bytes: 0,
-            in_flight: None,
-        }
-    }
-}
-
-impl<Id: PartialEq> Outbound<Id> {
+impl Outbound {
     /// Queues a message; whether there was room.
     pub(crate) fn push(&mut self, message: Vec<u8>, limits: &NetLimits) -> bool {
         if self.queue.len() >= limits.queue_messages_max
@@ -41,15 +31,18 @@ impl<Id: PartialEq> Outbound<Id> {
         true
     }
 
-    /// The next batch and its number of messages, if none is in flight and something waits.
-    pub(crate) fn next_batch(&mut self, limits: &NetLimits) -> Option<(Vec<u8>, usize)> {
-        if self.in_flight.is_some() || self.queue.is_empty() {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    /// The next batch, if something waits; to be called when the one before is [`Self::written`].
+    pub(crate) fn next_batch(&mut self, limits: &NetLimits) -> Option<Vec<u8>> {
+        if self.queue.is_empty() {
             return None;
         }
         let mut batch = Vec::new();
-        let mut messages = 0;
         while let Some(message) = self.queue.front() {
-            if messages == BATCH_MESSAGES_MAX
+            if self.writing == BATCH_MESSAGES_MAX
                 || batch.len() + LENGTH + message.len() > batch_bytes_max(limits)
             {
                 break;
@@ -57,29 +50,24 @@ impl<Id: PartialEq> Outbound<Id> {
             self.queue_bytes -= message.len();
             push_message(&mut batch, message);
             self.queue.pop_front();
-            messages += 1;
+            self.writing += 1;
         }
-        Some((batch, messages))
+        Some(batch)
     }
 
-    pub(crate) fn sent(&mut self, id: Id, messages: usize) {
-        self.in_flight = Some((id, messages));
+    /// The batch has left.
+    pub(crate) fn written(&mut self) {
+        self.writing = 0;
     }
 
-    /// The batch `id` was acknowledged or has failed; how many messages it had.
-    pub(crate) fn done(&mut self, id: &Id) -> usize {
-        match self.in_flight.take_if(|(current, _)| current == id) {
-            Some((_, messages)) => messages,
-            None => 0,
-        }
+    /// The batch did not leave, or not all of it; how many messages it had.
+    pub(crate) fn failed(&mut self) -> usize {
+        std::mem::take(&mut self.writing)
     }
 
-    /// Forgets everything that is not in flight; how many messages that were.
-    pub(crate) fn clear(&mut self) -> usize {
-        let messages = self.queue.len();
-        self.queue = VecDeque::new();
-        self.queue_bytes = 0;
-        messages
+    /// Messages that have not left.
+    pub(crate) fn unsent(&self) -> usize {
+        self.queue.len() + self.writing
     }
 }
 
@@ -98,41 +86,52 @@ mod tests {
     }
 
     #[test]
-    fn one_batch_is_in_flight_and_the_rest_gathers_in_order() {
+    fn what_gathers_while_a_batch_is_written_leaves_in_order() {
         let limits = limits();
         let mut outbound = Outbound::default();
         assert_eq!(outbound.next_batch(&limits), None);
         assert!(outbound.push(vec![1; 100], &limits));
-        let (batch, messages) = outbound
+        let batch = outbound
             .next_batch(&limits)
             .expect("the longest message fits");
-        assert_eq!((batch.len(), messages), (104, 1));
-        outbound.sent(7, messages);
+        assert_eq!(batch.len(), 104);
         for n in 2..6 {
             assert!(outbound.push(vec![n; 30], &limits));
         }
-        assert_eq!(outbound.next_batch(&limits), None);
-        assert_eq!(outbound.done(&6), 0, "not this one");
-        assert_eq!(outbound.done(&7), 1);
-        let (batch, messages) = outbound.next_batch(&limits).expect("gathered");
-        assert_eq!(messages, 3);
+        assert_eq!(outbound.unsent(), 5);
+        outbound.written();
+        assert_eq!(outbound.failed(), 0, "it has left");
+        let batch = outbound.next_batch(&limits).expect("gathered");
         assert_eq!(
             split_batch(&batch, 100),
             Some(vec![vec![2; 30], vec![3; 30], vec![4; 30]])
         );
-        assert_eq!(outbound.clear(), 1);
-        assert_eq!(outbound.next_batch(&limits), None);
+        assert_eq!(outbound.failed(), 3);
+        assert_eq!(outbound.unsent(), 1, "the rest still waits");
+    }
+
+    #[test]
+    fn a_batch_has_no_more_messages_than_its_reader_takes() {
+        let limits = NetLimits::default();
+        let mut outbound = Outbound::default();
+        for _ in 0..=BATCH_MESSAGES_MAX {
+            assert!(outbound.push(vec![], &limits));
+        }
+        let batch = outbound.next_batch(&limits).expect("full");
+        assert!(split_batch(&batch, 0).is_some());
+        assert_eq!(outbound.failed(), BATCH_MESSAGES_MAX);
+        assert_eq!(outbound.unsent(), 1);
     }
 
     #[test]
     fn the_queue_is_bounded_in_messages_and_bytes() {
         let limits = limits();
-        let mut outbound = Outbound::<u8>::default();
+        let mut outbound = Outbound::default();
         for _ in 0..10 {
             assert!(outbound.push(vec![], &limits));
         }
         assert!(!outbound.push(vec![], &limits));
-        outbound.clear();
+        let mut outbound = Outbound::default();
         for _ in 0..3 {
             assert!(outbound.push(vec![0; 100], &limits));
         }

@@ -1,6 +1,6 @@
 //! How much one peer may send.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::NetLimits;
 
@@ -30,6 +30,16 @@ impl Rate {
     /// Whether so much may pass now. Either all of it is charged or nothing. A single message larger than the bucket passes when
     /// the bucket is full, and leaves it in debt.
     pub(crate) fn admit(&mut self, messages: usize, bytes: usize, now: Instant) -> bool {
+        self.admit_or_wait(messages, bytes, now).is_none()
+    }
+
+    /// [`Self::admit`]; what may not pass now may be tried again after the pause that is returned.
+    pub(crate) fn admit_or_wait(
+        &mut self,
+        messages: usize,
+        bytes: usize,
+        now: Instant,
+    ) -> Option<Duration> {
         let seconds = now.saturating_duration_since(self.at).as_secs_f64();
         self.at = now;
         let full_messages = 2.0 * self.messages_per_second;
@@ -37,19 +47,23 @@ impl Rate {
         self.messages = (self.messages + seconds * self.messages_per_second).min(full_messages);
         self.bytes = (self.bytes + seconds * self.bytes_per_second).min(full_bytes);
         let (messages, bytes) = (messages as f64, bytes as f64);
-        if self.messages < messages.min(full_messages) || self.bytes < bytes.min(full_bytes) {
-            return false;
+        let lacking = f64::max(
+            (messages.min(full_messages) - self.messages) / self.messages_per_second,
+            (bytes.min(full_bytes) - self.bytes) / self.bytes_per_second,
+        );
+        if lacking > 0.0 {
+            // Not so short that rounding makes it no pause at all.
+            return Some(Duration::from_secs_f64(lacking.max(0.001)));
         }
         self.messages -= messages;
         self.bytes -= bytes;
-        true
+        None
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     #[test]
     fn a_burst_passes_and_then_only_the_rate() {
@@ -65,6 +79,10 @@ mod tests {
             assert!(rate.admit(1, 10, at(0)));
         }
         assert!(!rate.admit(1, 10, at(0)), "the messages are used up");
+        assert_eq!(
+            rate.admit_or_wait(5, 10, at(0)),
+            Some(Duration::from_millis(500))
+        );
         assert!(rate.admit(1, 10, at(100)));
         assert!(!rate.admit(1, 10, at(100)));
 

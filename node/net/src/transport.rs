@@ -17,12 +17,11 @@ use libp2p::{
 use sha2::{Digest, Sha256};
 
 use crate::codec::Bytes;
-use crate::outbound::batch_bytes_max;
 use crate::{NetError, NetLimits};
 
 /// What a peer must say that it speaks. Checked on every connection.
 pub(crate) const VERSION: &str = "/diversity/1";
-const ROUND: StreamProtocol = StreamProtocol::new("/diversity/1/round");
+pub(crate) const ROUND: StreamProtocol = StreamProtocol::new("/diversity/1/round");
 const REPAIR: StreamProtocol = StreamProtocol::new("/diversity/1/repair");
 
 /// What gossipsub wraps around a batch: topic, lengths, and control messages that travel along.
@@ -48,7 +47,7 @@ pub(crate) struct Behaviour {
     pub(crate) allowed: allow_block_list::Behaviour<allow_block_list::AllowedPeers>,
     pub(crate) limits: connection_limits::Behaviour,
     pub(crate) gossip: Gossip,
-    pub(crate) round: request_response::Behaviour<Bytes>,
+    pub(crate) round: libp2p_stream::Behaviour,
     pub(crate) repair: request_response::Behaviour<Bytes>,
     pub(crate) identify: identify::Behaviour,
     pub(crate) ping: ping::Behaviour,
@@ -80,14 +79,7 @@ pub(crate) fn build(
                 .with_max_established_per_peer(Some(CONNECTIONS_PER_PEER_MAX)),
         ),
         gossip,
-        round: exchange(
-            ROUND,
-            Bytes {
-                request_bytes_max: batch_bytes_max(limits),
-                response_bytes_max: 0,
-            },
-            limits,
-        ),
+        round: libp2p_stream::Behaviour::new(),
         repair: exchange(
             REPAIR,
             Bytes {

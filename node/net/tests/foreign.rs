@@ -4,67 +4,18 @@ use std::time::Duration;
 
 use diversity_net::{Net, NetConfig, NetEvent, NetLimits, PeerEntry, public_key};
 use futures::{AsyncReadExt, AsyncWriteExt, StreamExt};
-use libp2p::request_response::{self, ProtocolSupport};
 use libp2p::swarm::{NetworkBehaviour, SwarmEvent};
 use libp2p::{StreamProtocol, Swarm, SwarmBuilder, identify, identity, noise, tcp, yamux};
 use tokio::sync::mpsc;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Writes its requests to the stream as they are.
-#[derive(Clone, Default)]
-struct Raw;
-
-impl request_response::Codec for Raw {
-    type Protocol = StreamProtocol;
-    type Request = Vec<u8>;
-    type Response = Vec<u8>;
-
-    async fn read_request<T>(&mut self, _: &StreamProtocol, _: &mut T) -> std::io::Result<Vec<u8>>
-    where
-        T: futures::AsyncRead + Unpin + Send,
-    {
-        Ok(Vec::new())
-    }
-
-    async fn read_response<T>(&mut self, _: &StreamProtocol, io: &mut T) -> std::io::Result<Vec<u8>>
-    where
-        T: futures::AsyncRead + Unpin + Send,
-    {
-        let mut bytes = Vec::new();
-        io.take(1000).read_to_end(&mut bytes).await?;
-        Ok(bytes)
-    }
-
-    async fn write_request<T>(
-        &mut self,
-        _: &StreamProtocol,
-        io: &mut T,
-        request: Vec<u8>,
-    ) -> std::io::Result<()>
-    where
-        T: futures::AsyncWrite + Unpin + Send,
-    {
-        io.write_all(&request).await
-    }
-
-    async fn write_response<T>(
-        &mut self,
-        _: &StreamProtocol,
-        _: &mut T,
-        _: Vec<u8>,
-    ) -> std::io::Result<()>
-    where
-        T: futures::AsyncWrite + Unpin + Send,
-    {
-        Ok(())
-    }
-}
+const ROUND: StreamProtocol = StreamProtocol::new("/diversity/1/round");
 
 #[derive(NetworkBehaviour)]
 struct Foreign {
     identify: identify::Behaviour,
-    exchange: request_response::Behaviour<Raw>,
+    streams: libp2p_stream::Behaviour,
 }
 
 fn foreign(seed: u8, version: &str) -> Swarm<Foreign> {
@@ -79,13 +30,7 @@ fn foreign(seed: u8, version: &str) -> Swarm<Foreign> {
         .expect("tcp")
         .with_behaviour(|key| Foreign {
             identify: identify::Behaviour::new(identify::Config::new(version.into(), key.public())),
-            exchange: request_response::Behaviour::new(
-                [(
-                    StreamProtocol::new("/diversity/1/round"),
-                    ProtocolSupport::Full,
-                )],
-                request_response::Config::default(),
-            ),
+            streams: libp2p_stream::Behaviour::new(),
         })
         .expect("behaviour")
         .with_swarm_config(|config| config.with_idle_connection_timeout(PATIENCE))
@@ -158,6 +103,14 @@ async fn malformed_direct_messages_are_refused_and_change_nothing() {
             break peer_id;
         }
     };
+    let mut control = swarm.behaviour().streams.new_control();
+    let task = tokio::spawn(async move {
+        loop {
+            if let SwarmEvent::ConnectionClosed { cause, .. } = swarm.select_next_some().await {
+                panic!("disconnected: {cause:?}");
+            }
+        }
+    });
     let framed = |body: &[u8]| [&(body.len() as u32).to_be_bytes()[..], body].concat();
     let bad = [
         vec![],
@@ -169,32 +122,22 @@ async fn malformed_direct_messages_are_refused_and_change_nothing() {
         framed(&[0xff, 0xff, 0xff, 0xff, 1]), // an inner length of 4 GiB
         framed(&[0; 4 * 1025]),               // too many messages
     ];
-    let count = bad.len();
-    for request in bad {
-        swarm.behaviour_mut().exchange.send_request(&to, request);
+    for bytes in bad {
+        let mut stream = control.open_stream(to, ROUND).await.expect("opens");
+        // It fails when the node has closed the stream already.
+        let _ = stream.write_all(&bytes).await;
+        let _ = stream.close().await;
+        let mut answer = Vec::new();
+        let _ = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut answer))
+            .await
+            .expect("the stream ends");
+        assert_eq!(answer, b"", "nothing ever comes back");
     }
-    let mut refused = 0;
-    while refused < count {
-        match swarm.select_next_some().await {
-            SwarmEvent::Behaviour(ForeignEvent::Exchange(event)) => match event {
-                request_response::Event::OutboundFailure { .. } => refused += 1,
-                request_response::Event::Message {
-                    message: request_response::Message::Response { response, .. },
-                    ..
-                } => {
-                    assert_eq!(response, b"", "no acknowledgement");
-                    refused += 1;
-                }
-                _ => {}
-            },
-            SwarmEvent::ConnectionClosed { cause, .. } => panic!("disconnected: {cause:?}"),
-            _ => {}
-        }
-    }
-    // A good one still comes through, and it is the first that does.
+    // Good ones still come through, and they are the first that do.
+    let mut stream = control.open_stream(to, ROUND).await.expect("opens");
     let good = framed(&[0, 0, 0, 2, 8, 9, 0, 0, 0, 0]);
-    swarm.behaviour_mut().exchange.send_request(&to, good);
-    let task = tokio::spawn(async move { while swarm.next().await.is_some() {} });
+    stream.write_all(&good).await.expect("open");
+    stream.flush().await.expect("open");
     let mut got = Vec::new();
     while got.len() < 2 {
         if let NetEvent::Direct { bytes, .. } = next(&mut events).await {

@@ -5,6 +5,7 @@ use crate::net::Net;
 use crate::{E2eError, Result, agreement, locks};
 use diversity_client::Api;
 use diversity_client::api::Event;
+use diversity_client::devnet::Devnet;
 use diversity_client::terms_json::WindowJson;
 use diversity_proto::wire;
 use std::collections::BTreeMap;
@@ -136,6 +137,15 @@ async fn taken(api: &Api, batch: Vec<u8>) -> Result {
     }
 }
 
+fn cpu_of_nodes(devnet: &Devnet) -> Result<f64> {
+    devnet
+        .nodes
+        .iter()
+        .filter_map(|n| n.pid)
+        .map(cpu_seconds)
+        .sum()
+}
+
 /// User and system time of a process so far.
 fn cpu_seconds(pid: u32) -> Result<f64> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))
@@ -164,6 +174,8 @@ pub struct Rounds {
     pub windows: u64,
     /// From the first message to the last certificate, seconds.
     pub seconds: f64,
+    /// Processor time of all nodes meanwhile, all threads, seconds.
+    pub cpu_seconds: f64,
 }
 
 fn said(t: u64) -> (u64, bool) {
@@ -186,7 +198,7 @@ pub fn rounds(net: &Net, windows: u64) -> Result<Rounds> {
             messages.chunks(20).enumerate().map(cut).collect::<Vec<_>>()
         })
         .collect();
-    let from = Instant::now();
+    let (cpu, from) = (cpu_of_nodes(&devnet)?, Instant::now());
     for batch in frames.chunks(BATCH) {
         net.block_on(taken(
             &api,
@@ -204,6 +216,7 @@ pub fn rounds(net: &Net, windows: u64) -> Result<Rounds> {
         nodes: devnet.nodes.len(),
         windows,
         seconds: from.elapsed().as_secs_f64(),
+        cpu_seconds: cpu_of_nodes(&devnet)? - cpu,
     })
 }
 

@@ -8,12 +8,19 @@ use std::collections::{BTreeMap, VecDeque};
 pub struct Disk {
     durable: BTreeMap<Vec<u8>, Vec<u8>>,
     pending: VecDeque<(Job, Vec<Op>)>,
+    held: VecDeque<(Job, Vec<Op>)>,
 }
 
 impl Disk {
-    /// Takes a batch; it is durable only once [`Disk::flush`] has reached it.
-    pub fn write(&mut self, job: Job, ops: Vec<Op>) {
-        self.pending.push_back((job, ops));
+    /// Takes a batch, which waits for [`Disk::release`]; it is durable only once [`Disk::flush`] has reached it.
+    pub fn hold(&mut self, job: Job, ops: Vec<Op>) {
+        self.held.push_back((job, ops));
+    }
+    /// What was held goes the way of all batches; how many those are.
+    pub fn release(&mut self) -> usize {
+        let held = self.held.len();
+        self.pending.append(&mut self.held);
+        held
     }
     /// Makes the oldest batch durable and returns it.
     pub fn flush(&mut self) -> Option<(Job, Vec<Op>)> {
@@ -35,11 +42,12 @@ impl Disk {
     pub fn crash(&mut self, survive: usize) -> Vec<Vec<Op>> {
         let survived = (0..survive).map_while(|_| Some(self.flush()?.1)).collect();
         self.pending.clear();
+        self.held.clear();
         survived
     }
-    /// Batches that wait.
+    /// Batches that wait, or are held.
     pub fn waiting(&self) -> usize {
-        self.pending.len()
+        self.pending.len() + self.held.len()
     }
     /// A durable value.
     pub fn read(&self, key: &[u8]) -> Option<&[u8]> {

@@ -5,7 +5,9 @@ use crate::function;
 use crate::host::{Key, Queued};
 use crate::sabotage::Sabotage;
 use crate::world::{Event, World};
-use diversity_engine::api::{Effect, Execution, ExecutionPlan, FrameRef, Input, Job, Submission};
+use diversity_engine::api::{
+    Effect, Execution, ExecutionPlan, FrameRef, Input, Job, SHARE_FLUSH_MS, Submission,
+};
 use diversity_engine::records::{segment_key, split_segment, stored_part};
 use diversity_proto::frame::Frame;
 use diversity_proto::round::{Commit, Computed, OutputKind, Session, Subject, opening_hash};
@@ -32,7 +34,7 @@ impl World {
                     .collect();
                 self.tell(node, job_ms, Input::SignaturesVerified { job, good });
             }
-            Effect::Persist { job, ops } => self.persist(node, job, ops),
+            Effect::Persist { job, ops, urgent } => self.persist(node, job, ops, urgent),
             Effect::Execute(plan) => self.execute(node, &plan),
             Effect::Commit {
                 agreement,
@@ -164,19 +166,41 @@ impl World {
         self.tell(node, self.s.job_ms, Input::FramesVerified { job, digests });
     }
 
-    fn persist(&mut self, node: usize, job: Job, mut ops: Vec<diversity_engine::api::Op>) {
+    fn persist(
+        &mut self,
+        node: usize,
+        job: Job,
+        mut ops: Vec<diversity_engine::api::Op>,
+        urgent: bool,
+    ) {
         if self.sabotage == Sabotage::DiskChangesFrames {
             change_a_frame(&mut ops);
         }
+        let host = &mut self.hosts[node];
+        let incarnation = host.incarnation;
+        host.disk.hold(job, ops);
+        if urgent {
+            self.write_held(node);
+        } else {
+            self.schedule(
+                self.now + SHARE_FLUSH_MS,
+                Event::WriteHeld { node, incarnation },
+            );
+        }
+        if self.sabotage == Sabotage::ReportsBeforeFlush {
+            self.tell(node, 0, Input::Persisted { job });
+        }
+    }
+
+    /// What waited for another batch is written now.
+    pub(crate) fn write_held(&mut self, node: usize) {
         let slow = self.rng.below(self.s.disk_ms + 1);
         let host = &mut self.hosts[node];
         // Batches become durable in the order in which they were written.
         host.flush_at = host.flush_at.max(self.now + slow);
         let (at, incarnation) = (host.flush_at, host.incarnation);
-        host.disk.write(job, ops);
-        self.schedule(at, Event::Flush { node, incarnation });
-        if self.sabotage == Sabotage::ReportsBeforeFlush {
-            self.tell(node, 0, Input::Persisted { job });
+        for _ in 0..host.disk.release() {
+            self.schedule(at, Event::Flush { node, incarnation });
         }
     }
 

@@ -43,7 +43,10 @@ const RETRY_MS: u64 = 250;
 #[allow(missing_docs)]
 pub enum Event {
     /// A core's timer.
-    Wake { node: usize, incarnation: u32 },
+    Wake {
+        node: usize,
+        incarnation: u32,
+    },
     /// An answer to an effect, or news for one process.
     Tell {
         node: usize,
@@ -51,7 +54,14 @@ pub enum Event {
         input: Box<Input>,
     },
     /// The oldest waiting batch of a disk becomes durable.
-    Flush { node: usize, incarnation: u32 },
+    Flush {
+        node: usize,
+        incarnation: u32,
+    },
+    WriteHeld {
+        node: usize,
+        incarnation: u32,
+    },
     /// An envelope arrives.
     Deliver {
         from: usize,
@@ -83,17 +93,32 @@ pub enum Event {
         held: Vec<(SensorId, u32, u64)>,
     },
     /// A sensor looks what it has to send.
-    Sensor { sensor: usize },
+    Sensor {
+        sensor: usize,
+    },
     /// A node is marked for death.
-    Doom { crash: usize },
+    Doom {
+        crash: usize,
+    },
     /// A node starts.
-    Start { node: usize },
+    Start {
+        node: usize,
+    },
     /// A node looks whether it reaches a peer.
-    Link { node: usize, peer: usize },
+    Link {
+        node: usize,
+        peer: usize,
+    },
     /// A node looks at the chain.
-    Poll { node: usize, incarnation: u32 },
+    Poll {
+        node: usize,
+        incarnation: u32,
+    },
     /// A node's outbox submits.
-    Outbox { node: usize, incarnation: u32 },
+    Outbox {
+        node: usize,
+        incarnation: u32,
+    },
     /// A transaction reaches the chain.
     Transaction {
         node: usize,
@@ -422,6 +447,11 @@ impl World {
                 }
             }
             Event::Flush { node, incarnation } => self.flush(node, incarnation),
+            Event::WriteHeld { node, incarnation } => {
+                if self.hosts[node].incarnation == incarnation {
+                    self.write_held(node);
+                }
+            }
             Event::Deliver { from, to, bytes } => self.deliver(from, to, &bytes),
             Event::Frames { from, to, bytes } => {
                 let frames = diversity_proto::wire::split_frames(&bytes, usize::MAX)

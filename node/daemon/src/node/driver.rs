@@ -227,6 +227,9 @@ pub struct Driver {
     judged: HashMap<Job, ([u8; 32], Peer)>,
     /// Writes that found the store's queue full.
     backlog: VecDeque<Write>,
+    /// Writes that wait for another one, to share its flush, and for how long at most.
+    held: VecDeque<Write>,
+    held_until: Option<Instant>,
     next_request: u64,
     /// Set while the frames of a gossip batch are taken, so that their verdict is that of the checks they cause.
     judging: Option<([u8; 32], Peer)>,
@@ -263,6 +266,8 @@ impl Driver {
             terms: BTreeMap::new(),
             judged: HashMap::new(),
             backlog: VecDeque::new(),
+            held: VecDeque::new(),
+            held_until: None,
             next_request: 1,
             judging: None,
             finding: None,
@@ -289,6 +294,7 @@ impl Driver {
                 .core
                 .deadline()
                 .map(|at| Duration::from_millis(at.saturating_sub(unix_ms())));
+            let held_until = driver.held_until.unwrap_or_else(Instant::now);
             tokio::select! {
                 biased;
                 answer = answered.recv() => {
@@ -298,6 +304,10 @@ impl Driver {
                 // A zero wait would starve what follows if the core kept asking for now; one tick each turn is enough.
                 () = tokio::time::sleep(wait.unwrap_or(Duration::from_secs(3600)).max(Duration::from_millis(1))),
                     if wait.is_some() => driver.input(Input::Tick),
+                () = tokio::time::sleep_until(held_until.into()), if driver.held_until.is_some() => {
+                    driver.release_held();
+                    driver.write_backlog();
+                }
                 Some(command) = inbox.control.recv(), if open => driver.command(command),
                 event = driver.parts.net_events.recv(), if open => match event {
                     Some(event) => driver.net(event),
@@ -311,9 +321,15 @@ impl Driver {
     /// Takes answers until nothing is under way, so that whoever was promised something gets it.
     async fn drain(mut self, answered: &mut mpsc::Receiver<Answer>) -> Result<(), DriverError> {
         let end = tokio::time::Instant::now() + DRAIN;
+        self.release_held();
+        self.write_backlog();
         while self.outstanding > 0 && self.failed.is_none() {
             match tokio::time::timeout_at(end, answered.recv()).await {
-                Ok(Some(answer)) => self.answer(answer),
+                Ok(Some(answer)) => {
+                    self.answer(answer);
+                    self.release_held();
+                    self.write_backlog();
+                }
                 _ => {
                     tracing::warn!(outstanding = self.outstanding, "shutdown.gave_up_waiting");
                     break;

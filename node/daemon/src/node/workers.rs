@@ -70,6 +70,8 @@ impl Workers {
     /// Queues a task.
     pub fn submit(&self, priority: Priority, task: impl FnOnce() + Send + 'static) {
         self.shared.push(priority, [Box::new(task) as Task]);
+        // One thread is enough; the others would wake up for nothing.
+        self.shared.work.notify_one();
     }
 
     /// How many threads there are.
@@ -100,8 +102,6 @@ impl Shared {
             Priority::Urgent => queues.urgent.extend(tasks),
             Priority::Bulk => queues.bulk.extend(tasks),
         }
-        drop(queues);
-        self.work.notify_all();
     }
 
     fn run(&self) {
@@ -264,6 +264,7 @@ fn spread<I, O>(
         }) as Task
     });
     workers.shared.push(priority, tasks);
+    workers.shared.work.notify_all();
 }
 
 #[cfg(test)]

@@ -208,7 +208,8 @@ impl Agreement {
             reveals: reveals.clone(),
         };
         let op = records::put_part(records::t_key(records::CERTIFICATE, &self.id, t), &part);
-        io.persist(vec![op], After::Nothing);
+        // Whoever lacks the certificate after a crash gets it from a peer.
+        io.persist_soon(vec![op], After::Nothing);
         self.apply(t, &decision, &commits, &reveals, seal, io);
         self.pacemaker.progress(io.now, self.has_undecided());
         self.reveal_if_due(io);

@@ -388,7 +388,7 @@ impl Settle {
         self.ranges.remove(&(session.from, session.t));
         let key = records::t_key(records::AGGREGATE, &self.id, session.t);
         let op = records::put_part(key, &Part::Aggregate { session, signature });
-        io.persist(
+        io.persist_soon(
             vec![op],
             After::Agreement(self.id, Then::AggregateDurable(session.from)),
         );

@@ -1,5 +1,6 @@
 //! What comes from the swarm: connections, gossip, direct messages, requests.
 
+use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 use libp2p::gossipsub::{self, MessageAcceptance, MessageId};
@@ -8,6 +9,7 @@ use libp2p::swarm::{ListenError, SwarmEvent};
 use libp2p::{PeerId, identify, ping};
 
 use super::{Dial, Driver, Token};
+use crate::flow::Flow;
 use crate::peers;
 use crate::transport::{BehaviourEvent, VERSION};
 use crate::{NetEvent, RequestFailure};
@@ -78,6 +80,12 @@ impl Driver {
         state.dial = Dial::Idle;
         if state.connected_at.is_none() {
             state.connected_at = Some(Instant::now());
+            state.flow = Some(Flow::start(
+                self.control.clone(),
+                id,
+                self.limits.clone(),
+                self.lost_sender.clone(),
+            ));
             let peer = state.peer;
             tracing::info!(peer = %id, "connected");
             self.emit(NetEvent::Connected { peer });
@@ -95,7 +103,9 @@ impl Driver {
         if !failed {
             state.failures = 0;
         }
-        let (peer, lost) = (state.peer, state.outbound.clear());
+        state.reader = None;
+        let lost = state.flow.take().map_or(0, |flow| flow.unsent());
+        let peer = state.peer;
         self.lose(&id, lost);
         if lasted.is_some() {
             self.emit(NetEvent::Disconnected { peer });
@@ -116,7 +126,6 @@ impl Driver {
                     self.emit(NetEvent::Subscribed { peer });
                 }
             }
-            BehaviourEvent::Round(event) => self.on_round(event),
             BehaviourEvent::Repair(event) => self.on_repair(event),
             BehaviourEvent::Identify(identify::Event::Received { peer_id, info, .. })
                 if info.protocol_version != VERSION =>
@@ -173,71 +182,15 @@ impl Driver {
         let Some(state) = self.peers.get_mut(id) else {
             return false;
         };
-        let admitted = state.rate.admit(messages, bytes, Instant::now());
+        let admitted = state
+            .rate
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .admit(messages, bytes, Instant::now());
         if !admitted {
             tracing::debug!(peer = %id, messages, bytes, "peer sends more than it may: dropped");
         }
         admitted
-    }
-
-    fn on_round(&mut self, event: Exchange) {
-        match event {
-            request_response::Event::Message { peer, message, .. } => match message {
-                request_response::Message::Request {
-                    request, channel, ..
-                } => self.on_direct(&peer, &request, channel),
-                request_response::Message::Response { request_id, .. } => {
-                    if let Some(state) = self.peers.get_mut(&peer) {
-                        state.outbound.done(&request_id);
-                        self.pump(peer);
-                    }
-                }
-            },
-            request_response::Event::OutboundFailure {
-                peer,
-                request_id,
-                error,
-                ..
-            } => {
-                tracing::debug!(%peer, %error, "direct messages not delivered");
-                if let Some(state) = self.peers.get_mut(&peer) {
-                    let mut lost = state.outbound.done(&request_id);
-                    if state.connected_at.is_none() {
-                        lost += state.outbound.clear();
-                    }
-                    self.lose(&peer, lost);
-                    self.pump(peer);
-                }
-            }
-            request_response::Event::InboundFailure { peer, error, .. } => {
-                tracing::debug!(%peer, %error, "direct messages not received");
-            }
-            request_response::Event::ResponseSent { .. } => {}
-        }
-    }
-
-    fn on_direct(
-        &mut self,
-        from: &PeerId,
-        batch: &[u8],
-        channel: request_response::ResponseChannel<Vec<u8>>,
-    ) {
-        // Without an answer the channel is dropped, and the sender learns that it was not accepted.
-        let Some(peer) = self.peers.get(from).map(|state| state.peer) else {
-            return;
-        };
-        let Some(messages) = crate::codec::split_batch(batch, self.limits.direct_bytes_max) else {
-            tracing::debug!(peer = %from, "malformed batch of direct messages");
-            return;
-        };
-        if !self.admit(from, messages.len(), batch.len()) {
-            return;
-        }
-        for bytes in messages {
-            self.emit(NetEvent::Direct { from: peer, bytes });
-        }
-        let round = &mut self.swarm.behaviour_mut().round;
-        let _ = round.send_response(channel, Vec::new());
     }
 
     fn on_repair(&mut self, event: Exchange) {

@@ -216,12 +216,25 @@ fn round_section(rounds: &[Rounds], latencies: &[(usize, Latencies)]) {
                 grouped(r.windows),
                 format!("{:.2}", r.seconds),
                 format!("{:.0}", r.windows as f64 / r.seconds),
+                format!(
+                    "{:.1}",
+                    1e3 * r.cpu_seconds / (r.windows as f64 * r.nodes as f64)
+                ),
             ]
         })
         .collect();
     println!(
         "{}",
-        markdown(&["nodes", "rounds", "seconds", "rounds/s"], &rows)
+        markdown(
+            &[
+                "nodes",
+                "rounds",
+                "seconds",
+                "rounds/s",
+                "processor ms a round, each node"
+            ],
+            &rows
+        )
     );
     println!(
         "From the last message of a window, when it is sent, to its certificate and to its event on chain (anvil, a block with"

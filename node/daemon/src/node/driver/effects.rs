@@ -1,9 +1,9 @@
 //! What the core wants done.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use diversity_engine::api::{Effect, ExecutionPlan, FrameRef, Input, Job};
+use diversity_engine::api::{Effect, ExecutionPlan, FrameRef, Input, Job, SHARE_FLUSH_MS};
 use diversity_keys::musig::verify_bip340;
 use diversity_proto::NodeId;
 use diversity_proto::wire::{
@@ -60,8 +60,13 @@ impl Driver {
                         );
                     });
             }
-            Effect::Persist { job, ops } => {
-                self.persist(ops.into_iter().map(op).collect(), Some(job), None)
+            Effect::Persist { job, ops, urgent } => {
+                let ops = ops.into_iter().map(op).collect();
+                if urgent {
+                    self.persist(ops, Some(job), None);
+                } else {
+                    self.persist_soon(ops, job);
+                }
             }
             Effect::Execute(plan) => self.execute(*plan),
             Effect::Commit {
@@ -207,14 +212,31 @@ impl Driver {
         });
     }
 
-    /// Queues a write; it leaves with the others of the same input ([`Self::write_backlog`]), so that they share a flush.
+    /// Queues a write; it leaves with the others of the same input ([`Self::write_backlog`]), and with those that were held, so
+    /// that they share a flush.
     pub(super) fn persist(
         &mut self,
         ops: Vec<Op>,
         job: Option<Job>,
         done: Option<oneshot::Sender<()>>,
     ) {
+        self.release_held();
         self.backlog.push_back(Write { ops, job, done });
+    }
+
+    /// Holds a write until the next one, for at most [`SHARE_FLUSH_MS`].
+    fn persist_soon(&mut self, ops: Vec<Op>, job: Job) {
+        let job = Some(job);
+        let done = None;
+        self.held.push_back(Write { ops, job, done });
+        self.held_until
+            .get_or_insert_with(|| Instant::now() + Duration::from_millis(SHARE_FLUSH_MS));
+    }
+
+    /// What was held goes to the store with the next [`Self::write_backlog`].
+    pub(super) fn release_held(&mut self) {
+        self.backlog.append(&mut self.held);
+        self.held_until = None;
     }
 
     /// Hands writes to the store in their order, for as long as it takes them.
