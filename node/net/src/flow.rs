@@ -4,8 +4,8 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use futures::AsyncReadExt;
 use futures::future::{Either, select};
+use futures::{AsyncReadExt, AsyncWriteExt};
 use libp2p::{PeerId, Stream};
 use libp2p_stream::Control;
 use tokio::sync::{Notify, mpsc};
@@ -17,6 +17,10 @@ use crate::peers::Peer;
 use crate::rate::Rate;
 use crate::transport::ROUND;
 use crate::{NetEvent, NetLimits};
+
+/// What the reader of a stream says before anything else. The writer waits for it: libp2p drops streams that come too fast, and
+/// what was written to one of those would be lost.
+const READS: [u8; 1] = [1];
 
 /// Messages to a peer that were lost.
 pub(crate) type Lost = (PeerId, usize);
@@ -113,7 +117,14 @@ async fn write_all(
 }
 
 /// Writes until the peer closes the stream.
-async fn write_stream(stream: Stream, limits: &NetLimits, queue: &Queue) -> std::io::Error {
+async fn write_stream(mut stream: Stream, limits: &NetLimits, queue: &Queue) -> std::io::Error {
+    let mut said = [0; READS.len()];
+    match tokio::time::timeout(limits.request_timeout, stream.read_exact(&mut said)).await {
+        Ok(Ok(())) if said == READS => {}
+        Ok(Ok(())) => return std::io::ErrorKind::InvalidData.into(),
+        Ok(Err(error)) => return error,
+        Err(_) => return std::io::ErrorKind::TimedOut.into(),
+    }
     let (mut from, mut to) = stream.split();
     let closed = std::pin::pin!(async move {
         // Nothing comes from there but its end.
@@ -161,6 +172,10 @@ async fn read_all(
     limits: NetLimits,
     events: mpsc::Sender<NetEvent>,
 ) {
+    if stream.write_all(&READS).await.is_err() || stream.flush().await.is_err() {
+        // The connection has gone.
+        return;
+    }
     loop {
         let batch = match codec::read(&mut stream, batch_bytes_max(&limits)).await {
             Ok(batch) => batch,

@@ -345,7 +345,9 @@ async fn an_impostor_at_a_peers_address_is_not_connected() {
 async fn a_peer_that_restarts_is_reconnected() {
     let b = start(config(2, ANY, vec![entry(1, "")])).await;
     let mut a = start(config(1, ANY, vec![entry(2, &b.address)])).await;
+    a.wait_for(NetEvent::Connected { peer: peer(2) }).await;
     let mut address = b.stop().await;
+    a.wait_for(NetEvent::Disconnected { peer: peer(2) }).await;
     for restart in 0..3 {
         let mut b = start(config(2, &address, vec![entry(1, "")])).await;
         assert_eq!(b.address, address);

@@ -151,7 +151,7 @@ enum Answer {
         digests: Vec<Option<Digest>>,
     },
     Persisted {
-        job: Option<Job>,
+        jobs: Vec<Job>,
         result: Result<(), StoreError>,
         since: Instant,
     },
@@ -159,11 +159,12 @@ enum Answer {
     Failed(DriverError),
 }
 
-/// A write that waits for the store, whom it answers, and who else is told.
+/// A write that waits for the store, which jobs it answers, and who else is told.
+#[derive(Default)]
 struct Write {
     ops: Vec<Op>,
-    job: Option<Job>,
-    done: Option<oneshot::Sender<()>>,
+    jobs: Vec<Job>,
+    done: Vec<oneshot::Sender<()>>,
 }
 
 /// What the loop is made of.
@@ -340,8 +341,12 @@ impl Driver {
     }
 
     fn input(&mut self, input: Input) {
+        self.inputs([input]);
+    }
+
+    fn inputs(&mut self, inputs: impl IntoIterator<Item = Input>) {
         let started = Instant::now();
-        self.ready.push_back(input);
+        self.ready.extend(inputs);
         while let Some(input) = self.ready.pop_front() {
             for effect in self.parts.core.step(unix_ms(), input) {
                 self.effect(effect);
@@ -373,17 +378,19 @@ impl Driver {
                 }
                 self.input(Input::FramesVerified { job, digests });
             }
-            Answer::Persisted { job, result, since } => {
+            Answer::Persisted {
+                jobs,
+                result,
+                since,
+            } => {
                 self.parts
                     .metrics
                     .persist_seconds
                     .observe(since.elapsed().as_secs_f64());
-                match (result, job) {
-                    (Ok(()), Some(job)) => self.input(Input::Persisted { job }),
-                    (Ok(()), None) => {}
-                    (Err(error), _) => self.failed = Some(error.into()),
+                match result {
+                    Ok(()) => self.inputs(jobs.into_iter().map(|job| Input::Persisted { job })),
+                    Err(error) => self.failed = Some(error.into()),
                 }
-                self.write_backlog();
             }
             Answer::Done => {}
             Answer::Failed(error) => self.failed = Some(error),

@@ -22,6 +22,9 @@ use crate::node::workers::Priority;
 /// Signature checks of a round that are made in the loop itself: some 50 us each.
 const CHECKS_INLINE_MAX: usize = 4;
 
+/// Writes that are put together are no longer than this, in bytes.
+const MERGED_BYTES_MAX: usize = 64 * 1024;
+
 impl Driver {
     pub(super) fn effect(&mut self, effect: Effect) {
         match effect {
@@ -221,14 +224,20 @@ impl Driver {
         done: Option<oneshot::Sender<()>>,
     ) {
         self.release_held();
-        self.backlog.push_back(Write { ops, job, done });
+        self.backlog.push_back(Write {
+            ops,
+            jobs: job.into_iter().collect(),
+            done: done.into_iter().collect(),
+        });
     }
 
     /// Holds a write until the next one, for at most [`SHARE_FLUSH_MS`].
     fn persist_soon(&mut self, ops: Vec<Op>, job: Job) {
-        let job = Some(job);
-        let done = None;
-        self.held.push_back(Write { ops, job, done });
+        self.held.push_back(Write {
+            ops,
+            jobs: vec![job],
+            done: Vec::new(),
+        });
         self.held_until
             .get_or_insert_with(|| Instant::now() + Duration::from_millis(SHARE_FLUSH_MS));
     }
@@ -239,35 +248,62 @@ impl Driver {
         self.held_until = None;
     }
 
-    /// Hands writes to the store in their order, for as long as it takes them.
+    /// Hands writes to the store in their order, small ones together, for as long as it takes them.
     pub(super) fn write_backlog(&mut self) {
-        while let Some(Write { ops, job, done }) = self.backlog.pop_front() {
+        while let Some(Write { ops, jobs, done }) = self.next_write() {
             let answers = self.promise();
             let since = Instant::now();
-            // The callback is lost with the attempt when the queue is full, so the sender of `done` is shared.
-            let done = Arc::new(Mutex::new(done));
-            let told = Arc::clone(&done);
+            // The callback is lost with the attempt when the queue is full, so what it needs is shared.
+            let told = Arc::new(Mutex::new((jobs, done)));
+            let waiting = Arc::clone(&told);
             let written = self.parts.writer.try_submit(
                 ops,
                 Box::new(move |result| {
-                    let done = told.lock().unwrap_or_else(PoisonError::into_inner).take();
-                    if let (Ok(()), Some(done)) = (&result, done) {
-                        let _ = done.send(());
+                    let (jobs, done) = take(&waiting);
+                    if result.is_ok() {
+                        for done in done {
+                            // Whoever asked may be gone.
+                            let _ = done.send(());
+                        }
                     }
-                    answer(&answers, Answer::Persisted { job, result, since });
+                    answer(
+                        &answers,
+                        Answer::Persisted {
+                            jobs,
+                            result,
+                            since,
+                        },
+                    );
                 }),
             );
             if let Err(full) = written {
                 self.outstanding -= 1;
-                let done = done.lock().unwrap_or_else(PoisonError::into_inner).take();
+                let (jobs, done) = take(&told);
                 self.backlog.push_front(Write {
                     ops: full.ops,
-                    job,
+                    jobs,
                     done,
                 });
                 return;
             }
         }
+    }
+
+    /// The oldest write, with those that follow as long as they are small: one batch costs the store less than many.
+    fn next_write(&mut self) -> Option<Write> {
+        let mut write = self.backlog.pop_front()?;
+        let mut bytes: usize = write.ops.iter().map(Op::bytes).sum();
+        while let Some(next) = self.backlog.front() {
+            bytes += next.ops.iter().map(Op::bytes).sum::<usize>();
+            if bytes > MERGED_BYTES_MAX {
+                break;
+            }
+            let next = self.backlog.pop_front().unwrap_or_default();
+            write.ops.extend(next.ops);
+            write.jobs.extend(next.jobs);
+            write.done.extend(next.done);
+        }
+        Some(write)
     }
 
     fn execute(&mut self, plan: ExecutionPlan) {
@@ -365,6 +401,10 @@ fn answer(answers: &mpsc::Sender<Answer>, answer: Answer) {
         // The loop has ended when nobody listens, and then nothing depends on the answer.
         let _ = answers.blocking_send(answer);
     }
+}
+
+fn take<T: Default>(shared: &Mutex<T>) -> T {
+    std::mem::take(&mut *shared.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
 fn op(op: diversity_engine::api::Op) -> Op {
