@@ -7,8 +7,10 @@ use diversity_client::Api;
 use diversity_client::api::Event;
 use diversity_client::devnet::Devnet;
 use diversity_client::terms_json::WindowJson;
+use diversity_keys::{SecretKey, keccak256};
 use diversity_proto::wire;
 use std::collections::BTreeMap;
+use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 /// First second of everything that is sent: 2024-03-01.
@@ -23,8 +25,46 @@ const BATCH: usize = 500;
 const WINDOW: u64 = 60;
 /// Sensors of the round measurements.
 const ROUND_SENSORS: usize = 3;
+/// How long one run of bare verification takes.
+const BARE_RUN: Duration = Duration::from_millis(400);
 /// How long anything may take.
 const WITHIN: Duration = Duration::from_secs(120);
+
+/// Signatures that so many threads verify together in a second, doing nothing else, with the library that the node uses; median of
+/// five runs.
+pub fn bare_verification(threads: usize) -> f64 {
+    let key = |i: u64| {
+        SecretKey::from_bytes(&keccak256(&i.to_be_bytes()))
+            .expect("hashes of small numbers are keys")
+    };
+    let signed: Vec<_> = (1..=64)
+        .map(|i| {
+            let (key, digest) = (key(i), keccak256(&i.to_le_bytes()));
+            (key.verifying_key(), digest, key.sign(&digest))
+        })
+        .collect();
+    let one = || {
+        let (start, mut n) = (Instant::now(), 0u32);
+        while start.elapsed() < BARE_RUN {
+            for (key, digest, signature) in &signed {
+                assert!(black_box(key).verify(digest, signature));
+                n += 1;
+            }
+        }
+        f64::from(n) / start.elapsed().as_secs_f64()
+    };
+    let mut rates: Vec<f64> = (0..5)
+        .map(|_| {
+            std::thread::scope(|scope| {
+                let all: Vec<_> = (0..threads.max(1)).map(|_| scope.spawn(one)).collect();
+                let rate = |t: std::thread::ScopedJoinHandle<f64>| t.join().expect("good ones");
+                all.into_iter().map(rate).sum()
+            })
+        })
+        .collect();
+    rates.sort_by(f64::total_cmp);
+    rates[2]
+}
 
 /// How fast a node takes frames in.
 #[derive(Clone, Copy, Debug)]

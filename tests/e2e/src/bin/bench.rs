@@ -5,10 +5,7 @@ use diversity_e2e::measure::{self, Ingest, Latencies, Rounds};
 use diversity_e2e::net::{Net, Plan, clean_up_when_interrupted};
 use diversity_e2e::text::{grouped, markdown, percentile};
 use diversity_e2e::{E2eError, Result};
-use diversity_keys::{SecretKey, keccak256};
-use std::hint::black_box;
 use std::process::{Command, ExitCode};
-use std::time::{Duration, Instant};
 
 /// Gas from receipts, as `make -C contracts gas` writes it and CI checks it.
 const GAS: &str = include_str!("../../../../contracts/snapshots/gas.json");
@@ -58,8 +55,6 @@ fn main() -> ExitCode {
 
 fn run(cli: &Cli) -> Result {
     println!("# Figures\n\n{}", machine());
-    eprintln!("bare verification");
-    let bare = bare_verification();
     eprintln!("ingest");
     let mut intakes = Vec::new();
     for per_frame in [1, 20] {
@@ -67,9 +62,13 @@ fn run(cli: &Cli) -> Result {
             nodes: Some(2),
             ..Plan::default()
         })?;
-        intakes.push(measure::ingest(&net, per_frame, cli.frames)?);
+        // Beside each other, so that both see the same state of the machine.
+        let before = measure::bare_verification(1);
+        let intake = measure::ingest(&net, per_frame, cli.frames)?;
+        let after = measure::bare_verification(1);
+        intakes.push(((before + after) / 2.0, intake));
     }
-    ingest_section(bare, &intakes);
+    ingest_section(&intakes);
     let mut rounds = Vec::new();
     let mut latencies = Vec::new();
     for nodes in [3, 4] {
@@ -140,39 +139,10 @@ fn machine() -> String {
     )
 }
 
-/// Signatures that one core verifies in a second with the library that the node uses; median of five runs.
-fn bare_verification() -> f64 {
-    let key = |i: u64| {
-        SecretKey::from_bytes(&keccak256(&i.to_be_bytes()))
-            .expect("hashes of small numbers are keys")
-    };
-    let signed: Vec<_> = (1..=64)
-        .map(|i| {
-            let (key, digest) = (key(i), keccak256(&i.to_le_bytes()));
-            (key.verifying_key(), digest, key.sign(&digest))
-        })
-        .collect();
-    let mut rates: Vec<f64> = (0..5)
-        .map(|_| {
-            let (start, mut n) = (Instant::now(), 0u32);
-            while start.elapsed() < Duration::from_millis(400) {
-                for (key, digest, signature) in &signed {
-                    assert!(black_box(key).verify(digest, signature));
-                    n += 1;
-                }
-            }
-            f64::from(n) / start.elapsed().as_secs_f64()
-        })
-        .collect();
-    rates.sort_by(f64::total_cmp);
-    rates[2]
-}
-
-fn ingest_section(bare: f64, intakes: &[Ingest]) {
+fn ingest_section(intakes: &[(f64, Ingest)]) {
     println!("## Ingest to durable acknowledgement\n");
     println!(
-        "One core verifies {} signatures a second and does nothing else (`diversity-keys`, libsecp256k1).",
-        grouped(bare as u64)
+        "Bare verification: one core that does nothing else (`diversity-keys`, libsecp256k1), before and after."
     );
     println!(
         "A node with two parties' devnet takes in frames over HTTP, 500 in a request, 4 requests at a time; a core's"
@@ -180,10 +150,11 @@ fn ingest_section(bare: f64, intakes: &[Ingest]) {
     println!("second is a second of the node's processor time, kernel included.\n");
     let rows: Vec<_> = intakes
         .iter()
-        .map(|i| {
+        .map(|(bare, i)| {
             let (frames, messages) = (i.frames as f64, (i.frames * i.per_frame) as f64);
             vec![
                 i.per_frame.to_string(),
+                grouped(*bare as u64),
                 grouped((frames / i.cpu_seconds) as u64),
                 format!("{:.0} %", 100.0 * frames / i.cpu_seconds / bare),
                 grouped((messages / i.cpu_seconds) as u64),
@@ -194,6 +165,7 @@ fn ingest_section(bare: f64, intakes: &[Ingest]) {
         .collect();
     let head = [
         "messages in a frame",
+        "bare verifications/s",
         "frames/s per core",
         "of bare verification",
         "messages/s per core",

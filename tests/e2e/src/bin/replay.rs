@@ -2,6 +2,7 @@
 
 use clap::Parser;
 use diversity_e2e::compare::{Comparison, Settled, gas};
+use diversity_e2e::measure::bare_verification;
 use diversity_e2e::net::{Net, Plan, clean_up_when_interrupted};
 use diversity_e2e::text::grouped;
 use diversity_e2e::trips::Months;
@@ -56,6 +57,8 @@ fn run(cli: &Cli) -> Result {
         .as_deref()
         .map(Months::of_reference)
         .transpose()?;
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let bare = bare_verification(cores);
     eprintln!("starting a chain and {} nodes", cli.nodes);
     let net = Net::up(Plan {
         nodes: Some(cli.nodes),
@@ -103,6 +106,14 @@ fn run(cli: &Cli) -> Result {
         grouped(summary.heartbeats)
     );
     println!("messages per second  {:.0}", summary.sent as f64 / wall);
+    if cli.frame_messages == 1 {
+        let checks = (summary.sent as usize * cli.nodes) as f64 / bare;
+        println!(
+            "signature checks     {checks:.1} s for the {} nodes, alone on {cores} cores; the wall time is {:.1} times that",
+            cli.nodes,
+            wall / checks
+        );
+    }
     println!(
         "frames sent again    {}; lost {}",
         summary.retried, summary.lost
