@@ -29,6 +29,8 @@ pub(crate) struct Driver {
     /// Events that did not fit into the channel. While there are any, nothing is read from peers.
     pending: VecDeque<NetEvent>,
     peers: BTreeMap<PeerId, PeerState>,
+    /// The ids of the listed peers: to compute one takes a square root.
+    ids: HashMap<Peer, PeerId>,
     /// Whether a peer has dropped messages that were not yet told.
     untold: bool,
     /// Answers that are being waited for from the engine, by token.
@@ -122,6 +124,7 @@ impl Driver {
             events,
             pending: VecDeque::new(),
             peers: BTreeMap::new(),
+            ids: HashMap::new(),
             untold: false,
             tokens: HashMap::new(),
             next_token: 0,
@@ -250,7 +253,7 @@ impl Driver {
     }
 
     fn validate(&mut self, message_id: &[u8; 32], from: &Peer, verdict: Verdict) {
-        let Some(from) = peers::to_peer_id(from) else {
+        let Some(from) = self.ids.get(from) else {
             return;
         };
         let acceptance = match verdict {
@@ -261,11 +264,11 @@ impl Driver {
         self.swarm
             .behaviour_mut()
             .gossip
-            .report_message_validation_result(&MessageId::new(message_id), &from, acceptance);
+            .report_message_validation_result(&MessageId::new(message_id), from, acceptance);
     }
 
     fn send(&mut self, peer: &Peer, bytes: Vec<u8>) {
-        let id = peers::to_peer_id(peer);
+        let id = self.ids.get(peer).copied();
         let Some((id, state)) = id.and_then(|id| Some((id, self.peers.get_mut(&id)?))) else {
             // Not on the list; there is no state to gather it in.
             return self.emit(NetEvent::Undelivered {
@@ -293,7 +296,11 @@ impl Driver {
     }
 
     fn request(&mut self, peer: Peer, id: u64, bytes: Vec<u8>) {
-        let peer_id = peers::to_peer_id(&peer).filter(|id| self.is_connected(id));
+        let peer_id = self
+            .ids
+            .get(&peer)
+            .copied()
+            .filter(|id| self.is_connected(id));
         let refusal = match &peer_id {
             None => Some(RequestFailure::NotConnected),
             Some(peer_id) if self.open_requests(peer_id) >= self.limits.requests_open_max => {
@@ -342,6 +349,7 @@ impl Driver {
                 self.emit(NetEvent::Disconnected { peer: state.peer });
             }
         }
+        self.ids = list.0.iter().map(|(id, (peer, _))| (*peer, *id)).collect();
         let now = Instant::now();
         for (id, (peer, addresses)) in list.0 {
             self.swarm.behaviour_mut().allowed.allow_peer(id);
