@@ -6,7 +6,7 @@ use crate::host::{Key, Queued};
 use crate::sabotage::Sabotage;
 use crate::world::{Event, World};
 use diversity_engine::api::{
-    Effect, Execution, ExecutionPlan, FrameRef, Input, Job, SHARE_FLUSH_MS, Submission,
+    Effect, Execution, ExecutionPlan, FrameRef, Input, Job, Notice, SHARE_FLUSH_MS, Submission,
 };
 use diversity_engine::records::{segment_key, split_segment, stored_part};
 use diversity_proto::frame::Frame;
@@ -149,6 +149,9 @@ impl World {
                 self.hosts[node].outbox.retain(
                     |k, _| !matches!(k, Key::Settle { from: f, t: l, .. } if (*f, *l) == (from, t)),
                 );
+            }
+            Effect::Notice(Notice::Hole { t, .. }) if self.s.honest(node) => {
+                self.oracles.finality.decided_hole(t);
             }
             Effect::Notice(_) => {}
         }

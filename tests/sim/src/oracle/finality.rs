@@ -12,6 +12,10 @@ pub struct Finality {
     excused: Box<dyn Fn(u64) -> bool + Send>,
     says: BTreeMap<u64, Entry>,
     holes: BTreeSet<u64>,
+    /// Where unequal reveals are on record that do not open the n commits: a liar's second reveal came first.
+    liars_holes: BTreeSet<u64>,
+    /// Where honest nodes hold n reveals that make a hole; the same dispute cannot be recorded again.
+    decided_holes: BTreeSet<u64>,
 }
 
 impl Finality {
@@ -22,11 +26,19 @@ impl Finality {
             excused: Box::new(excused),
             says: BTreeMap::new(),
             holes: BTreeSet::new(),
+            liars_holes: BTreeSet::new(),
+            decided_holes: BTreeSet::new(),
         }
     }
     /// Whether the chain has made t final.
     pub fn is_final(&self, t: u64) -> bool {
-        self.says.contains_key(&t) || self.holes.contains(&t)
+        self.says.contains_key(&t)
+            || self.holes.contains(&t)
+            || (self.liars_holes.contains(&t) && self.decided_holes.contains(&t))
+    }
+    /// An honest node has decided that t is a hole.
+    pub fn decided_hole(&mut self, t: u64) {
+        self.decided_holes.insert(t);
     }
     /// How many t are settled as a value, null or trap, and how many as a hole or disputed.
     pub fn counts(&self) -> (u64, u64) {
@@ -52,6 +64,12 @@ impl Finality {
                 }
                 self.holes.insert(*t);
                 self.excuse(*t)
+            }
+            Mined::Dispute {
+                t, blamed: None, ..
+            } => {
+                self.liars_holes.insert(*t);
+                Ok(())
             }
             Mined::Dispute { .. } => Ok(()),
         }
