@@ -308,12 +308,16 @@ impl Contract {
     }
 
     fn genuine_hole(&self, s: &Subject, e: &Evidence) -> bool {
-        let Evidence::UnequalReveals {
-            commits, reveals, ..
-        } = e
-        else {
-            return false;
-        };
+        match e {
+            Evidence::UnequalReveals {
+                commits, reveals, ..
+            } => self.make_a_hole(s, commits, reveals),
+            _ => false,
+        }
+    }
+
+    /// Whether the reveals open the n commits and make a hole.
+    pub fn make_a_hole(&self, s: &Subject, commits: &[Commit], reveals: &[Reveal]) -> bool {
         let opens = |((c, r), n): ((&Commit, &Reveal), &NodeId)| {
             r.computed.commitment(s, n, &r.secret, &r.salt) == c.commitment
         };

@@ -6,11 +6,12 @@ use crate::host::{Key, Queued};
 use crate::sabotage::Sabotage;
 use crate::world::{Event, World};
 use diversity_engine::api::{
-    Effect, Execution, ExecutionPlan, FrameRef, Input, Job, Notice, SHARE_FLUSH_MS, Submission,
+    Effect, Execution, ExecutionPlan, FrameRef, Input, Job, SHARE_FLUSH_MS, Submission,
 };
 use diversity_engine::records::{segment_key, split_segment, stored_part};
 use diversity_proto::frame::Frame;
 use diversity_proto::round::{Commit, Computed, OutputKind, Session, Subject, opening_hash};
+use diversity_proto::terms::config;
 use diversity_proto::wire::{Part, encode_envelope, encode_frames, encode_ranges};
 use diversity_proto::{AgreementId, Digest, NodeId, PublicKey, Signature};
 use std::sync::Arc;
@@ -150,9 +151,6 @@ impl World {
                     |k, _| !matches!(k, Key::Settle { from: f, t: l, .. } if (*f, *l) == (from, t)),
                 );
             }
-            Effect::Notice(Notice::Hole { t, .. }) if self.s.honest(node) => {
-                self.oracles.finality.decided_hole(t);
-            }
             Effect::Notice(_) => {}
         }
     }
@@ -179,6 +177,9 @@ impl World {
         if self.sabotage == Sabotage::DiskChangesFrames {
             change_a_frame(&mut ops);
         }
+        if self.s.honest(node) {
+            ops.iter().for_each(|op| self.certificate_kept(op));
+        }
         let host = &mut self.hosts[node];
         let incarnation = host.incarnation;
         host.disk.hold(job, ops);
@@ -192,6 +193,35 @@ impl World {
         }
         if self.sabotage == Sabotage::ReportsBeforeFlush {
             self.tell(node, 0, Input::Persisted { job });
+        }
+    }
+
+    /// Judges the certificate that an honest node keeps, if the write is one.
+    fn certificate_kept(&mut self, op: &diversity_engine::api::Op) {
+        let diversity_engine::api::Op::Put { key, value } = op else {
+            return;
+        };
+        if key.first() != Some(&diversity_engine::records::CERTIFICATE) {
+            return;
+        }
+        let Ok(Part::Certificate {
+            agreement,
+            epoch,
+            t,
+            commits,
+            reveals,
+        }) = stored_part(value)
+        else {
+            return;
+        };
+        let subject = Subject {
+            deployment: self.deployment,
+            config: config(&self.deployment, &agreement, epoch),
+            t,
+        };
+        if self.contract.make_a_hole(&subject, &commits, &reveals) {
+            let verdict = self.oracles.finality.decided_hole(t);
+            self.oracles.judge(self.now, "N2", verdict);
         }
     }
 

@@ -14,7 +14,7 @@ pub struct Finality {
     holes: BTreeSet<u64>,
     /// Where unequal reveals are on record that do not open the n commits: a liar's second reveal came first.
     liars_holes: BTreeSet<u64>,
-    /// Where honest nodes hold n reveals that make a hole; the same dispute cannot be recorded again.
+    /// Where an honest node has n reveals that open the n commits and make a hole; the same dispute cannot be recorded again.
     decided_holes: BTreeSet<u64>,
 }
 
@@ -36,9 +36,11 @@ impl Finality {
             || self.holes.contains(&t)
             || (self.liars_holes.contains(&t) && self.decided_holes.contains(&t))
     }
-    /// An honest node has decided that t is a hole.
-    pub fn decided_hole(&mut self, t: u64) {
+    /// An honest node has n reveals that make t a hole: then nothing else may become of it.
+    pub fn decided_hole(&mut self, t: u64) -> Result<(), String> {
         self.decided_holes.insert(t);
+        self.no_outcome(t)?;
+        self.excuse(t)
     }
     /// How many t are settled as a value, null or trap, and how many as a hole or disputed.
     pub fn counts(&self) -> (u64, u64) {
@@ -59,9 +61,7 @@ impl Finality {
                 .zip(says)
                 .try_for_each(|(t, e)| self.settled(t, e)),
             Mined::Dispute { t, hole: true, .. } => {
-                if let Some(e) = self.says.get(t).filter(|e| **e != Entry::Hole) {
-                    return Err(format!("t {t} was settled as {e:?} and is now a hole too"));
-                }
+                self.no_outcome(*t)?;
                 self.holes.insert(*t);
                 self.excuse(*t)
             }
@@ -89,9 +89,9 @@ impl Finality {
         if *e == Entry::Hole {
             return self.excuse(t);
         }
-        if self.holes.contains(&t) {
+        if self.holes.contains(&t) || self.decided_holes.contains(&t) {
             return Err(format!(
-                "t {t} is a hole by dispute and was settled as {e:?}"
+                "t {t} is a hole, by dispute or for an honest node, and was settled as {e:?}"
             ));
         }
         let right = match w.output.kind {
@@ -106,6 +106,13 @@ impl Finality {
             Err(format!(
                 "t {t} was settled as {e:?}, and right is {right:?}"
             ))
+        }
+    }
+
+    fn no_outcome(&self, t: u64) -> Result<(), String> {
+        match self.says.get(&t).filter(|e| **e != Entry::Hole) {
+            Some(e) => Err(format!("t {t} was settled as {e:?} and is now a hole too")),
+            None => Ok(()),
         }
     }
 
