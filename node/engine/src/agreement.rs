@@ -377,10 +377,10 @@ impl Agreement {
                     gas_used,
                     outcomes,
                 };
-                let new = self.settle.settled(from, t, io);
-                let ops: Vec<_> = new.iter().map(|t| record.put(&self.id, *t)).collect();
-                if !ops.is_empty() {
-                    io.persist(ops, After::Nothing);
+                let (told, new) = self.settle.settled(from, t, io);
+                let ops: Vec<_> = told.iter().map(|t| record.put(&self.id, *t)).collect();
+                io.persist(ops, After::Nothing);
+                if new {
                     io.notice(Notice::Settled {
                         agreement: self.id,
                         from,

@@ -363,15 +363,17 @@ impl Settle {
         }
     }
 
-    /// The chain has settled `from..=t`; returns the t that are final only now.
-    pub fn settled(&mut self, from: u64, t: u64, io: &mut Io) -> Vec<u64> {
+    /// The chain has settled `from..=t`; returns which t that says something of, and whether any of it is final only now. A chain that
+    /// lost blocks tells the same again from another transaction.
+    pub fn settled(&mut self, from: u64, t: u64, io: &mut Io) -> (Vec<u64>, bool) {
         // P-FINAL-1: a dispute makes no hole of what n nodes signed as a value, and a unit always ends with a value.
         let value =
             |at: u64| at == t || matches!(self.statuses.get(&at), Some(Status::Outcome { .. }));
-        let new: Vec<u64> = (self.chain_next.max(from)..=t)
+        let told: Vec<u64> = (from..=t)
             .filter(|at| value(*at) || !self.holes_final.contains(at))
             .collect();
-        if t >= self.chain_next {
+        let new = t >= self.chain_next;
+        if new {
             self.chain_next = t + 1;
             let keep = self.chain_next;
             self.statuses.retain(|at, _| *at >= keep);
@@ -389,7 +391,7 @@ impl Settle {
             self.form_units(false, io);
         }
         self.advance(io);
-        new
+        (told, new)
     }
 
     /// The chain holds a dispute for t; returns whether that is new.
