@@ -2,7 +2,7 @@
 
 use crate::codec::{DecodeError, Reader, Result, Writer, unzigzag, zigzag};
 use crate::domain::{Kind, keccak, sha256};
-use crate::ids::{Address, Deployment, Digest, NodeId, SensorId, Signature};
+use crate::ids::{Deployment, Digest, NodeId, SensorId, Signature};
 use alloc::{string::String, vec::Vec};
 
 /// Most messages in one frame.
@@ -226,7 +226,7 @@ impl Frame {
         if flags > 1 {
             return Err(DecodeError::Invalid("frame flags"));
         }
-        let sensor = Address::read(r)?;
+        let sensor = SensorId::read(r)?;
         let epoch = r.u32("epoch")?;
         let first_q = r.u64("first_q")?;
         let count = r.u16("count")?;

@@ -1,4 +1,5 @@
-//! Byte newtypes. Ids are addresses (wire-format §1), so `ecrecover` alone ties a signature to an id.
+//! Byte newtypes. Ids are addresses (wire-format §1), so `ecrecover` alone ties a signature to an id. Each kind of id has
+//! a type of its own all the same, so that a sensor is never looked up among nodes, nor an account among users.
 
 use crate::codec::{Reader, Result, Writer};
 use alloc::string::String;
@@ -75,12 +76,33 @@ bytes_newtype!(
     /// A compressed secp256k1 point.
     PublicKey, 33);
 
-/// A user's account.
-pub type UserId = Address;
-/// The address of a sensor's signing key.
-pub type SensorId = Address;
-/// The address of an intermediate node's protocol key.
-pub type NodeId = Address;
+macro_rules! id_newtype {
+    ($(#[$doc:meta])* $name:ident) => {
+        bytes_newtype!($(#[$doc])* $name, 20);
+
+        impl $name {
+            /// As an address: what `ecrecover` gives, and what contracts and EIP-712 call it.
+            pub const fn address(&self) -> Address {
+                Address(self.0)
+            }
+        }
+        impl From<Address> for $name {
+            fn from(address: Address) -> Self {
+                Self(address.0)
+            }
+        }
+    };
+}
+
+id_newtype!(
+    /// A user's account.
+    UserId);
+id_newtype!(
+    /// The address of a sensor's signing key.
+    SensorId);
+id_newtype!(
+    /// The address of an intermediate node's protocol key.
+    NodeId);
 
 impl Digest {
     /// 32 zero bytes: "nothing" where a digest is expected.

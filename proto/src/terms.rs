@@ -204,16 +204,16 @@ impl Terms {
     }
     fn read(r: &mut Reader<'_>) -> Result<Self> {
         r.version("terms")?;
-        let users = r.list(USERS_MAX, "users", Address::read)?;
+        let users = r.list(USERS_MAX, "users", UserId::read)?;
         let nodes = r.list(NODES_MAX, "nodes", |r| {
             Ok(TrustedNode {
-                node: Address::read(r)?,
+                node: NodeId::read(r)?,
                 trust: r.u8("trust")?,
             })
         })?;
         let sensors = r.list(SENSORS_MAX, "sensors", |r| {
             Ok(SensorStart {
-                sensor: Address::read(r)?,
+                sensor: SensorId::read(r)?,
                 q0: r.u64("q_0")?,
             })
         })?;
@@ -479,7 +479,7 @@ pub fn sensor_owner_digest(
     entity_digest(
         b"Sensor(address sensor,address owner,bytes32 declaration)",
         d,
-        sensor,
+        sensor.address(),
         owner,
         declaration,
     )
@@ -495,7 +495,7 @@ pub fn node_owner_digest(
     entity_digest(
         b"Node(address node,address owner,bytes32 declaration)",
         d,
-        node,
+        node.address(),
         owner,
         declaration,
     )
@@ -513,7 +513,7 @@ pub fn sensors_owner_digest(
     for (sensor, declaration) in sensors {
         list.extend_from_slice(&entity_struct(
             SENSOR.as_bytes(),
-            sensor,
+            sensor.address(),
             owner,
             declaration,
         ));
@@ -556,14 +556,14 @@ pub fn resolution_digest(
 fn entity_digest(
     ty: &[u8],
     d: &Deployment,
-    id: &Address,
+    id: Address,
     owner: &UserId,
     declaration: &Digest,
 ) -> Digest {
     eip712_digest(d, &entity_struct(ty, id, owner, declaration))
 }
 
-fn entity_struct(ty: &[u8], id: &Address, owner: &UserId, declaration: &Digest) -> [u8; 32] {
+fn entity_struct(ty: &[u8], id: Address, owner: &UserId, declaration: &Digest) -> [u8; 32] {
     let mut w = Writer::new();
     w.raw(&keccak_raw(ty))
         .raw(&[0; 12])

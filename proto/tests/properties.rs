@@ -5,7 +5,9 @@ use diversity_proto::entity::{NodeDeclaration, Period, SensorDeclaration};
 use diversity_proto::frame::{
     Frame, Message, Opening, TIME_MAX, Variable, VariableType, read_body, values_comply, write_body,
 };
-use diversity_proto::ids::{Address, AgreementId, Deployment, Digest, PublicKey, Signature};
+use diversity_proto::ids::{
+    Address, AgreementId, Deployment, Digest, NodeId, PublicKey, SensorId, Signature, UserId,
+};
 use diversity_proto::round::{Batch, Commit, Computed, Entry, OutputKind, Reveal, Session};
 use diversity_proto::terms::{
     Field, Leader, Qos, SensorStart, TERMS_BYTES_MAX, Terms, TrustedNode, WindowSpec,
@@ -90,7 +92,7 @@ fn frame() -> impl Strategy<Value = Frame> + Clone {
     (head, opening, messages(), signature()).prop_map(|(head, opening, messages, signature)| {
         let (width, messages) = messages;
         Frame {
-            sensor: Address(head.0),
+            sensor: SensorId(head.0),
             epoch: head.1,
             first_q: head.2,
             count: messages.len() as u16,
@@ -110,7 +112,7 @@ fn window() -> impl Strategy<Value = Window> + Clone {
         } else {
             WindowEnd::ClosingRecord
         };
-        Leaf::new(Address(sensor), first_q, end, width, borrow(&messages))
+        Leaf::new(SensorId(sensor), first_q, end, width, borrow(&messages))
     });
     (any::<[u64; 3]>(), vec(leaf, 0..5)).prop_map(|([t, from, to], leaves)| Window {
         t,
@@ -187,17 +189,17 @@ fn terms() -> impl Strategy<Value = Terms> + Clone {
     (parties, window, leader, "\\PC{0,30}", numbers, rest).prop_map(
         |((users, more, q0), window, leader, title, numbers, rest)| Terms {
             title,
-            users: (0..users).map(|u| Address([u; 20])).collect(),
+            users: (0..users).map(|u| UserId([u; 20])).collect(),
             nodes: (0..users + more)
                 .map(|n| TrustedNode {
-                    node: Address([n; 20]),
+                    node: NodeId([n; 20]),
                     trust: n % users,
                 })
                 .collect(),
             sensors: (100..)
                 .zip(q0)
                 .map(|(s, q0)| SensorStart {
-                    sensor: Address([s; 20]),
+                    sensor: SensorId([s; 20]),
                     q0: q0 >> 2,
                 })
                 .collect(),
@@ -387,7 +389,7 @@ proptest! {
         let ranges: Vec<_> = r
             .into_iter()
             .map(|(sensor, from, n)| Range {
-                sensor: Address(sensor),
+                sensor: SensorId(sensor),
                 from_q: from.into(),
                 to_q: u64::from(from) + u64::from(n),
             })

@@ -15,17 +15,11 @@ use diversity_proto::entity::{
 use diversity_proto::frame::Frame;
 use diversity_proto::round::{Batch, Commit, KIND_BATCH, Outcome, Reveal, Subject, word};
 use diversity_proto::terms::{Terms, TermsHeader, config};
-use diversity_proto::{
-    Address, AgreementId, Deployment, Digest, NodeId, SensorId, Signature, UserId,
-};
+use diversity_proto::{AgreementId, Deployment, Digest, NodeId, SensorId, Signature, UserId};
 
 /// Creation bytecode of `MainContract` as calldata of a deployment (its constructor takes nothing).
 pub fn deploy() -> Vec<u8> {
     creation_code().to_vec()
-}
-
-fn evm(a: &Address) -> EvmAddress {
-    a.0.into()
 }
 
 fn sig(s: &EvmSignature) -> C::Signature {
@@ -64,7 +58,7 @@ pub struct SensorEntry {
 impl SensorEntry {
     fn consent(&self, d: &Deployment, owner: &UserId) -> Result<EvmSignature, SignatureError> {
         let digest = sensor_registration_digest(d, owner, &self.sensor, &self.declaration.digest());
-        EvmSignature::by(&self.consent, &digest, &self.sensor)
+        EvmSignature::by(&self.consent, &digest, &self.sensor.address())
     }
 }
 
@@ -79,8 +73,8 @@ pub fn register_sensor(
     entry: &SensorEntry,
 ) -> Result<Vec<u8>, SignatureError> {
     let call = C::registerSensorCall {
-        sensor: evm(&entry.sensor),
-        owner: evm(owner),
+        sensor: entry.sensor.0.into(),
+        owner: owner.0.into(),
         ownerSignature: sig(owner_signature),
         consent: sig(&entry.consent(d, owner)?),
     };
@@ -101,14 +95,14 @@ pub fn register_sensors(
         .iter()
         .map(|e| {
             Ok(C::SensorEntry {
-                sensor: evm(&e.sensor),
+                sensor: e.sensor.0.into(),
                 consent: sig(&e.consent(d, owner)?),
                 declaration: e.declaration.encode().into(),
             })
         })
         .collect::<Result<_, _>>()?;
     Ok(C::registerSensorsCall {
-        owner: evm(owner),
+        owner: owner.0.into(),
         ownerSignature: sig(owner_signature),
         entries,
     }
@@ -130,10 +124,10 @@ pub fn register_node(
 ) -> Result<Vec<u8>, SignatureError> {
     let digest = node_registration_digest(d, owner, node, &declaration.digest());
     let call = C::registerNodeCall {
-        node: evm(node),
-        owner: evm(owner),
+        node: node.0.into(),
+        owner: owner.0.into(),
         ownerSignature: sig(owner_signature),
-        binding: sig(&EvmSignature::by(binding, &digest, node)?),
+        binding: sig(&EvmSignature::by(binding, &digest, &node.address())?),
     };
     Ok(with_tail(call, &declaration.encode()))
 }
@@ -190,9 +184,9 @@ pub fn create_agreement(
             .nodes
             .get(a.node)
             .map(|n| n.node)
-            .unwrap_or(Address([0; 20]));
+            .unwrap_or(NodeId([0; 20]));
         let signed = diversity_proto::terms::acceptance_digest(d, &key.agreement, &digest, &node);
-        let signature = EvmSignature::by(&a.signature, &signed, &node)?;
+        let signature = EvmSignature::by(&a.signature, &signed, &node.address())?;
         tail.push(u8::try_from(a.node).expect("the index of one of at most 255 nodes"));
         tail.extend_from_slice(&signature.0);
     }
@@ -313,7 +307,8 @@ pub fn settle_by_reveals(
         .iter()
         .zip(reveals)
         .map(|(n, r)| {
-            EvmSignature::by(&r.signature, &r.digest(d, outcome), &n.node).map(|s| sig(&s))
+            EvmSignature::by(&r.signature, &r.digest(d, outcome), &n.node.address())
+                .map(|s| sig(&s))
         })
         .collect::<Result<_, _>>()?;
     Ok(C::settleByRevealsCall {
@@ -339,7 +334,7 @@ pub fn close_agreement(
         agreement: key.agreement.0.into(),
         end,
         opening: opening(key, &terms.header()),
-        users: terms.users.iter().map(evm).collect(),
+        users: terms.users.iter().map(|u| u.0.into()).collect(),
         userSignatures: user_signatures.iter().map(sig).collect(),
     }
     .abi_encode()
@@ -368,15 +363,15 @@ impl Case<'_> {
             t: self.t,
         }
     }
-    fn node(&self, index: usize) -> Address {
+    fn node(&self, index: usize) -> NodeId {
         self.terms
             .nodes
             .get(index)
             .map(|n| n.node)
-            .unwrap_or(Address([0; 20]))
+            .unwrap_or(NodeId([0; 20]))
     }
     fn nodes(&self) -> Vec<EvmAddress> {
-        self.terms.nodes.iter().map(|n| evm(&n.node)).collect()
+        self.terms.nodes.iter().map(|n| n.node.0.into()).collect()
     }
     fn commit(&self, node: usize, commit: &Commit) -> Result<C::Commit, SignatureError> {
         let id = self.node(node);
@@ -384,7 +379,11 @@ impl Case<'_> {
         Ok(C::Commit {
             commitment: b256(&commit.commitment),
             openingHash: b256(&commit.opening),
-            signature: sig(&EvmSignature::by(&commit.signature, &digest, &id)?),
+            signature: sig(&EvmSignature::by(
+                &commit.signature,
+                &digest,
+                &id.address(),
+            )?),
         })
     }
     fn reveal(
@@ -411,7 +410,7 @@ impl Case<'_> {
             signature: sig(&EvmSignature::by(
                 &reveal.signature,
                 &digest,
-                &self.node(node),
+                &self.node(node).address(),
             )?),
         })
     }
@@ -477,7 +476,8 @@ pub fn report_sensor_contradiction(
     second: &Frame,
 ) -> Result<Vec<u8>, SignatureError> {
     let parity = |f: &Frame| {
-        EvmSignature::by(&f.signature, &f.digest(d), &f.sensor).map(|s| u8::from(s.y_odd()))
+        EvmSignature::by(&f.signature, &f.digest(d), &f.sensor.address())
+            .map(|s| u8::from(s.y_odd()))
     };
     Ok(C::reportSensorContradictionCall {
         q,
@@ -528,7 +528,7 @@ pub fn resolve(
         context: b256(&outcome.context),
         result: outcome.result.clone().into(),
         opening: opening(key, &terms.header()),
-        users: terms.users.iter().map(evm).collect(),
+        users: terms.users.iter().map(|u| u.0.into()).collect(),
         userSignatures: user_signatures.iter().map(sig).collect(),
     }
     .abi_encode()

@@ -6,7 +6,7 @@ use alloy::primitives::B256;
 use alloy::sol_types::SolInterface;
 use diversity_proto::frame::Frame;
 use diversity_proto::round::{Commit, Computed, OutputKind, Reveal};
-use diversity_proto::{Address, AgreementId, Digest, Signature};
+use diversity_proto::{AgreementId, Digest, NodeId, Signature};
 
 /// Evidence as the chain holds it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,7 +16,7 @@ pub enum Evidence {
         /// Which execution.
         of: Execution,
         /// The node.
-        node: Address,
+        node: NodeId,
         /// One.
         first: Commit,
         /// The other.
@@ -27,7 +27,7 @@ pub enum Evidence {
         /// Which execution.
         of: Execution,
         /// The node.
-        node: Address,
+        node: NodeId,
         /// What it committed to.
         commit: Commit,
         /// Under which seal it revealed.
@@ -51,7 +51,7 @@ pub enum Evidence {
         /// Under which seal.
         seal: Digest,
         /// Each with its node. Their secrets and salts are zero: the contract is not given them.
-        reveals: Vec<(Address, Reveal)>,
+        reveals: Vec<(NodeId, Reveal)>,
     },
 }
 
@@ -128,10 +128,10 @@ pub fn decode(calldata: &[u8]) -> Result<Evidence, EvidenceError> {
 fn node(
     nodes: &[alloy::primitives::Address],
     index: alloy::primitives::U256,
-) -> Result<Address, EvidenceError> {
+) -> Result<NodeId, EvidenceError> {
     nodes
         .get(index.saturating_to::<usize>())
-        .map(|n| Address(n.into_array()))
+        .map(|n| NodeId(n.into_array()))
         .ok_or_else(|| wrong("a node that is not in the list"))
 }
 

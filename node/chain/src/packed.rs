@@ -5,7 +5,7 @@ use crate::signature::SignatureError;
 use diversity_proto::codec::{DecodeError, Reader};
 use diversity_proto::domain::keccak_raw;
 use diversity_proto::terms::{Terms, TermsHeader, TrustedNode};
-use diversity_proto::{Address, Digest, UserId};
+use diversity_proto::{Digest, NodeId, UserId};
 
 /// Most bytes of a user's name, by the contract.
 const NAME_BYTES_MAX: usize = 64;
@@ -18,7 +18,7 @@ pub(crate) fn user(user: &UserId, name: &str) -> Vec<u8> {
 /// Reads [`user`]. The contract bounds a name, but not what is in it: bytes that are no UTF-8 become U+FFFD.
 pub(crate) fn read_user(data: &[u8]) -> Result<(UserId, String), DecodeError> {
     let mut r = Reader::new(data);
-    let user = Address(r.array("user")?);
+    let user = UserId(r.array("user")?);
     let name = r.rest();
     match name.len() {
         0 => Err(DecodeError::Truncated("name")),
@@ -69,12 +69,12 @@ pub(crate) struct PackedTerms<'a> {
 pub(crate) fn read_terms(data: &[u8]) -> Result<PackedTerms<'_>, DecodeError> {
     let mut r = Reader::new(data);
     let users = (0..r.u8("number of users")?)
-        .map(|_| Ok(Address(r.array("users")?)))
+        .map(|_| Ok(UserId(r.array("users")?)))
         .collect::<Result<Vec<_>, _>>()?;
     let nodes = (0..r.u8("number of nodes")?)
         .map(|_| {
             Ok(TrustedNode {
-                node: Address(r.array("nodes")?),
+                node: NodeId(r.array("nodes")?),
                 trust: r.u8("trust")?,
             })
         })
@@ -122,18 +122,19 @@ fn words<'a>(items: impl Iterator<Item = &'a [u8]>) -> Digest {
 mod tests {
     use super::*;
     use diversity_proto::terms::{Leader, Qos, SensorStart, WindowSpec};
+    use diversity_proto::{Address, SensorId};
 
     fn agreement() -> Terms {
         let node = |i, trust| TrustedNode {
-            node: Address([i; 20]),
+            node: NodeId([i; 20]),
             trust,
         };
         Terms {
             title: "test".into(),
-            users: vec![Address([1; 20]), Address([2; 20])],
+            users: vec![UserId([1; 20]), UserId([2; 20])],
             nodes: vec![node(3, 1), node(4, 0), node(5, 1)],
             sensors: vec![SensorStart {
-                sensor: Address([6; 20]),
+                sensor: SensorId([6; 20]),
                 q0: 7,
             }],
             off_chain_code: Digest([8; 32]),
@@ -191,7 +192,7 @@ mod tests {
     #[test]
     fn more_parties_than_a_byte_can_count_are_refused() {
         let mut t = agreement();
-        t.users = (0..=255).map(|i| Address([i; 20])).collect();
+        t.users = (0..=255).map(|i| UserId([i; 20])).collect();
         assert_eq!(
             terms(&t),
             Err(SignatureError::TooMany {
@@ -231,7 +232,7 @@ mod tests {
 
     #[test]
     fn a_user_is_read_back_and_a_name_is_wanted() {
-        let id = Address([9; 20]);
+        let id = UserId([9; 20]);
         let data = user(&id, "Bike hire");
         assert_eq!(read_user(&data), Ok((id, "Bike hire".into())));
         for cut in 0..20 {

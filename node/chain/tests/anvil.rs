@@ -3,7 +3,7 @@
 mod common;
 
 use common::Memory;
-use common::world::{Chain, Sender, World, address, sign, up, wallet, within};
+use common::world::{Chain, Sender, World, id, sign, up, wallet, within};
 use diversity_chain::ANVIL_CHAIN_ID;
 use diversity_chain::calls::{self, Case};
 use diversity_chain::contract::MainContract;
@@ -169,18 +169,18 @@ async fn everything_that_a_node_does_on_the_chain() {
         )
         .await;
     assert!(main.is_hole(&w.a(), 0, 6).await.unwrap());
-    let id = main
+    let dispute = main
         .dispute_id(
             DisputeKind::Equivocation,
             Some(&w.a()),
             0,
             6,
-            Some(&address(&w.nodes[1])),
+            Some(&id(&w.nodes[1])),
         )
         .await
         .unwrap();
     assert_eq!(
-        main.dispute(&id).await.unwrap().unwrap().kind,
+        main.dispute(&dispute).await.unwrap().unwrap().kind,
         DisputeKind::Equivocation
     );
     assert_eq!(main.dispute(&Digest([1; 32])).await.unwrap(), None);
@@ -188,10 +188,7 @@ async fn everything_that_a_node_does_on_the_chain() {
         opening: diversity_proto::round::opening_hash(&[1; 32], &[2; 32]),
         ..w.commit(2, 6, 9)
     };
-    lied.signature = sign(
-        &w.nodes[2],
-        &lied.digest(&w.subject(6), &address(&w.nodes[2])),
-    );
+    lied.signature = sign(&w.nodes[2], &lied.digest(&w.subject(6), &id(&w.nodes[2])));
     sender
         .done(
             "false reveal",
@@ -299,7 +296,7 @@ async fn everything_that_a_node_does_on_the_chain() {
                         second,
                         ..
                     } => {
-                        assert_eq!((Some(node), first, second), (*accused, one, two));
+                        assert_eq!((Some(node.address()), first, second), (*accused, one, two));
                     }
                     Evidence::UnequalReveals { reveals: found, .. } => {
                         assert_eq!(
@@ -309,7 +306,10 @@ async fn everything_that_a_node_does_on_the_chain() {
                         assert_eq!(found[2].1.signature, reveals[2].signature);
                     }
                     Evidence::FalseReveal { node, reveal, .. } => {
-                        assert_eq!((Some(node), reveal), (*accused, reveals[2].clone()));
+                        assert_eq!(
+                            (Some(node.address()), reveal),
+                            (*accused, reveals[2].clone())
+                        );
                     }
                     other => panic!("{other:?}"),
                 }

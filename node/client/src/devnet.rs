@@ -1,7 +1,7 @@
 //! `DIR/devnet.json`: everything that a script needs to know of a devnet (design §7).
 
 use crate::{Api, ApiError};
-use diversity_proto::Address;
+use diversity_proto::{Address, UserId};
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::io::Write;
@@ -61,7 +61,7 @@ pub struct DevnetUser {
     pub name: String,
     /// Account.
     #[serde(with = "crate::hexed")]
-    pub address: Address,
+    pub address: UserId,
     /// Web3 keystore.
     pub keystore: PathBuf,
     /// Its password.

@@ -6,7 +6,7 @@ use crate::sign::{Signer, put};
 use crate::terms_json::{TermsError, TermsJson};
 use diversity_keys::musig::{self, AgreementKey, MusigError};
 use diversity_proto::terms::{Terms, acceptance_digest, agreement_digest};
-use diversity_proto::{AgreementId, Deployment, Digest, NodeId, PublicKey, UserId};
+use diversity_proto::{Address, AgreementId, Deployment, Digest, NodeId, PublicKey, UserId};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
@@ -111,7 +111,7 @@ pub enum DraftError {
     NotANode(NodeId),
     /// A signature in the draft is not by whom it says.
     #[error("the signature of {0} in the draft is not over these terms: it must sign again")]
-    BadSignature(UserId),
+    BadSignature(Address),
     /// Something is missing.
     #[error("the draft is not complete: {0}")]
     Incomplete(String),
@@ -269,8 +269,8 @@ impl Draft {
         if Deployment::from(self.deployment) != *signer.deployment() {
             return Err(DraftError::Deployment);
         }
-        if !checked.terms.users.contains(&signer.address()) {
-            return Err(DraftError::NotAUser(signer.address()));
+        if !checked.terms.users.contains(&signer.id()) {
+            return Err(DraftError::NotAUser(signer.id()));
         }
         let signature = signer.agreement(&self.agreement, &checked.terms_digest);
         put(&mut self.signatures, signature);
@@ -348,8 +348,8 @@ impl Checked {
         }
         let digest = agreement_digest(d, &AgreementId(self.key.id), &self.terms_digest);
         match s.signature.signer(&digest) {
-            Ok(signer) if signer == s.user => Ok(()),
-            _ => Err(DraftError::BadSignature(s.user)),
+            Ok(signer) if signer == s.user.address() => Ok(()),
+            _ => Err(DraftError::BadSignature(s.user.address())),
         }
     }
 
@@ -363,8 +363,8 @@ impl Checked {
         }
         let digest = acceptance_digest(d, &AgreementId(self.key.id), &self.terms_digest, &a.node);
         match a.signature.signer(&digest) {
-            Ok(signer) if signer == a.node => Ok(()),
-            _ => Err(DraftError::BadSignature(a.node)),
+            Ok(signer) if signer == a.node.address() => Ok(()),
+            _ => Err(DraftError::BadSignature(a.node.address())),
         }
     }
 }

@@ -3,7 +3,9 @@
 //! `#[serde(with = "hexed")]` for one value of a [`diversity_proto`] newtype, `hexed::list` for a list of them and
 //! `hexed::option` for one that may be missing.
 
-use diversity_proto::{Address, AgreementId, Digest, PublicKey, Signature};
+use diversity_proto::{
+    Address, AgreementId, Digest, NodeId, PublicKey, SensorId, Signature, UserId,
+};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 use std::borrow::Cow;
 
@@ -33,6 +35,9 @@ macro_rules! newtype {
 
 newtype! {
     Address, "an address (20 bytes of hexadecimal)";
+    UserId, "an address (20 bytes of hexadecimal)";
+    SensorId, "an address (20 bytes of hexadecimal)";
+    NodeId, "an address (20 bytes of hexadecimal)";
     Digest, "a digest (32 bytes of hexadecimal)";
     AgreementId, "an agreement id (32 bytes of hexadecimal)";
     PublicKey, "a compressed public key (33 bytes of hexadecimal)";

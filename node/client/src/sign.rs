@@ -15,7 +15,7 @@ use diversity_proto::terms::{
     agreement_digest, close_digest, node_owner_digest, resolution_digest, sensor_owner_digest,
     sensors_owner_digest, user_digest,
 };
-use diversity_proto::{Address, AgreementId, DecodeError, Deployment, Digest, SensorId, UserId};
+use diversity_proto::{AgreementId, DecodeError, Deployment, Digest, SensorId, UserId};
 use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
@@ -46,7 +46,7 @@ pub enum SignError {
     Declaration(#[from] DecodeError),
     /// The key of a declaration is not the key that signs for it.
     #[error("the declaration names another key than that of {0}: use the key that it names")]
-    ForeignKey(Address),
+    ForeignKey(SensorId),
     /// A node's consent is not for this owner, or not by its protocol key.
     #[error(
         "the node's consent is not for this owner or not by the key that its declaration names: ask the node again"
@@ -93,8 +93,8 @@ impl Signer {
     }
 
     /// The user.
-    pub fn address(&self) -> UserId {
-        Address(self.key.address())
+    pub fn id(&self) -> UserId {
+        UserId(self.key.address())
     }
 
     /// What it signs for.
@@ -104,7 +104,7 @@ impl Signer {
 
     /// Registers the user itself.
     pub fn user(&self, name: &str) -> UserRegistration {
-        let user = self.address();
+        let user = self.id();
         UserRegistration {
             user,
             name: name.into(),
@@ -120,11 +120,11 @@ impl Signer {
         &self,
         sensors: &[(&SensorDeclaration, &SecretKey)],
     ) -> Result<SensorRegistrations, SignError> {
-        let owner = self.address();
+        let owner = self.id();
         let mut list: Vec<(SensorId, Digest)> = Vec::with_capacity(sensors.len());
         let mut entries = Vec::with_capacity(sensors.len());
         for (declaration, key) in sensors {
-            let sensor = Address(key.address());
+            let sensor = SensorId(key.address());
             if declaration.public_key.0 != key.public_key() {
                 return Err(SignError::ForeignKey(sensor));
             }
@@ -155,12 +155,15 @@ impl Signer {
     /// [`SignError::Declaration`], [`SignError::Binding`].
     pub fn node(&self, binding: NodeBinding) -> Result<NodeRegistration, SignError> {
         let declaration = NodeDeclaration::decode(&binding.declaration.0)?;
-        let owner = self.address();
+        let owner = self.id();
         let digest = declaration.digest();
         let consent = node_registration_digest(&self.deployment, &owner, &binding.node, &digest);
         let by_key = diversity_keys::address_of(&declaration.public_key.0);
         let signer = binding.signature.signer(&consent);
-        if binding.owner != owner || by_key != Ok(binding.node.0) || signer != Ok(binding.node) {
+        if binding.owner != owner
+            || by_key != Ok(binding.node.0)
+            || signer != Ok(binding.node.address())
+        {
             return Err(SignError::Binding);
         }
         let digest = node_owner_digest(&self.deployment, &binding.node, &owner, &digest);
@@ -216,7 +219,7 @@ impl Signer {
 
     fn user_signature(&self, digest: &Digest) -> UserSignature {
         UserSignature {
-            user: self.address(),
+            user: self.id(),
             signature: self.sign(digest),
         }
     }

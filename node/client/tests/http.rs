@@ -3,7 +3,7 @@
 use diversity_client::api::{Acknowledgement, JsonFrame, JsonFrames, Problem, codes};
 use diversity_client::{Api, ApiError};
 use diversity_proto::frame::{Frame, Opening};
-use diversity_proto::{Address, Digest, Signature};
+use diversity_proto::{Digest, SensorId, Signature};
 use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -75,7 +75,7 @@ const ACKNOWLEDGED: &str = r#"{"node":"0x010101010101010101010101010101010101010
 async fn problems_are_read_and_say_what_to_do() {
     let (url, requests) = server(vec![problem(404, codes::NOT_FOUND)]).await;
     let api = Api::new(&url, Some("secret")).unwrap();
-    let error = api.sensor(&Address([7; 20])).await.unwrap_err();
+    let error = api.sensor(&SensorId([7; 20])).await.unwrap_err();
     assert!(error.is_not_found() && !error.is_transient());
     let text = error.to_string();
     assert!(
@@ -97,7 +97,7 @@ async fn what_is_lost_is_asked_again_and_busy_nodes_are_waited_for() {
     let good = answer("200 OK", "application/json", "", ACKNOWLEDGED);
     let (url, requests) = server(vec![String::new(), busy, good]).await;
     let api = Api::new(&url, None).unwrap();
-    api.acknowledged(&[Address([1; 20]), Address([2; 20])])
+    api.acknowledged(&[SensorId([1; 20]), SensorId([2; 20])])
         .await
         .unwrap();
     let requests = requests.lock().unwrap();
@@ -116,7 +116,7 @@ async fn frames_are_sent_once_and_refusals_are_told_frame_by_frame() {
     let mut refusal = Problem::new(404, codes::UNKNOWN_SENSOR, "No frame was taken", "", "");
     refusal.refused = vec![diversity_client::api::RefusedFrame {
         index: 0,
-        sensor: Some(Address([7; 20])),
+        sensor: Some(SensorId([7; 20])),
         first_q: Some(3),
         code: codes::UNKNOWN_SENSOR.into(),
         detail: "register the sensor first".into(),
@@ -200,7 +200,7 @@ async fn addresses_and_tokens_are_checked_before_anything_is_sent() {
 #[test]
 fn frames_in_json_are_the_frames() {
     let mut frame = Frame {
-        sensor: Address([5; 20]),
+        sensor: SensorId([5; 20]),
         epoch: 1,
         first_q: 9,
         count: 2,

@@ -16,7 +16,9 @@ use diversity_proto::entity::{
 use diversity_proto::terms::{
     acceptance_digest, node_owner_digest, sensor_owner_digest, sensors_owner_digest, user_digest,
 };
-use diversity_proto::{Address, AgreementId, Deployment, Digest, PublicKey};
+use diversity_proto::{
+    Address, AgreementId, Deployment, Digest, NodeId, PublicKey, SensorId, UserId,
+};
 
 fn deployment() -> Deployment {
     Deployment {
@@ -48,15 +50,15 @@ fn draft() -> (Draft, Vec<SecretKey>, Vec<SecretKey>) {
     };
     let terms = TermsJson {
         title: "Bike locks".into(),
-        users: users.iter().map(|u| Address(u.address())).collect(),
+        users: users.iter().map(|u| UserId(u.address())).collect(),
         nodes: (0..3)
             .map(|i| TrustedNodeJson {
-                node: Address(nodes[i].address()),
-                trusted_by: Address(users[i % 2].address()),
+                node: NodeId(nodes[i].address()),
+                trusted_by: UserId(users[i % 2].address()),
             })
             .collect(),
         sensors: vec![SensorStartJson {
-            sensor: Address([7; 20]),
+            sensor: SensorId([7; 20]),
             q0: 0,
         }],
         off_chain_code: Digest([0xc0; 32]),
@@ -80,7 +82,7 @@ fn draft() -> (Draft, Vec<SecretKey>, Vec<SecretKey>) {
 
 fn acceptance(draft: &Draft, node: &SecretKey) -> NodeAcceptance {
     let terms = draft.check().unwrap().terms_digest;
-    let id = Address(node.address());
+    let id = NodeId(node.address());
     let digest = acceptance_digest(&deployment(), &draft.agreement, &terms, &id);
     NodeAcceptance {
         node: id,
@@ -153,7 +155,7 @@ fn a_draft_with_a_foreign_key_or_changed_terms_is_neither_signed_nor_read() {
     ));
 
     let mut stranger = good.clone();
-    stranger.terms.nodes[0].trusted_by = Address([1; 20]);
+    stranger.terms.nodes[0].trusted_by = UserId([1; 20]);
     assert!(matches!(refused(&stranger), DraftError::Terms(_)));
 
     for name in ["t", "window_hash", "trips"] {
@@ -186,7 +188,7 @@ fn a_draft_with_a_foreign_key_or_changed_terms_is_neither_signed_nor_read() {
     wrong.signatures.push(stranger);
     assert!(matches!(refused(&wrong), DraftError::NotAUser(_)));
     wrong.signatures[0] = UserSignature {
-        user: user.address(),
+        user: user.id(),
         ..stranger
     };
     assert!(matches!(refused(&wrong), DraftError::BadSignature(_)));
@@ -226,7 +228,7 @@ fn users_and_sensors_sign_what_the_contract_checks() {
     assert_eq!(
         user.signature
             .signer(&user_digest(&d, &user.user, "Operator")),
-        Ok(user.user)
+        Ok(user.user.address())
     );
 
     let keys: Vec<_> = (1..=3).map(key).collect();
@@ -242,19 +244,19 @@ fn users_and_sensors_sign_what_the_contract_checks() {
         .collect();
     let pairs: Vec<_> = declarations.iter().zip(&keys).collect();
     let one = owner.sensors(&pairs[..1]).unwrap();
-    let id = Address(keys[0].address());
+    let id = SensorId(keys[0].address());
     let digest = sensor_owner_digest(&d, &id, &user.user, &declarations[0].digest());
-    assert_eq!(one.owner_signature.signer(&digest), Ok(user.user));
+    assert_eq!(one.owner_signature.signer(&digest), Ok(user.user.address()));
     let all = owner.sensors(&pairs).unwrap();
     let list: Vec<_> = pairs
         .iter()
-        .map(|(d, k)| (Address(k.address()), d.digest()))
+        .map(|(d, k)| (SensorId(k.address()), d.digest()))
         .collect();
     let digest = sensors_owner_digest(&d, &user.user, &list);
-    assert_eq!(all.owner_signature.signer(&digest), Ok(user.user));
+    assert_eq!(all.owner_signature.signer(&digest), Ok(user.user.address()));
     for (entry, (sensor, declaration)) in all.sensors.iter().zip(&list) {
         let digest = sensor_registration_digest(&d, &user.user, sensor, declaration);
-        assert_eq!(entry.signature.signer(&digest), Ok(*sensor));
+        assert_eq!(entry.signature.signer(&digest), Ok(sensor.address()));
     }
     let foreign = owner.sensors(&[(&declarations[0], &keys[1])]);
     assert!(matches!(foreign, Err(SignError::ForeignKey(_))));
@@ -272,19 +274,19 @@ fn a_node_is_registered_only_with_its_consent_to_this_owner() {
         addresses: vec!["/ip4/127.0.0.1/tcp/1".into()],
         revision: 0,
     };
-    let id = Address(node.address());
-    let digest = node_registration_digest(&d, &owner.address(), &id, &declaration.digest());
+    let id = NodeId(node.address());
+    let digest = node_registration_digest(&d, &owner.id(), &id, &declaration.digest());
     let binding = NodeBinding {
         node: id,
-        owner: owner.address(),
+        owner: owner.id(),
         declaration: Bytes(declaration.encode()),
         signature: WalletSignature(node.sign_recoverable(&digest.0)),
     };
     let registration = owner.node(binding.clone()).unwrap();
-    let digest = node_owner_digest(&d, &id, &owner.address(), &declaration.digest());
+    let digest = node_owner_digest(&d, &id, &owner.id(), &declaration.digest());
     assert_eq!(
         registration.owner_signature.signer(&digest),
-        Ok(owner.address())
+        Ok(owner.id().address())
     );
     // The JSON is flat: the node's answer with one field more.
     let json = serde_json::to_value(&registration).unwrap();
@@ -293,7 +295,7 @@ fn a_node_is_registered_only_with_its_consent_to_this_owner() {
     let to_another = signer(0x42).node(binding.clone());
     assert!(matches!(to_another, Err(SignError::Binding)));
     let mut other_id = binding.clone();
-    other_id.node = Address([3; 20]);
+    other_id.node = NodeId([3; 20]);
     assert!(matches!(owner.node(other_id), Err(SignError::Binding)));
     let mut changed = binding.clone();
     changed.declaration = Bytes(
@@ -331,7 +333,7 @@ fn keys_come_from_keystores() {
     .unwrap();
     std::fs::write(&password, "secret\n").unwrap();
     let signer = Signer::from_keystore(&path, &password, deployment()).unwrap();
-    assert_eq!(signer.address().0, address);
+    assert_eq!(signer.id().0, address);
     std::fs::write(&password, "wrong").unwrap();
     let wrong = Signer::from_keystore(&path, &password, deployment()).unwrap_err();
     assert!(wrong.to_string().contains("password is wrong"), "{wrong}");

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use diversity_keys::keystore::{self, Cost, KeystoreError};
 use diversity_keys::{KeyError, SecretKey, os_random};
-use diversity_proto::{Address, NodeId, PublicKey};
+use diversity_proto::{NodeId, PublicKey};
 use zeroize::Zeroizing;
 
 /// Longest password file, bytes.
@@ -132,7 +132,7 @@ impl Keyring {
 
     /// The node's id.
     pub fn node(&self) -> NodeId {
-        Address(self.protocol.address())
+        NodeId(self.protocol.address())
     }
 
     /// The protocol key.

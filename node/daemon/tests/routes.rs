@@ -455,7 +455,7 @@ async fn bad_frames_and_bad_terms_get_a_clear_error_and_change_nothing() {
     let disputes = node.api.disputes(None).await.expect("disputes");
     assert_eq!(
         (disputes[0].kind.as_str(), disputes[0].accused),
-        ("sensor-contradiction", Some(lock.id()))
+        ("sensor-contradiction", Some(lock.id().address()))
     );
     assert_eq!(
         node.api
@@ -468,7 +468,7 @@ async fn bad_frames_and_bad_terms_get_a_clear_error_and_change_nothing() {
     );
 
     // Terms.
-    let users: Vec<_> = world.users.iter().map(|u| u.address()).collect();
+    let users: Vec<_> = world.users.iter().map(|u| u.id()).collect();
     let nodes: Vec<_> = world
         .ids
         .iter()
@@ -532,7 +532,7 @@ async fn bad_frames_and_bad_terms_get_a_clear_error_and_change_nothing() {
         .expect_err("conflict");
     assert_eq!(error.problem().expect("a problem").code, codes::CONFLICT);
     let mut stolen = world.users[0].user("user-3");
-    stolen.user = lock.id();
+    stolen.user = lock.id().address().into();
     let error = node
         .api
         .register_user(&stolen)

@@ -113,7 +113,7 @@ impl Node {
             .get(1..)
             .and_then(|k| k.try_into().ok())
             .ok_or(DecodeError::Invalid("sensor key"))?;
-        let id = diversity_proto::Address(id);
+        let id = diversity_proto::SensorId(id);
         let mut trace = Trace::new(r.declaration);
         trace.void_from = r.void_from;
         self.traces.insert(id, trace);

@@ -162,6 +162,10 @@ impl Key {
         let hash = diversity_proto::domain::keccak_raw(&point.as_bytes()[1..]);
         Address(*hash.last_chunk().expect("32 bytes have 20"))
     }
+    /// Its address as the id of a user, a sensor or a node.
+    pub fn id<I: From<Address>>(&self) -> I {
+        self.address().into()
+    }
     /// `r || s`, low s.
     pub fn sign(&self, digest: &[u8; 32]) -> Signature {
         let signature: k256::ecdsa::Signature = self.0.sign_prehash(digest).expect("signs");

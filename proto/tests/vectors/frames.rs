@@ -35,7 +35,7 @@ fn frame(f: &mut File, d: &Deployment, key: &Key, case: Case<'_>) -> Frame {
     let mut body = Writer::new();
     write_body(&mut body, messages);
     let mut frame = Frame {
-        sensor: key.address(),
+        sensor: key.id(),
         epoch: epoch.try_into().expect("u32"),
         first_q,
         count: times.len().try_into().expect("u16"),
@@ -140,7 +140,7 @@ fn frames() {
             (sensor, u32::try_from(epochs[i]).expect("u32"), next[i])
         })
         .collect();
-    let digest = acknowledgement_digest(&d, &node.address(), &held);
+    let digest = acknowledgement_digest(&d, &node.id(), &held);
     f.gives("acknowledgement_digest", digest.0);
     f.gives("acknowledgement_signature", node.sign(&digest.0).0);
     f.finish();

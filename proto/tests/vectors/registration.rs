@@ -19,7 +19,7 @@ fn registration() {
 
     let user = f.key("user", 0x41);
     let name = f.text("user_name", "Operator Ltd");
-    let digest = user_digest(&d, &user.address(), &name);
+    let digest = user_digest(&d, &user.id(), &name);
     f.gives("user_digest", digest.0);
     f.gives("user_signature", user.sign_recoverable(&digest.0));
 
@@ -50,7 +50,7 @@ fn registration() {
     );
     f.gives("sensor_declaration", &encoding);
     f.gives("sensor_declaration_digest", declaration.digest().0);
-    let (owner, id) = (user.address(), sensor.address());
+    let (owner, id) = (user.id(), sensor.id());
     let digest = sensor_owner_digest(&d, &id, &owner, &declaration.digest());
     f.gives("sensor_owner_digest", digest.0);
     f.gives("sensor_owner_signature", user.sign_recoverable(&digest.0));
@@ -70,15 +70,12 @@ fn registration() {
     };
     f.gives("other_sensor_declaration", second.encode());
     f.gives("other_sensor_declaration_digest", second.digest().0);
-    let digest = sensor_registration_digest(&d, &owner, &other.address(), &second.digest());
+    let digest = sensor_registration_digest(&d, &owner, &other.id(), &second.digest());
     f.gives(
         "other_sensor_registration_signature",
         other.sign_recoverable(&digest.0),
     );
-    let both = [
-        (id, declaration.digest()),
-        (other.address(), second.digest()),
-    ];
+    let both = [(id, declaration.digest()), (other.id(), second.digest())];
     let digest = sensors_owner_digest(&d, &owner, &both);
     f.gives("sensors_owner_digest", digest.0);
     f.gives("sensors_owner_signature", user.sign_recoverable(&digest.0));
@@ -101,10 +98,10 @@ fn registration() {
     );
     f.gives("node_declaration", &encoding);
     f.gives("node_declaration_digest", declaration.digest().0);
-    let digest = node_owner_digest(&d, &node.address(), &owner, &declaration.digest());
+    let digest = node_owner_digest(&d, &node.id(), &owner, &declaration.digest());
     f.gives("node_owner_digest", digest.0);
     f.gives("node_owner_signature", user.sign_recoverable(&digest.0));
-    let digest = node_registration_digest(&d, &owner, &node.address(), &declaration.digest());
+    let digest = node_registration_digest(&d, &owner, &node.id(), &declaration.digest());
     f.gives("node_registration_digest", digest.0);
     f.gives(
         "node_registration_signature",

@@ -56,11 +56,11 @@ fn round() {
         let secret = f.array(&k("secret"), [0x60 + i as u8; 32]);
         let salt = f.array(&k("salt"), [0x70 + i as u8; 32]);
         let mut commit = Commit {
-            commitment: computed.commitment(&s, &node.address(), &secret, &salt),
+            commitment: computed.commitment(&s, &node.id(), &secret, &salt),
             opening: opening_hash(&secret, &salt),
             signature: Signature([0; 64]),
         };
-        let digest = commit.digest(&s, &node.address());
+        let digest = commit.digest(&s, &node.id());
         commit.signature = node.sign(&digest.0);
         f.gives(&k("commitment"), commit.commitment.0);
         f.gives(&k("opening"), commit.opening.0);
@@ -71,7 +71,7 @@ fn round() {
     let digests: Vec<_> = nodes
         .iter()
         .zip(&commits)
-        .map(|(n, (c, ..))| c.digest(&s, &n.address()))
+        .map(|(n, (c, ..))| c.digest(&s, &n.id()))
         .collect();
     let seal = seal(&s, &digests);
     f.gives("seal", seal.0);
@@ -149,7 +149,7 @@ fn musig(f: &mut File, s: &Subject, nodes: &[Key], a: AgreementId, from: u64) {
     f.gives("nonce_set", set.0);
     let message = Digest(f.array("partial_message", [0x91; 32]));
     let partial = f.array("partial", [0x92; 32]);
-    let digest = partial_digest(s, &nodes[0].address(), &message, &set, &partial);
+    let digest = partial_digest(s, &nodes[0].id(), &message, &set, &partial);
     f.gives("partial_digest", digest.0);
     f.gives("partial_signature", nodes[0].sign(&digest.0).0);
 }

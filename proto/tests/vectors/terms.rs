@@ -1,7 +1,7 @@
 //! Terms, EIP-712 digests and the derivation of an agreement id (wire-format §6).
 
 use crate::file::{File, Key};
-use diversity_proto::ids::{Address, AgreementId, Deployment, Digest};
+use diversity_proto::ids::{AgreementId, Deployment, Digest, SensorId};
 use diversity_proto::terms::{
     Field, Leader, Qos, SensorStart, Terms, TrustedNode, WindowSpec, acceptance_digest,
     agreement_digest, close_digest, config, eip712_domain, resolution_digest, tweak,
@@ -53,13 +53,13 @@ fn month(f: &mut File, p: &Parties) -> Terms {
     let trust = f.numbers("trust", &[0, 1, 0]);
     Terms {
         title: f.text("title", "Bike locks of a city"),
-        users: p.users.iter().map(Key::address).collect(),
+        users: p.users.iter().map(Key::id).collect(),
         nodes: p
             .nodes
             .iter()
             .zip(trust)
             .map(|(k, trust)| TrustedNode {
-                node: k.address(),
+                node: k.id(),
                 trust: trust.try_into().expect("u8"),
             })
             .collect(),
@@ -67,7 +67,7 @@ fn month(f: &mut File, p: &Parties) -> Terms {
             .into_iter()
             .zip(q0)
             .map(|(s, q0)| SensorStart {
-                sensor: Address(s.try_into().expect("an address")),
+                sensor: SensorId(s.try_into().expect("an address")),
                 q0,
             })
             .collect(),
@@ -142,7 +142,7 @@ fn outputs(f: &mut File, prefix: &str, d: &Deployment, p: &Parties, terms: &Term
     let acceptances: Vec<_> = p
         .nodes
         .iter()
-        .map(|n| acceptance_digest(d, &a, &header.digest(), &n.address()))
+        .map(|n| acceptance_digest(d, &a, &header.digest(), &n.id()))
         .collect();
     let signatures: Vec<_> = p
         .nodes

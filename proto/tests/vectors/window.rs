@@ -2,7 +2,7 @@
 
 use crate::file::File;
 use diversity_proto::frame::Message;
-use diversity_proto::ids::{Address, Digest};
+use diversity_proto::ids::{Digest, SensorId};
 use diversity_proto::window::{Leaf, Window, WindowEnd, detail_root, state};
 use diversity_proto::{domain, merkle};
 
@@ -15,7 +15,7 @@ fn window() {
     let sensors = f.hexes("sensors", &[[0x31; 20], [0x32; 20], [0x33; 20]]);
     let sensors: Vec<_> = sensors
         .into_iter()
-        .map(|s| Address(s.try_into().expect("an address")))
+        .map(|s| SensorId(s.try_into().expect("an address")))
         .collect();
     let ends = f.numbers("ends", &[0, 1, 0]);
     let first_q = f.numbers("first_q", &[0, 17, 1 << 40]);

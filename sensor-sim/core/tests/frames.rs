@@ -1,7 +1,7 @@
 //! The core's frames are those of `diversity_proto` and of the golden vectors, and its promises hold when the board fails.
 
 use diversity_proto::frame::{self, Frame};
-use diversity_proto::ids::{Address, Deployment};
+use diversity_proto::ids::{Address, Deployment, SensorId};
 use diversity_proto::{entity, frame::Message};
 use diversity_sensor_core::{
     Acknowledged, Board, Body, Counter, FRAME_BODY_BYTES_MAX, FRAME_BYTES_MAX, Identity, Key,
@@ -178,7 +178,7 @@ proptest! {
             let mut w = diversity_proto::Writer::new();
             frame::write_body(&mut w, pending.iter().map(|t| Message { time: *t, values: &values }));
             let expected = Frame {
-                sensor: Address([5; 20]),
+                sensor: SensorId([5; 20]),
                 epoch,
                 first_q: q,
                 count: pending.len() as u16,

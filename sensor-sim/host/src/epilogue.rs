@@ -138,7 +138,10 @@ async fn contradict(delivery: &Delivery) -> Result<(), EpilogueError> {
     let Some(node) = told else { return Ok(()) };
     loop {
         let disputes = node.api.disputes(None).await?;
-        if let Some(dispute) = disputes.iter().find(|d| d.accused == Some(key.sensor)) {
+        if let Some(dispute) = disputes
+            .iter()
+            .find(|d| d.accused == Some(key.sensor.address()))
+        {
             delivery.tally.say(format!(
                 "bike {} contradicted itself at q {q}: dispute {} ({})",
                 lock.label, dispute.dispute, dispute.explanation

@@ -131,13 +131,13 @@ fn foreign_signature(encoded: &[u8]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use diversity_proto::Address;
+    use diversity_proto::SensorId;
 
     fn batch() -> Vec<Vec<u8>> {
         (0..20)
             .map(|q| {
                 let frame = Frame {
-                    sensor: Address([1; 20]),
+                    sensor: SensorId([1; 20]),
                     epoch: 0,
                     first_q: q,
                     count: 1,

@@ -5,7 +5,7 @@ use diversity_client::hexed;
 use diversity_keys::{KeyError, SecretKey};
 use diversity_proto::entity::{Period, SensorDeclaration};
 use diversity_proto::frame::{Variable, VariableType};
-use diversity_proto::{Address, Deployment, PublicKey, SensorId};
+use diversity_proto::{Deployment, PublicKey, SensorId};
 use diversity_sensor_core::{
     Board, Body, Counter, FRAME_BODY_BYTES_MAX, FRAME_BYTES_MAX, Identity, Sensor,
 };
@@ -103,7 +103,7 @@ impl Keyring {
             };
             keys.push(LockKey {
                 label: lock.label.clone(),
-                sensor: Address(secret.address()),
+                sensor: SensorId(secret.address()),
                 secret,
             });
         }
@@ -261,6 +261,7 @@ fn write(folder: &Path, path: &Path, file: &KeysFile) -> std::io::Result<()> {
 mod tests {
     use super::*;
     use crate::trips::{HEADER, Trips};
+    use diversity_proto::Address;
     use diversity_proto::frame::Frame;
 
     fn schedule(frame_messages: u16) -> Schedule {

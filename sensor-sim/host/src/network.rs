@@ -347,7 +347,7 @@ async fn register_users(
 ) -> Result<()> {
     let known: BTreeSet<_> = api.users().await?.into_iter().map(|u| u.user).collect();
     for (user, signer) in devnet.users.iter().zip(signers) {
-        if !known.contains(&signer.address()) {
+        if !known.contains(&signer.id()) {
             say(format!("registering user {}", user.name));
             api.register_user(&signer.user(&user.name)).await?;
         }
@@ -370,7 +370,7 @@ async fn register_nodes(
             None => {
                 say(format!("registering node {}", target.name));
                 let owner = &signers[i % signers.len()];
-                let binding = target.api.node_binding(&owner.address()).await?;
+                let binding = target.api.node_binding(&owner.id()).await?;
                 target.api.register_node(&owner.node(binding)?).await?
             }
         });
@@ -407,7 +407,7 @@ fn terms(schedule: &Schedule, signers: &[Signer], nodes: &[NodeView], keys: &Key
         name: name.into(),
         ty: ty.into(),
     };
-    let mut users: Vec<UserId> = signers.iter().map(Signer::address).collect();
+    let mut users: Vec<UserId> = signers.iter().map(Signer::id).collect();
     users.sort_unstable();
     let mut trusted: Vec<_> = nodes
         .iter()

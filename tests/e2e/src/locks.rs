@@ -7,7 +7,7 @@ use diversity_client::sign::Signer;
 use diversity_keys::SecretKey;
 use diversity_proto::entity::{Period, SensorDeclaration};
 use diversity_proto::frame::{Frame, Message, Variable, VariableType, write_body};
-use diversity_proto::{Address, Deployment, PublicKey, SensorId, Signature, Writer};
+use diversity_proto::{Deployment, PublicKey, SensorId, Signature, Writer};
 
 /// One sensor.
 pub struct Lock {
@@ -34,7 +34,7 @@ impl Lock {
 
     /// Its id.
     pub fn id(&self) -> SensorId {
-        Address(self.key.address())
+        SensorId(self.key.address())
     }
 
     /// What it is registered as.

@@ -6,7 +6,7 @@
 use diversity_keys::{SecretKey, derive_secret_salt, musig};
 use diversity_proto::domain::keccak_raw;
 use diversity_proto::round::{PublicNonce, Session, Subject};
-use diversity_proto::{Address, AgreementId, Deployment, Digest, PublicKey, Signature};
+use diversity_proto::{Address, AgreementId, Deployment, Digest, NodeId, PublicKey, Signature};
 use zeroize::Zeroizing;
 
 /// Which signatures a run uses.
@@ -23,7 +23,7 @@ pub struct Party {
     /// Public key.
     pub public: PublicKey,
     /// Its address.
-    pub id: Address,
+    pub address: Address,
     seed: [u8; 32],
     real: Option<SecretKey>,
 }
@@ -57,7 +57,7 @@ impl Party {
                     .expect("20 of 32 bytes");
                 Self {
                     public: PublicKey(public),
-                    id: Address(id),
+                    address: Address(id),
                     seed,
                     real: None,
                 }
@@ -66,12 +66,16 @@ impl Party {
                 let key = SecretKey::from_bytes(&seed).expect("a hash is a scalar");
                 Self {
                     public: PublicKey(key.public_key()),
-                    id: Address(key.address()),
+                    address: Address(key.address()),
                     seed,
                     real: Some(key),
                 }
             }
         }
+    }
+    /// Its id, where it is a node.
+    pub fn node(&self) -> NodeId {
+        self.address.into()
     }
     /// Signs a digest; always the same bytes.
     pub fn sign(&self, digest: &Digest) -> Signature {
@@ -85,7 +89,7 @@ impl Party {
         let mut domain = subject.deployment.bytes().to_vec();
         domain.extend_from_slice(&subject.config.0);
         domain.extend_from_slice(&subject.t.to_be_bytes());
-        domain.extend_from_slice(&self.id.0);
+        domain.extend_from_slice(&self.address.0);
         match self.real {
             Some(_) => derive_secret_salt(&self.seed, &domain),
             None => (

@@ -13,7 +13,7 @@ use diversity_proto::frame::Frame;
 use diversity_proto::round::{Commit, Computed, OutputKind, Session, Subject, opening_hash};
 use diversity_proto::terms::config;
 use diversity_proto::wire::{Part, encode_envelope, encode_frames, encode_ranges};
-use diversity_proto::{AgreementId, Digest, NodeId, PublicKey, Signature};
+use diversity_proto::{AgreementId, Digest, NodeId, PublicKey, SensorId, Signature};
 use std::sync::Arc;
 
 impl World {
@@ -299,13 +299,13 @@ impl World {
         if self.sabotage == Sabotage::OtherSecretAfterRestart {
             secret[0] ^= host.incarnation as u8;
         }
-        let commitment = computed.commitment(&subject, &host.party.id, &secret, &salt);
+        let commitment = computed.commitment(&subject, &host.party.node(), &secret, &salt);
         let mut commit = Commit {
             commitment,
             opening: opening_hash(&secret, &salt),
             signature: Signature([0; 64]),
         };
-        let digest = commit.digest(&subject, &host.party.id);
+        let digest = commit.digest(&subject, &host.party.node());
         commit.signature = host.party.sign(&digest);
         let verdict = self.oracles.signing.committed(node, &subject, digest);
         self.oracles.judge(self.now, "N3", verdict);
@@ -338,13 +338,13 @@ impl World {
         for flip in 0..2 {
             let mut other = computed.clone();
             other.trace.0[0] ^= flip;
-            let commitment = other.commitment(&subject, &party.id, &secret, &salt);
+            let commitment = other.commitment(&subject, &party.node(), &secret, &salt);
             let mut commit = Commit {
                 commitment,
                 opening: opening_hash(&secret, &salt),
                 signature: Signature([0; 64]),
             };
-            commit.signature = party.sign(&commit.digest(&subject, &party.id));
+            commit.signature = party.sign(&commit.digest(&subject, &party.node()));
             envelopes.push(encode_envelope(&[Part::Commit {
                 agreement,
                 epoch: 0,
@@ -410,7 +410,7 @@ impl World {
     }
 
     fn transmit(&mut self, node: usize, to: NodeId, event: impl Fn(usize, usize) -> Event) {
-        let Some(to) = self.hosts.iter().position(|h| h.party.id == to) else {
+        let Some(to) = self.hosts.iter().position(|h| h.party.node() == to) else {
             return;
         };
         for at in self.net.arrivals(&self.s, self.now, node, to) {
@@ -475,7 +475,7 @@ impl World {
         }
     }
 
-    fn compare(&mut self, node: usize, sensor: &NodeId, stored: FrameRef, offered: &[u8]) {
+    fn compare(&mut self, node: usize, sensor: &SensorId, stored: FrameRef, offered: &[u8]) {
         let Some(stored) = self.stored(node, stored) else {
             return;
         };

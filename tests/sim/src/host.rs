@@ -5,7 +5,7 @@ use crate::crypto::{Party, SecretNonce};
 use crate::disk::Disk;
 use diversity_engine::Node;
 use diversity_engine::api::{Evidence, Job, Settlement, Submission, Ticket};
-use diversity_proto::NodeId;
+use diversity_proto::Address;
 use diversity_proto::round::Session;
 use std::collections::BTreeMap;
 
@@ -27,8 +27,8 @@ pub enum Key {
         t: u64,
         /// Which kind of evidence.
         kind: u8,
-        /// Who is named.
-        node: Option<NodeId>,
+        /// Who is accused: a node or a sensor.
+        accused: Option<Address>,
     },
 }
 
@@ -53,13 +53,17 @@ impl Key {
                 }
             }
             Submission::Dispute { t, evidence, .. } => {
-                let (kind, node) = match evidence {
-                    Evidence::Equivocation { node, .. } => (0, Some(*node)),
-                    Evidence::FalseOpening { node, .. } => (1, Some(*node)),
+                let (kind, accused) = match evidence {
+                    Evidence::Equivocation { node, .. } => (0, Some(node.address())),
+                    Evidence::FalseOpening { node, .. } => (1, Some(node.address())),
                     Evidence::UnequalReveals { .. } => (2, None),
-                    Evidence::SensorContradiction { sensor, .. } => (3, Some(*sensor)),
+                    Evidence::SensorContradiction { sensor, .. } => (3, Some(sensor.address())),
                 };
-                Self::Dispute { t: *t, kind, node }
+                Self::Dispute {
+                    t: *t,
+                    kind,
+                    accused,
+                }
             }
         }
     }

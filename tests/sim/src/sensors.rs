@@ -60,6 +60,7 @@ impl Sensor {
         rng: &mut Rng,
     ) -> Self {
         let party = Party::new(mode, rng.bytes32());
+        let id = SensorId::from(party.address);
         let variables = vec![
             Variable {
                 name: "locked".into(),
@@ -86,10 +87,10 @@ impl Sensor {
             })
             .collect();
         let mut sensor = Self {
-            id: party.id,
+            id,
             declaration,
             said: Said {
-                sensor: party.id,
+                sensor: id,
                 width,
                 messages,
             },

@@ -19,7 +19,7 @@ use diversity_engine::api::{
 use diversity_engine::{Node, records};
 use diversity_proto::round::{Commit, OutputKind};
 use diversity_proto::terms::{Field, Qos, SensorStart, Terms, TrustedNode, WindowSpec};
-use diversity_proto::{Address, Deployment, Digest, SensorId, Signature};
+use diversity_proto::{Address, Deployment, Digest, SensorId, Signature, UserId};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -332,7 +332,7 @@ impl World {
                 let frames = diversity_proto::wire::split_frames(&bytes, usize::MAX)
                     .expect("encoded by a node");
                 let frames = frames.into_iter().map(<[u8]>::to_vec).collect();
-                let source = Source::Peer(self.hosts[from].party.id);
+                let source = Source::Peer(self.hosts[from].party.node());
                 self.step(to, Input::Frames { source, frames });
             }
             Event::Repair { from, to, bytes } => self.repair(from, to, &bytes),
@@ -411,7 +411,7 @@ impl World {
         let Some(mut actor) = self.hosts[node].actor.take() else {
             return;
         };
-        let ids: Vec<_> = self.hosts.iter().map(|h| h.party.id).collect();
+        let ids: Vec<_> = self.hosts.iter().map(|h| h.party.node()).collect();
         let mut c = Context {
             me: node,
             nodes: &ids,

@@ -298,7 +298,7 @@ fn subject() -> Subject {
 }
 
 fn nodes() -> Vec<NodeId> {
-    (1..=3).map(|i| Address([i; 20])).collect()
+    (1..=3).map(|i| NodeId([i; 20])).collect()
 }
 
 /// Splits `1'` into node and mark.

@@ -326,7 +326,7 @@ fn decode_one(
     }
     let first = log.topics.first().copied().unwrap_or(Digest::ZERO);
     let arg = |i: usize| log.topics.get(i).copied().unwrap_or(Digest::ZERO);
-    let address = |i: usize| Address(*arg(i).0.last_chunk().expect("32 bytes have 20"));
+    let address = |i: usize| *arg(i).0.last_chunk().expect("32 bytes have 20");
     let topics = || log.topics.iter().map(|t| B256::from(t.0));
     let words = |e: alloy::sol_types::Error| e.to_string();
     let of = |what: &'static str| move |e: DecodeError| format!("{what}: {e}");
@@ -336,15 +336,15 @@ fn decode_one(
         ChainEvent::UserRegistered { user, name }
     } else if first == topic(C::SensorRegistered::SIGNATURE_HASH) {
         ChainEvent::SensorRegistered {
-            sensor: address(1),
-            owner: address(2),
+            sensor: SensorId(address(1)),
+            owner: UserId(address(2)),
             declaration: SensorDeclaration::decode(&log.data)
                 .map_err(of("declaration of a sensor"))?,
         }
     } else if first == topic(C::NodeRegistered::SIGNATURE_HASH) {
         ChainEvent::NodeRegistered {
-            node: address(1),
-            owner: address(2),
+            node: NodeId(address(1)),
+            owner: UserId(address(2)),
             declaration: NodeDeclaration::decode(&log.data).map_err(of("declaration of a node"))?,
         }
     } else if first == topic(C::AgreementCreated::SIGNATURE_HASH) {

@@ -201,7 +201,7 @@ fn terms_that_are_not_those_signed_are_not_believed() {
         panic!("{out:?}")
     };
     assert!(reason.contains("ask a party"));
-    assert_eq!(nodes[1], (Address([4; 20]), 1));
+    assert_eq!(nodes[1], (NodeId([4; 20]), 1));
 
     let logs = [log(topics, data[..whole - 1].to_vec(), 0)];
     let out = decode(&logs, &TransactionFacts::default(), &no_known());

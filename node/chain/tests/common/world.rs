@@ -96,8 +96,9 @@ pub struct World {
     pub key: musig::AgreementKey,
 }
 
-pub fn address(k: &SecretKey) -> Address {
-    Address(k.address())
+/// The address of a key as the id of a user, a sensor or a node.
+pub fn id<I: From<Address>>(k: &SecretKey) -> I {
+    Address(k.address()).into()
 }
 
 pub fn sign(k: &SecretKey, digest: &Digest) -> Signature {
@@ -128,19 +129,16 @@ impl World {
         };
         let terms = Terms {
             title: "Hours of use".into(),
-            users: users.iter().map(address).collect(),
+            users: users.iter().map(id).collect(),
             nodes: nodes
                 .iter()
                 .zip([0, 1, 1])
-                .map(|(n, trust)| TrustedNode {
-                    node: address(n),
-                    trust,
-                })
+                .map(|(n, trust)| TrustedNode { node: id(n), trust })
                 .collect(),
             sensors: sensors
                 .iter()
                 .map(|s| SensorStart {
-                    sensor: address(s),
+                    sensor: id(s),
                     q0: 0,
                 })
                 .collect(),
@@ -179,7 +177,7 @@ impl World {
         }
     }
     pub fn register_user(&self, i: usize) -> Vec<u8> {
-        let user = address(&self.users[i]);
+        let user = id(&self.users[i]);
         let signature = wallet(
             &self.users[i],
             &terms::user_digest(&self.d, &user, &format!("user {i}")),
@@ -188,7 +186,7 @@ impl World {
     }
     pub fn register_node(&self, i: usize) -> Vec<u8> {
         let owner_key = &self.users[usize::from(self.terms.nodes[i].trust)];
-        let (node, owner) = (address(&self.nodes[i]), address(owner_key));
+        let (node, owner) = (id(&self.nodes[i]), id(owner_key));
         let declaration = NodeDeclaration {
             public_key: PublicKey(self.nodes[i].public_key()),
             account: Address([i as u8; 20]),
@@ -227,10 +225,10 @@ impl World {
             }],
             period: Period::Month,
         };
-        let sensor = address(&self.sensors[i]);
+        let sensor = id(&self.sensors[i]);
         let digest = sensor_registration_digest(
             &self.d,
-            &address(&self.users[0]),
+            &id(&self.users[0]),
             &sensor,
             &declaration.digest(),
         );
@@ -241,14 +239,14 @@ impl World {
         }
     }
     pub fn register_sensor(&self, i: usize) -> Vec<u8> {
-        let owner = address(&self.users[0]);
+        let owner = id(&self.users[0]);
         let entry = self.sensor_entry(i);
         let digest =
             terms::sensor_owner_digest(&self.d, &entry.sensor, &owner, &entry.declaration.digest());
         calls::register_sensor(&self.d, &owner, &wallet(&self.users[0], &digest), &entry).unwrap()
     }
     pub fn register_sensors(&self) -> Vec<u8> {
-        let owner = address(&self.users[0]);
+        let owner = id(&self.users[0]);
         let entries: Vec<_> = (0..self.sensors.len())
             .map(|i| self.sensor_entry(i))
             .collect();
@@ -272,12 +270,8 @@ impl World {
                     .iter()
                     .position(|n| usize::from(n.trust) == u)
                     .unwrap();
-                let accepted = terms::acceptance_digest(
-                    &self.d,
-                    &self.a(),
-                    &digest,
-                    &address(&self.nodes[node]),
-                );
+                let accepted =
+                    terms::acceptance_digest(&self.d, &self.a(), &digest, &id(&self.nodes[node]));
                 Acceptance {
                     node,
                     signature: sign(&self.nodes[node], &accepted),
@@ -349,7 +343,7 @@ impl World {
             opening: Digest([5; 32]),
             signature: Signature([0; 64]),
         };
-        let digest = commit.digest(&self.subject(t), &address(&self.nodes[node]));
+        let digest = commit.digest(&self.subject(t), &id(&self.nodes[node]));
         commit.signature = sign(&self.nodes[node], &digest);
         commit
     }

@@ -3,7 +3,7 @@
 use super::{CommitJson, DeploymentJson, RevealJson, UserSignature};
 use crate::hexed::{self, Bytes};
 use crate::terms_json::TermsJson;
-use diversity_proto::{Address, AgreementId, Digest, PublicKey, SensorId};
+use diversity_proto::{Address, AgreementId, Digest, NodeId, PublicKey, SensorId};
 use serde::{Deserialize, Serialize};
 
 /// A dispute that the chain holds.
@@ -175,7 +175,7 @@ pub enum Event {
         t: u64,
         /// Who leads now.
         #[serde(with = "hexed")]
-        leader: Address,
+        leader: NodeId,
     },
     /// This node signs nothing more for the agreement.
     Halted {

@@ -22,7 +22,7 @@ pub use registration::*;
 pub use routes::{ROUTES, Route, Scope};
 
 use crate::hexed;
-use diversity_proto::{Address, Deployment, NodeId, PublicKey};
+use diversity_proto::{Address, Deployment, NodeId, PublicKey, UserId};
 use serde::{Deserialize, Serialize};
 
 /// Largest body of a request, bytes: what a batch of frames may take on the wire, and any draft of an agreement.
@@ -103,7 +103,7 @@ pub struct NodeIdentity {
     pub addresses: Vec<String>,
     /// Who registered it; `null` before its registration.
     #[serde(with = "hexed::option", default)]
-    pub owner: Option<Address>,
+    pub owner: Option<UserId>,
 }
 
 /// How a node sees the chain.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Subcommand;
 use diversity_client::api::{AgreementView, CloseRequest};
 use diversity_client::draft::Draft;
-use diversity_proto::{Address, AgreementId, UserId};
+use diversity_proto::{AgreementId, UserId};
 use serde::Serialize;
 
 use super::draft::{DraftArgs, draft, words};
@@ -123,7 +123,7 @@ fn sign(path: &Path, who: &Who, at: &At, output: Output) -> Outcome {
     draft.write(path).context("cannot keep the signature")?;
     output.say(format_args!(
         "{} has signed {}",
-        signer.address(),
+        signer.id(),
         draft.agreement
     ));
     missing(&draft, output)
@@ -138,7 +138,7 @@ struct Missing {
 
 fn missing(draft: &Draft, output: Output) -> Outcome {
     let (signed, accepted) = draft.missing().context("the draft")?;
-    let hex = |users: Vec<UserId>| users.iter().map(Address::hex).collect();
+    let hex = |users: Vec<UserId>| users.iter().map(UserId::hex).collect();
     let m = Missing {
         agreement: draft.agreement.hex(),
         not_signed: hex(signed),
@@ -295,10 +295,10 @@ async fn close(
         ));
     }
     let signer = who.signer(at, api.info().await?.deployment.into())?;
-    if !view.terms.users.contains(&signer.address()) {
+    if !view.terms.users.contains(&signer.id()) {
         return Err(Failure::new(
             FAILED,
-            format_args!("{} is no user of this agreement", signer.address()),
+            format_args!("{} is no user of this agreement", signer.id()),
         ));
     }
     signer.add_to_close(&a, &mut request);

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use diversity_keys::SecretKey;
 use diversity_proto::frame::{Frame, Message, write_body};
 use diversity_proto::window::{Leaf, Window, WindowEnd};
-use diversity_proto::{Address, Deployment, Signature, Writer};
+use diversity_proto::{Address, Deployment, SensorId, Signature, Writer};
 use serde::Serialize;
 
 use super::code::executor;
@@ -74,7 +74,7 @@ fn verified(messages: u64) -> Outcome<u64> {
         let times = n * messages..(n + 1) * messages;
         write_body(&mut body, times.map(|time| Message { time, values: &[1] }));
         let mut frame = Frame {
-            sensor: Address(key.address()),
+            sensor: SensorId(key.address()),
             epoch: 0,
             first_q: n * messages,
             count: messages as u16,
@@ -113,7 +113,7 @@ fn time_in_f(module: &[u8]) -> Outcome<u64> {
         time: 60 * i,
         values: values[(i % 2) as usize],
     });
-    let leaf = Leaf::new(Address([2; 20]), 0, WindowEnd::Message, 1, messages);
+    let leaf = Leaf::new(SensorId([2; 20]), 0, WindowEnd::Message, 1, messages);
     let window = Window {
         t: 0,
         from: 0,

@@ -311,10 +311,10 @@ async fn resolve(args: ResolveArgs, output: Output) -> Outcome {
     let signer = args
         .who
         .signer(&args.at, api.info().await?.deployment.into())?;
-    if !users.contains(&signer.address()) {
+    if !users.contains(&signer.id()) {
         return Err(Failure::new(
             FAILED,
-            format_args!("{} is no user of this agreement", signer.address()),
+            format_args!("{} is no user of this agreement", signer.id()),
         ));
     }
     signer

@@ -10,7 +10,7 @@ use diversity_client::terms_json::{
     FieldJson, LeaderJson, QosJson, SensorStartJson, TermsJson, TrustedNodeJson, WindowJson,
 };
 use diversity_proto::domain::sha256_raw;
-use diversity_proto::{Address, Digest, UserId, time};
+use diversity_proto::{Digest, NodeId, UserId, time};
 use serde::Serialize;
 
 use super::locate::{At, address};
@@ -86,7 +86,7 @@ fn sensor_start(text: &str) -> Result<SensorStartJson, String> {
         .parse()
         .map_err(|_| format!("{q0} is no sequence number"))?;
     Ok(SensorStartJson {
-        sensor: address(id)?,
+        sensor: address(id)?.into(),
         q0,
     })
 }
@@ -227,7 +227,7 @@ async fn members(api: &Api, named: &[String]) -> Outcome<Vec<NodeView>> {
         return Ok(all);
     }
     let find = |name: &String| {
-        let id = Address::from_hex(name);
+        let id = NodeId::from_hex(name);
         let mut found = all.iter().filter(|n| n.name == *name || Some(n.node) == id);
         match (found.next(), found.next()) {
             (Some(one), None) => Ok(one.clone()),
@@ -320,7 +320,7 @@ pub fn words(t: &TermsJson) -> String {
         fields(&t.detail),
         t.users
             .iter()
-            .map(Address::hex)
+            .map(UserId::hex)
             .collect::<Vec<_>>()
             .join(", "),
         nodes.join(", "),

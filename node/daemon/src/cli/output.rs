@@ -176,7 +176,7 @@ pub fn counted(n: usize, what: &str) -> String {
 }
 
 /// Who must still sign a file in which signatures come together.
-pub fn still_to_sign(file: &std::path::Path, users: &[&diversity_proto::Address]) -> String {
+pub fn still_to_sign(file: &std::path::Path, users: &[&diversity_proto::UserId]) -> String {
     let users: Vec<_> = users.iter().map(|u| u.hex()).collect();
     format!(
         "signed, and kept in {}; still to sign: {}",

@@ -161,7 +161,7 @@ pub async fn register_node(
     api: &diversity_client::Api,
     owner: &Signer,
 ) -> Outcome<diversity_client::api::NodeView> {
-    let binding = api.node_binding(&owner.address()).await?;
+    let binding = api.node_binding(&owner.id()).await?;
     let registration = owner.node(binding).context("the node's consent")?;
     Ok(api.register_node(&registration).await?)
 }

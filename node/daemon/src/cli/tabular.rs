@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 
 use diversity_client::hexed::{self, Bytes};
-use diversity_proto::Address;
+use diversity_proto::SensorId;
 use diversity_proto::frame::{Message, TIME_MAX, Variable, VariableType, values_comply};
 use diversity_proto::window::{Leaf, Window, WindowEnd};
 use serde::Deserialize;
@@ -34,7 +34,7 @@ pub struct RecordedWindow {
 #[serde(deny_unknown_fields)]
 struct RecordedLeaf {
     #[serde(with = "hexed")]
-    sensor: Address,
+    sensor: SensorId,
     #[serde(default)]
     first_q: u64,
     messages: Vec<RecordedMessage>,
@@ -156,10 +156,10 @@ pub fn from_csv(text: &str, t: u64, from: u64, to: u64) -> Result<(Window, Vec<S
 }
 
 /// An id for a sensor that only has a name: its own if it is an address, else from the hash of the name.
-fn made_up_id(name: &str) -> Address {
-    Address::from_hex(name).unwrap_or_else(|| {
+fn made_up_id(name: &str) -> SensorId {
+    SensorId::from_hex(name).unwrap_or_else(|| {
         let hash = diversity_keys::keccak256(name.as_bytes());
-        Address(*hash.last_chunk().expect("32 bytes have 20"))
+        SensorId(*hash.last_chunk().expect("32 bytes have 20"))
     })
 }
 

@@ -161,7 +161,7 @@ pub fn user_signatures(
             signed(
                 &found.signature,
                 digest,
-                user,
+                user.address(),
                 &format!("the signature of user {user}"),
             )
         })
@@ -193,7 +193,7 @@ fn acceptances(
             signed(
                 &found.signature,
                 &signed_digest,
-                &found.node,
+                found.node.address(),
                 &format!("the acceptance of node {}", found.node),
             )?;
             let node = terms.node_index(&found.node).expect("found above");

@@ -9,9 +9,9 @@ use diversity_client::api::{
     ACKNOWLEDGED_SENSORS_MAX, Acknowledgement, Held, JsonFrames, RefusedFrame, codes,
 };
 use diversity_engine::api::{IngestAnswer, Refusal};
+use diversity_proto::SensorId;
 use diversity_proto::frame::acknowledgement_digest;
 use diversity_proto::wire::{FRAMES_MAX, split_frames};
-use diversity_proto::{Address, SensorId};
 use serde::Deserialize;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::oneshot;
@@ -70,7 +70,7 @@ fn mentioned(frames: &[Vec<u8>]) -> HashMap<SensorId, usize> {
         // version, flags, sensor (wire-format section 3); what is too short is refused as malformed.
         if let Some(sensor) = frame.get(2..22).and_then(|s| s.try_into().ok()) {
             let next = places.len();
-            places.entry(Address(sensor)).or_insert(next);
+            places.entry(SensorId(sensor)).or_insert(next);
         }
     }
     places

@@ -11,7 +11,7 @@ use diversity_client::api::{
     BindingRequest, NodeBinding, NodeRegistration, NodeView, Page, SENSORS_AT_ONCE_MAX,
     SensorRegistrations, SensorView, SensorsRegistered, UserRegistration, UserView, VariableJson,
 };
-use diversity_client::hexed::{Bytes, WalletSignature};
+use diversity_client::hexed::{Bytes, Hexed, WalletSignature};
 use diversity_keys::address_of;
 use diversity_proto::entity::{
     NAME_BYTES_MAX, NodeDeclaration, Period, SensorDeclaration, node_registration_digest,
@@ -38,10 +38,10 @@ pub struct Paging {
 }
 
 impl Paging {
-    fn after(&self) -> ApiResult<Option<Address>> {
+    fn after<I: Hexed>(&self) -> ApiResult<Option<I>> {
         self.cursor.as_deref().map(super::extract::id).transpose()
     }
-    fn owner(&self) -> ApiResult<Option<Address>> {
+    fn owner(&self) -> ApiResult<Option<UserId>> {
         self.owner.as_deref().map(super::extract::id).transpose()
     }
 }
@@ -50,11 +50,11 @@ impl Paging {
 pub fn signed(
     signature: &WalletSignature,
     digest: &Digest,
-    by: &Address,
+    by: Address,
     who: &str,
 ) -> ApiResult<EvmSignature> {
     match signature.signer(digest) {
-        Ok(signer) if signer == *by => EvmSignature::from_rsv(&signature.0)
+        Ok(signer) if signer == by => EvmSignature::from_rsv(&signature.0)
             .map_err(|e| ApiError::signature(format!("{who}: {e}"))),
         Ok(signer) => Err(ApiError::signature(format!(
             "{who}: signed by {signer}, and {by} should have signed"
@@ -78,7 +78,7 @@ pub async fn register_user(
     let signature = signed(
         &r.signature,
         &user_digest(&api.deployment, &r.user, &r.name),
-        &r.user,
+        r.user.address(),
         "the user's signature",
     )?;
     let known = api.registry().users.get(&r.user).cloned();
@@ -168,13 +168,13 @@ pub async fn register_sensors(
         let declaration = SensorDeclaration::decode(&entry.declaration.0)
             .map_err(|e| ApiError::malformed(format!("declaration of sensor {i}: {e}")))?;
         let sensor = address_of(&declaration.public_key.0)
-            .map(Address)
+            .map(SensorId)
             .map_err(|e| ApiError::malformed(format!("declaration of sensor {i}: {e}")))?;
         let digest = sensor_registration_digest(d, &r.owner, &sensor, &declaration.digest());
         signed(
             &entry.signature,
             &digest,
-            &sensor,
+            sensor.address(),
             &format!("the consent of sensor {i}"),
         )?;
         if let Some(registered) = api.registry().sensors.get(&sensor) {
@@ -198,7 +198,7 @@ pub async fn register_sensors(
     let who = "the owner's signature";
     let data = if let [entry] = &entries[..] {
         let digest = sensor_owner_digest(d, &entry.sensor, &r.owner, &entry.declaration.digest());
-        let signature = signed(&r.owner_signature, &digest, &r.owner, who)?;
+        let signature = signed(&r.owner_signature, &digest, r.owner.address(), who)?;
         calls::register_sensor(d, &r.owner, &signature, entry)
     } else {
         let listed: Vec<_> = entries
@@ -208,7 +208,7 @@ pub async fn register_sensors(
         let signature = signed(
             &r.owner_signature,
             &sensors_owner_digest(d, &r.owner, &listed),
-            &r.owner,
+            r.owner.address(),
             who,
         )?;
         calls::register_sensors(d, &r.owner, &signature, &entries)
@@ -404,7 +404,7 @@ pub async fn register_node(
     let declaration = NodeDeclaration::decode(&b.declaration.0)
         .map_err(|e| ApiError::malformed(format!("declaration of the node: {e}")))?;
     let node = address_of(&declaration.public_key.0)
-        .map(Address)
+        .map(NodeId)
         .map_err(|e| ApiError::malformed(e.to_string()))?;
     if node != b.node {
         return Err(ApiError::malformed(format!(
@@ -419,12 +419,12 @@ pub async fn register_node(
         )));
     }
     let digest = node_registration_digest(d, &b.owner, &node, &declaration.digest());
-    signed(&b.signature, &digest, &node, "the node's binding")?;
+    signed(&b.signature, &digest, node.address(), "the node's binding")?;
     let digest = node_owner_digest(d, &node, &b.owner, &declaration.digest());
     let owner = signed(
         &r.owner_signature,
         &digest,
-        &b.owner,
+        b.owner.address(),
         "the owner's signature",
     )?;
     if let Some(known) = api.registry().nodes.get(&node) {

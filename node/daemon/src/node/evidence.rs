@@ -29,7 +29,7 @@ pub fn contradiction(first: &[u8], second: &[u8]) -> Option<u64> {
 mod tests {
     use super::*;
     use diversity_proto::frame::{Message, write_body};
-    use diversity_proto::{Address, Signature, Writer};
+    use diversity_proto::{SensorId, Signature, Writer};
 
     fn frame(sensor: u8, epoch: u32, first_q: u64, times: &[u64]) -> Vec<u8> {
         let mut body = Writer::new();
@@ -41,7 +41,7 @@ mod tests {
             }),
         );
         Frame {
-            sensor: Address([sensor; 20]),
+            sensor: SensorId([sensor; 20]),
             epoch,
             first_q,
             count: times.len() as u16,

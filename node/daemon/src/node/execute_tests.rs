@@ -3,9 +3,9 @@ use diversity_engine::api::Piece;
 use diversity_proto::frame::{Message, write_body};
 use diversity_proto::terms::{Leader, Qos, SensorStart, TrustedNode, WindowSpec};
 use diversity_proto::window::WindowEnd;
-use diversity_proto::{Address, AgreementId, SensorId, Signature, Writer};
+use diversity_proto::{AgreementId, NodeId, SensorId, Signature, UserId, Writer};
 
-const SENSOR: SensorId = Address([1; 20]);
+const SENSOR: SensorId = SensorId([1; 20]);
 
 fn frame(first_q: u64, times: &[u64]) -> Vec<u8> {
     let mut body = Writer::new();
@@ -130,14 +130,14 @@ fn terms() -> Terms {
     };
     Terms {
         title: "test".into(),
-        users: vec![Address([1; 20]), Address([2; 20])],
+        users: vec![UserId([1; 20]), UserId([2; 20])],
         nodes: vec![
             TrustedNode {
-                node: Address([3; 20]),
+                node: NodeId([3; 20]),
                 trust: 0,
             },
             TrustedNode {
-                node: Address([4; 20]),
+                node: NodeId([4; 20]),
                 trust: 1,
             },
         ],

@@ -7,7 +7,7 @@ use diversity_client::abi::decode_packed;
 use diversity_client::api::DisputeView;
 use diversity_proto::round::{Computed, OutputKind, Reveal};
 use diversity_proto::terms::{Field, Terms, WindowSpec};
-use diversity_proto::{Address, NodeId};
+use diversity_proto::{NodeId, SensorId};
 
 use crate::node::registry::{DisputeRecord, Registry};
 
@@ -36,9 +36,9 @@ pub fn view(registry: &Registry, terms: Option<&Terms>, d: &DisputeRecord) -> Di
     let sensor = d.kind == DisputeKind::SensorContradiction;
     let accused_name = d.accused.map_or_else(String::new, |a| {
         if sensor {
-            label(registry, &a)
+            label(registry, &a.into())
         } else {
-            name(registry, &a)
+            name(registry, &a.into())
         }
     });
     DisputeView {
@@ -64,7 +64,7 @@ fn name(registry: &Registry, node: &NodeId) -> String {
         .map_or_else(|| node.hex(), |n| n.declaration.name.clone())
 }
 
-fn label(registry: &Registry, sensor: &Address) -> String {
+fn label(registry: &Registry, sensor: &SensorId) -> String {
     let known = registry
         .sensors
         .get(sensor)

@@ -1,5 +1,5 @@
 use super::*;
-use diversity_proto::{Digest, Signature};
+use diversity_proto::{Digest, NodeId, Signature};
 
 fn computed(result: &[u8], state: u8) -> Computed {
     Computed {
@@ -25,7 +25,7 @@ fn reveal(result: &[u8], state: u8) -> Reveal {
 
 fn said(reveals: &[Reveal]) -> (String, bool) {
     let reveals: Vec<_> = (1u8..)
-        .map(|i| Address([i; 20]))
+        .map(|i| NodeId([i; 20]))
         .zip(reveals.iter().cloned())
         .collect();
     unequal(&Registry::default(), None, &reveals)
@@ -34,8 +34,8 @@ fn said(reveals: &[Reveal]) -> (String, bool) {
 #[test]
 fn the_largest_group_comes_first_and_a_lone_node_is_named_without_blame() {
     let (text, same) = said(&[reveal(&[2], 1), reveal(&[1], 1), reveal(&[1], 1)]);
-    let lone = Address([1; 20]).hex();
-    assert!(text.starts_with(&Address([2; 20]).hex()), "{text}");
+    let lone = NodeId([1; 20]).hex();
+    assert!(text.starts_with(&NodeId([2; 20]).hex()), "{text}");
     assert!(
         text.contains(&format!("{lone} differs from the majority")) && same,
         "{text}"

@@ -156,11 +156,10 @@ impl PeerMap {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use diversity_proto::Address;
 
     fn node(id: u8, peer: u8) -> KnownNode {
         KnownNode {
-            node: Address([id; 20]),
+            node: NodeId([id; 20]),
             peer: [peer; 32],
             addresses: vec![format!("/ip4/10.0.0.{id}/tcp/1")],
         }
@@ -170,13 +169,13 @@ mod tests {
     fn a_connection_that_stood_before_the_registration_counts_from_then_on() {
         let mut map = PeerMap::default();
         assert_eq!(map.up([1; 32]), None);
-        assert_eq!(map.registered(node(7, 1)), [Change::Up(Address([7; 20]))]);
+        assert_eq!(map.registered(node(7, 1)), [Change::Up(NodeId([7; 20]))]);
         assert_eq!(map.registered(node(7, 1)), []);
-        assert!(map.connected(&Address([7; 20])));
-        assert_eq!(map.registered(node(7, 2)), [Change::Down(Address([7; 20]))]);
-        assert_eq!(map.up([2; 32]), Some(Change::Up(Address([7; 20]))));
+        assert!(map.connected(&NodeId([7; 20])));
+        assert_eq!(map.registered(node(7, 2)), [Change::Down(NodeId([7; 20]))]);
+        assert_eq!(map.up([2; 32]), Some(Change::Up(NodeId([7; 20]))));
         assert_eq!(map.down([1; 32]), None);
-        assert_eq!(map.down([2; 32]), Some(Change::Down(Address([7; 20]))));
+        assert_eq!(map.down([2; 32]), Some(Change::Down(NodeId([7; 20]))));
     }
 
     #[test]
@@ -188,7 +187,7 @@ mod tests {
         let mut map = PeerMap::new(vec![boot]);
         map.registered(node(1, 1));
         map.registered(node(2, 2));
-        map.allow([Address([1; 20])]);
+        map.allow([NodeId([1; 20])]);
         let listed = |map: &PeerMap, local| {
             map.list(&[local; 32])
                 .iter()

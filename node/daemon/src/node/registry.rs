@@ -13,7 +13,7 @@ use diversity_engine::api::{ChainEvent, Input};
 use diversity_proto::codec::DecodeError;
 use diversity_proto::entity::SensorDeclaration;
 use diversity_proto::terms::{TERMS_BYTES_MAX, Terms, TermsHeader};
-use diversity_proto::{Address, AgreementId, Digest, NodeId, SensorId, UserId};
+use diversity_proto::{AgreementId, Digest, NodeId, SensorId, UserId};
 use diversity_store::{Op, Store, StoreError};
 
 use crate::node::peers::KnownNode;
@@ -91,27 +91,41 @@ impl Registry {
             }
             Ok(())
         }
-        let address = |k: &[u8]| Some(Address(k.try_into().ok()?));
         let digest = |k: &[u8]| Some(Digest(k.try_into().ok()?));
-        each(store, b'u', address, |k, v| {
-            let user = get(v, |r| {
-                Ok(UserRecord {
-                    name: r.text(256, "name")?,
-                    tx: Digest::read(r)?,
-                    block: r.u64("block")?,
-                })
-            })?;
-            registry.users.insert(k, user);
-            Ok(())
-        })?;
-        each(store, b's', address, |k, v| {
-            registry.sensors.insert(k, get(v, SensorRecord::read)?);
-            Ok(())
-        })?;
-        each(store, b'n', address, |k, v| {
-            registry.nodes.insert(k, get(v, NodeRecord::read)?);
-            Ok(())
-        })?;
+        each(
+            store,
+            b'u',
+            |k| Some(UserId(k.try_into().ok()?)),
+            |k, v| {
+                let user = get(v, |r| {
+                    Ok(UserRecord {
+                        name: r.text(256, "name")?,
+                        tx: Digest::read(r)?,
+                        block: r.u64("block")?,
+                    })
+                })?;
+                registry.users.insert(k, user);
+                Ok(())
+            },
+        )?;
+        each(
+            store,
+            b's',
+            |k| Some(SensorId(k.try_into().ok()?)),
+            |k, v| {
+                registry.sensors.insert(k, get(v, SensorRecord::read)?);
+                Ok(())
+            },
+        )?;
+        each(
+            store,
+            b'n',
+            |k| Some(NodeId(k.try_into().ok()?)),
+            |k, v| {
+                registry.nodes.insert(k, get(v, NodeRecord::read)?);
+                Ok(())
+            },
+        )?;
         each(store, b'a', digest, |k, v| {
             registry
                 .agreements
@@ -350,16 +364,17 @@ impl Registry {
                 tx: located.at.tx,
             };
             Self::log(agreement, &hole, out);
-        } else if let Some(sensor) = accused {
-            if let Some(s) = self.sensors.get_mut(sensor)
+        } else if let Some(accused) = accused {
+            let sensor = SensorId::from(*accused);
+            if let Some(s) = self.sensors.get_mut(&sensor)
                 && s.void_from.is_none_or(|q| *at < q)
             {
                 s.void_from = Some(*at);
-                out.ops.push(s.put(sensor));
-                out.void.push((*sensor, *at));
+                out.ops.push(s.put(&sensor));
+                out.void.push((sensor, *at));
             }
             out.inputs.push(Input::Chain(ChainEvent::SensorVoid {
-                sensor: *sensor,
+                sensor,
                 from_q: *at,
             }));
         }

@@ -1,9 +1,9 @@
 use super::*;
 use diversity_chain::events::{ChainEvent as Event, DisputeKind};
-use diversity_proto::PublicKey;
 use diversity_proto::entity::{NodeDeclaration, Period};
 use diversity_proto::frame::{Variable, VariableType};
 use diversity_proto::round::Entry;
+use diversity_proto::{Address, NodeId, PublicKey, SensorId, UserId};
 
 fn located(block: u64, event: Event) -> Located {
     let at = Position {
@@ -40,9 +40,9 @@ fn node(revision: u32) -> NodeDeclaration {
 }
 
 const A: AgreementId = AgreementId([9; 32]);
-const USER: Address = Address([1; 20]);
-const SENSOR: Address = Address([2; 20]);
-const NODE: Address = Address([3; 20]);
+const USER: UserId = UserId([1; 20]);
+const SENSOR: SensorId = SensorId([2; 20]);
+const NODE: NodeId = NodeId([3; 20]);
 
 fn history() -> Vec<Located> {
     let header = TermsHeader {
@@ -131,7 +131,13 @@ fn history() -> Vec<Located> {
         located(9, settled(1, 3, vec![(1, Entry::Hole), (3, Entry::Trap)])),
         located(
             10,
-            dispute(2, DisputeKind::SensorContradiction, None, Some(SENSOR), 77),
+            dispute(
+                2,
+                DisputeKind::SensorContradiction,
+                None,
+                Some(SENSOR.address()),
+                77,
+            ),
         ),
         located(
             11,

@@ -2,7 +2,7 @@ use super::*;
 use diversity_keys::SecretKey;
 use diversity_keys::musig::{agreement_key, verify_bip340};
 use diversity_proto::round::OutputKind;
-use diversity_proto::{Address, Deployment};
+use diversity_proto::{Address, Deployment, NodeId};
 
 const DEPLOYMENT: Deployment = Deployment {
     chain_id: 31337,
@@ -112,7 +112,7 @@ fn a_commit_is_the_same_after_a_restart_and_differs_in_every_domain() {
     assert_eq!((a.secret, a.salt, a.commit), (b.secret, b.salt, b.commit));
     let key = signer(1).keys.protocol.verifying_key();
     assert!(key.verify(
-        &a.commit.digest(&subject, &Address(key.address())).0,
+        &a.commit.digest(&subject, &NodeId(key.address())).0,
         &a.commit.signature.0
     ));
     for other in [

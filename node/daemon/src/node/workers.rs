@@ -272,7 +272,7 @@ mod tests {
     use super::*;
     use diversity_keys::SecretKey;
     use diversity_proto::frame::{Frame, Message, write_body};
-    use diversity_proto::{Address, Signature, Writer};
+    use diversity_proto::{Address, SensorId, Signature, Writer};
     use std::sync::mpsc;
 
     const DEPLOYMENT: Deployment = Deployment {
@@ -290,7 +290,7 @@ mod tests {
             }],
         );
         let mut frame = Frame {
-            sensor: Address(key.address()),
+            sensor: SensorId(key.address()),
             epoch: 0,
             first_q: q,
             count: 1,

@@ -20,7 +20,10 @@ use diversity_daemon::{NodeConfig, NodeError, Runner};
 use diversity_keys::SecretKey;
 use diversity_proto::entity::{Period, SensorDeclaration};
 use diversity_proto::frame::{Frame, Message, Variable, VariableType, write_body};
-use diversity_proto::{Address, AgreementId, Deployment, Digest, PublicKey, Signature, Writer};
+use diversity_proto::{
+    Address, AgreementId, Deployment, Digest, NodeId, PublicKey, SensorId, Signature, UserId,
+    Writer,
+};
 use diversity_store::StoreError;
 use tokio::sync::oneshot;
 
@@ -265,8 +268,8 @@ impl Lock {
     }
 
     /// Its id.
-    pub fn id(&self) -> Address {
-        Address(self.key.address())
+    pub fn id(&self) -> SensorId {
+        SensorId(self.key.address())
     }
 
     /// A signed frame of messages `(time, open)`.
@@ -302,9 +305,9 @@ pub fn user(deployment: Deployment, seed: u8) -> Signer {
 
 /// Terms of a monthly bike agreement.
 pub fn terms(
-    users: &[Address],
-    nodes: &[(Address, Address)],
-    sensors: &[Address],
+    users: &[UserId],
+    nodes: &[(NodeId, UserId)],
+    sensors: &[SensorId],
     code: Digest,
 ) -> TermsJson {
     let mut users = users.to_vec();
@@ -348,7 +351,7 @@ pub struct World {
     pub chain: Chain,
     pub users: Vec<Signer>,
     pub nodes: Vec<TestNode>,
-    pub ids: Vec<Address>,
+    pub ids: Vec<NodeId>,
     pub locks: Vec<Lock>,
 }
 
@@ -381,12 +384,8 @@ impl World {
                 .register_user(&user.user(&format!("user-{}", i + 1)))
                 .await
                 .expect("registered");
-            assert_eq!(view.user, user.address());
-            let binding = node
-                .api
-                .node_binding(&user.address())
-                .await
-                .expect("binding");
+            assert_eq!(view.user, user.id());
+            let binding = node.api.node_binding(&user.id()).await.expect("binding");
             let view = node
                 .api
                 .register_node(&user.node(binding).expect("good"))
@@ -430,7 +429,7 @@ impl World {
             .await
             .expect("stored")
             .sha256;
-        let users: Vec<_> = self.users.iter().map(Signer::address).collect();
+        let users: Vec<_> = self.users.iter().map(Signer::id).collect();
         let nodes: Vec<_> = self
             .ids
             .iter()

@@ -17,7 +17,7 @@ use diversity_proto::entity::{NodeDeclaration, SensorDeclaration, node_registrat
 use diversity_proto::frame::Frame;
 use diversity_proto::terms::{Terms, acceptance_digest, sensor_owner_digest, sensors_owner_digest};
 use diversity_proto::{
-    Address, AgreementId, Deployment, Digest, PublicKey, SensorId, Signature, UserId,
+    Address, AgreementId, Deployment, Digest, NodeId, PublicKey, SensorId, Signature, UserId,
 };
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -37,7 +37,7 @@ const DEPLOYMENT: Deployment = Deployment {
 #[derive(Default)]
 struct Chain {
     users: BTreeMap<UserId, UserView>,
-    nodes: BTreeMap<Address, NodeView>,
+    nodes: BTreeMap<NodeId, NodeView>,
     sensors: BTreeMap<SensorId, SensorView>,
     agreement: Option<AgreementView>,
     refused: BTreeSet<String>,
@@ -120,7 +120,7 @@ impl Network {
             std::fs::write(self.folder.path().join(&password), "x").unwrap();
             DevnetUser {
                 name,
-                address: Address(address),
+                address: UserId(address),
                 keystore: keystore.into(),
                 password_file: password.into(),
             }
@@ -244,8 +244,8 @@ fn contiguous(frames: Option<&BTreeMap<u64, Frame>>) -> u64 {
 }
 
 impl Node {
-    fn id(&self) -> Address {
-        Address(self.key.address())
+    fn id(&self) -> NodeId {
+        NodeId(self.key.address())
     }
 
     fn declaration(&self) -> NodeDeclaration {
@@ -450,7 +450,7 @@ async fn register_sensors(
     let mut ids = Vec::new();
     for entry in &r.sensors {
         let d = SensorDeclaration::decode(&entry.declaration.0).unwrap();
-        let sensor = Address(diversity_keys::address_of(&d.public_key.0).unwrap());
+        let sensor = SensorId(diversity_keys::address_of(&d.public_key.0).unwrap());
         ids.push((sensor, d.digest()));
         let view = SensorView {
             sensor,
@@ -472,7 +472,7 @@ async fn register_sensors(
         [(sensor, declaration)] => sensor_owner_digest(&DEPLOYMENT, sensor, &r.owner, declaration),
         several => sensors_owner_digest(&DEPLOYMENT, &r.owner, several),
     };
-    assert_eq!(r.owner_signature.signer(&digest), Ok(r.owner));
+    assert_eq!(r.owner_signature.signer(&digest), Ok(r.owner.address()));
     Json(SensorsRegistered {
         sensors: ids.into_iter().map(|x| x.0).collect(),
         tx: Some(Digest::ZERO),
@@ -573,14 +573,14 @@ async fn results(State(node): Ctx, Path(_): Path<String>, Query(q): Query<From>)
 
 async fn disputes(State(node): Ctx) -> Json<Vec<DisputeView>> {
     let accused = node.chain.lock().unwrap().dispute;
-    let dispute = |accused| DisputeView {
+    let dispute = |accused: SensorId| DisputeView {
         dispute: Digest::ZERO,
         kind: "sensor-contradiction".into(),
         agreement: None,
         t: None,
         q: Some(0),
         epoch: 0,
-        accused: Some(accused),
+        accused: Some(accused.address()),
         accused_name: String::new(),
         explanation: "it said two things".into(),
         resolved: false,
@@ -651,7 +651,7 @@ async fn acknowledged(State(node): Ctx, Query(q): Query<Sensors>) -> Response {
     let sensors = q
         .sensor
         .split(',')
-        .map(|s| Address::from_hex(s).unwrap())
+        .map(|s| SensorId::from_hex(s).unwrap())
         .collect();
     Json(node.acknowledge(&sensors, Vec::new())).into_response()
 }

@@ -44,7 +44,7 @@ impl Context<'_> {
     /// A correctly signed commit of this node to any values.
     pub fn commit_to(&self, s: &Subject, computed: &Computed) -> Commit {
         let (secret, salt) = self.party.secret_salt(s);
-        let commitment = computed.commitment(s, &self.party.id, &secret, &salt);
+        let commitment = computed.commitment(s, &self.party.node(), &secret, &salt);
         self.sign(
             s,
             Commit {
@@ -56,7 +56,7 @@ impl Context<'_> {
     }
     /// The commit with this node's own signature.
     pub fn sign(&self, s: &Subject, mut commit: Commit) -> Commit {
-        commit.signature = self.party.sign(&commit.digest(s, &self.party.id));
+        commit.signature = self.party.sign(&commit.digest(s, &self.party.node()));
         commit
     }
 }

@@ -43,7 +43,7 @@ impl Saboteur {
                 let s = c.subject(&session.agreement, 0, session.t);
                 let signature = c.party.sign(&partial_digest(
                     &s,
-                    &c.party.id,
+                    &c.party.node(),
                     &digest,
                     &nonce_set,
                     &partial,

@@ -12,7 +12,7 @@ impl World {
         };
         let mut rng = Rng::new(s.seed, 2);
         let mut parties: Vec<_> = (0..n).map(|_| Party::new(s.mode, rng.bytes32())).collect();
-        parties.sort_unstable_by_key(|p| p.id);
+        parties.sort_unstable_by_key(|p| p.node());
         let mut sensor_rng = Rng::new(s.seed, 3);
         let sensors: Vec<_> = s
             .sensors
@@ -33,7 +33,7 @@ impl World {
         terms.validate().expect("the scenario makes valid terms");
         let keys: Vec<_> = parties.iter().map(|p| p.public).collect();
         let aggregate = Aggregate::new(s.mode, &deployment, keys, &terms.digest());
-        let ids: Vec<_> = parties.iter().map(|p| p.id).collect();
+        let ids: Vec<_> = parties.iter().map(|p| p.node()).collect();
         let said: Vec<_> = sensors.iter().map(|s| s.said.clone()).collect();
         let truth = truth::windows(
             &terms,
@@ -138,12 +138,12 @@ fn terms(s: &Scenario, parties: &[Party], sensors: &[Sensor]) -> Terms {
     };
     Terms {
         title: "simulated".into(),
-        users: (1..=users).map(|u| Address([u; 20])).collect(),
+        users: (1..=users).map(|u| UserId([u; 20])).collect(),
         nodes: parties
             .iter()
             .zip(&s.trust)
             .map(|(p, t)| TrustedNode {
-                node: p.id,
+                node: p.node(),
                 trust: *t,
             })
             .collect(),

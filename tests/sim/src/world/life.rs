@@ -6,7 +6,7 @@ impl World {
     pub(super) fn start(&mut self, node: usize) {
         let config = Config {
             deployment: self.deployment,
-            node: self.hosts[node].party.id,
+            node: self.hosts[node].party.node(),
             gossip_flush_ms: self.s.gossip_flush_ms,
             gossip_bytes: 16 * 1024,
             status_interval_ms: self.s.status_interval_ms,
@@ -126,7 +126,7 @@ impl World {
             return;
         }
         let was = std::mem::replace(&mut host.linked[peer], up);
-        let id = self.hosts[peer].party.id;
+        let id = self.hosts[peer].party.node();
         // A short absence shows as a new connection, or not at all.
         let again = was && up && self.rng.chance(300);
         if was && !up || again {

@@ -5,7 +5,7 @@ use super::*;
 impl World {
     pub(super) fn deliver(&mut self, from: usize, to: usize, bytes: &[u8]) {
         let parts = diversity_proto::wire::decode_envelope(bytes).expect("encoded by a node");
-        let from = self.hosts[from].party.id;
+        let from = self.hosts[from].party.node();
         self.step(to, Input::Message { from, parts });
     }
 
@@ -16,7 +16,7 @@ impl World {
         let ranges = diversity_proto::wire::decode_ranges(bytes).expect("encoded by a node");
         let token = self.hosts[to].fresh();
         self.hosts[to].tokens.insert(token, from);
-        let from = self.hosts[from].party.id;
+        let from = self.hosts[from].party.node();
         self.step(
             to,
             Input::RepairRequest {
@@ -246,7 +246,7 @@ impl World {
             opening: Digest([x; 32]),
             signature: Signature([x; 64]),
         };
-        let node = self.hosts[0].party.id;
+        let node = self.hosts[0].party.node();
         Submission::Dispute {
             epoch: 0,
             t: 0,

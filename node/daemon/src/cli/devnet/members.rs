@@ -12,7 +12,7 @@ use diversity_client::sign::Signer;
 use diversity_daemon::keyring::Keyring;
 use diversity_keys::SecretKey;
 use diversity_keys::keystore::{self, Cost};
-use diversity_proto::{Address, Deployment};
+use diversity_proto::{Address, Deployment, UserId};
 
 use super::super::locate::open;
 use super::super::output::{Context, FAILED, Failure, Outcome};
@@ -72,7 +72,7 @@ pub fn user(folder: &Folder, k: usize) -> Outcome<DevnetUser> {
     let key = key(&keystore, &password_file)?;
     Ok(DevnetUser {
         name,
-        address: Address(key.address()),
+        address: UserId(key.address()),
         keystore,
         password_file,
     })

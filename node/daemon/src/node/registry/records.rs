@@ -222,7 +222,7 @@ impl SensorRecord {
     }
     pub(super) fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
         Ok(Self {
-            owner: Address::read(r)?,
+            owner: UserId::read(r)?,
             declaration: SensorDeclaration::decode(r.bytes(DECLARATION_BYTES_MAX, "declaration")?)?,
             tx: Digest::read(r)?,
             block: r.u64("block")?,
@@ -241,7 +241,7 @@ impl NodeRecord {
     }
     pub(super) fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
         Ok(Self {
-            owner: Address::read(r)?,
+            owner: UserId::read(r)?,
             declaration: NodeDeclaration::decode(r.bytes(DECLARATION_BYTES_MAX, "declaration")?)?,
             tx: Digest::read(r)?,
         })
@@ -274,7 +274,7 @@ impl AgreementRecord {
         Ok(Self {
             tx: Digest::read(r)?,
             block: r.u64("block")?,
-            nodes: r.list(NODES_MAX, "nodes", Address::read)?,
+            nodes: r.list(NODES_MAX, "nodes", NodeId::read)?,
             terms_digest: Digest::read(r)?,
             code: Digest::read(r)?,
             epoch: r.u32("epoch")?,
