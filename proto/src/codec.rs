@@ -236,14 +236,19 @@ impl<'a> Reader<'a> {
         }
         Err(DecodeError::Invalid(what))
     }
-    /// A version byte, which must be the one this build knows.
+    /// A version byte, which must be [`crate::VERSION`].
     pub fn version(&mut self, what: &'static str) -> Result<()> {
+        self.version_in(what, crate::VERSION, crate::VERSION)
+            .map(|_| ())
+    }
+    /// A version byte from `oldest` to `newest`, both included: a reader of version N reads N-1 where the format says so.
+    pub fn version_in(&mut self, what: &'static str, oldest: u8, newest: u8) -> Result<u8> {
         match self.u8(what)? {
-            crate::VERSION => Ok(()),
+            found if (oldest..=newest).contains(&found) => Ok(found),
             found => Err(DecodeError::Version {
                 what,
                 found,
-                known: crate::VERSION,
+                known: newest,
             }),
         }
     }

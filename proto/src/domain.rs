@@ -13,6 +13,7 @@ pub enum Kind {
     NodeRegistration = 3,
     NodeAcceptance = 4,
     Acknowledgement = 5,
+    Held = 6,
     WindowLeaf = 16,
     Window = 17,
     State = 18,
@@ -33,6 +34,9 @@ pub enum Kind {
     NonceSet = 40,
     Partial = 41,
     ContextLeaf = 42,
+    Hole = 43,
+    Resolution = 44,
+    Sensors = 45,
 }
 
 impl Kind {

@@ -177,7 +177,13 @@ pub struct Opening {
     pub last_frame: Digest,
 }
 
-/// Consecutive messages of one sensor under one signature.
+/// Version of a frame that is a gap record; every other frame has version 1.
+pub const GAP_VERSION: u8 = 2;
+const OPENING_FLAG: u8 = 1;
+const GAP_FLAG: u8 = 2;
+
+/// Consecutive messages of one sensor under one signature, or a gap record: the sensor's word that so many messages are lost
+/// (R7).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frame {
     /// Who signed it.
@@ -186,8 +192,10 @@ pub struct Frame {
     pub epoch: u32,
     /// Sequence number of the first message.
     pub first_q: u64,
-    /// Number of messages.
+    /// Number of messages; 0 in a gap record.
     pub count: u16,
+    /// Number of messages that a gap record says are lost; 0 in every other frame.
+    pub lost: u32,
     /// Bytes of values in a message.
     pub width: u8,
     /// Present in the first frame of an epoch above 0.
@@ -202,16 +210,34 @@ impl Frame {
     /// The encoding without the signature: what is hashed.
     pub fn unsigned_bytes(&self) -> Vec<u8> {
         let mut w = Writer(Vec::with_capacity(120 + self.body.len()));
-        w.u8(crate::VERSION)
-            .u8(u8::from(self.opening.is_some()))
+        let opening = if self.opening.is_some() {
+            OPENING_FLAG
+        } else {
+            0
+        };
+        let (version, gap) = if self.is_gap() {
+            (GAP_VERSION, GAP_FLAG)
+        } else {
+            (crate::VERSION, 0)
+        };
+        w.u8(version)
+            .u8(opening | gap)
             .raw(&self.sensor.0)
             .u32(self.epoch);
         w.u64(self.first_q).u16(self.count).u8(self.width);
         if let Some(o) = &self.opening {
             w.u64(o.last_q).raw(&o.last_frame.0);
         }
-        w.bytes(&self.body);
+        if self.is_gap() {
+            w.u32(self.lost);
+        } else {
+            w.bytes(&self.body);
+        }
         w.finish()
+    }
+    /// Whether it says that messages are lost.
+    pub fn is_gap(&self) -> bool {
+        self.lost > 0
     }
     /// The whole encoding.
     pub fn encode(&self) -> Vec<u8> {
@@ -221,9 +247,10 @@ impl Frame {
     }
     /// Reads one frame; checks everything that needs no key and no declaration.
     pub fn read(r: &mut Reader<'_>) -> Result<Self> {
-        r.version("frame")?;
+        let version = r.version_in("frame", crate::VERSION, GAP_VERSION)?;
         let flags = r.u8("frame flags")?;
-        if flags > 1 {
+        let gap = flags & GAP_FLAG != 0;
+        if flags & !(OPENING_FLAG | GAP_FLAG) != 0 || gap != (version == GAP_VERSION) {
             return Err(DecodeError::Invalid("frame flags"));
         }
         let sensor = SensorId::read(r)?;
@@ -231,13 +258,17 @@ impl Frame {
         let first_q = r.u64("first_q")?;
         let count = r.u16("count")?;
         let width = r.u8("width")?;
-        if count == 0 || usize::from(count) > FRAME_MESSAGES_MAX {
+        if gap {
+            if count != 0 || width != 0 {
+                return Err(DecodeError::Invalid("gap record (without messages)"));
+            }
+        } else if count == 0 || usize::from(count) > FRAME_MESSAGES_MAX {
             return Err(DecodeError::Invalid("count (1..=1024 messages in a frame)"));
         }
         if first_q >= Q_MAX {
             return Err(DecodeError::Invalid("first_q (below 2^62)"));
         }
-        let opening = if flags == 1 {
+        let opening = if flags & OPENING_FLAG != 0 {
             Some(Opening {
                 last_q: r.u64("opening")?,
                 last_frame: Digest::read(r)?,
@@ -245,7 +276,14 @@ impl Frame {
         } else {
             None
         };
-        let body = r.bytes(FRAME_BODY_BYTES_MAX, "frame body")?.to_vec();
+        let (lost, body) = if gap {
+            (r.u32("lost messages")?, Vec::new())
+        } else {
+            (0, r.bytes(FRAME_BODY_BYTES_MAX, "frame body")?.to_vec())
+        };
+        if gap && lost == 0 {
+            return Err(DecodeError::Invalid("lost messages (one or more)"));
+        }
         let signature = Signature::read(r)?;
         let mut messages = 0;
         for m in read_body(&body, width) {
@@ -262,6 +300,7 @@ impl Frame {
             epoch,
             first_q,
             count,
+            lost,
             width,
             opening,
             body,
@@ -281,11 +320,79 @@ impl Frame {
     }
     /// First `q` after this frame.
     pub fn next_q(&self) -> u64 {
-        self.first_q + u64::from(self.count)
+        self.first_q + u64::from(self.span())
+    }
+    /// How many `q` it takes.
+    pub fn span(&self) -> u32 {
+        if self.is_gap() {
+            self.lost
+        } else {
+            self.count.into()
+        }
+    }
+    /// The message at `q`, or `None` where it has none: a gap record says that it is lost.
+    pub fn message(&self, q: u64) -> Option<Message<'_>> {
+        self.messages()
+            .nth(usize::try_from(q.checked_sub(self.first_q)?).ok()?)
+    }
+    /// The lowest `q` at which this frame and another of the same sensor say different things: two messages that differ, or a
+    /// message and its loss (R7). Boot epochs do not matter. Signatures are not looked at.
+    pub fn contradicts(&self, other: &Self) -> Option<u64> {
+        if self.sensor != other.sensor {
+            return None;
+        }
+        let from = self.first_q.max(other.first_q);
+        let to = self.next_q().min(other.next_q());
+        if self.is_gap() && other.is_gap() {
+            return None;
+        }
+        // At most 1,024 messages: one of the two holds some.
+        let at = |f: &Self| (f.messages().map(|m| (m.time, m.values.to_vec())).collect::<Vec<_>>(), f.first_q);
+        let ((a, a0), (b, b0)) = (at(self), at(other));
+        let message = |of: &[(u64, Vec<u8>)], first: u64, q: u64| of.get((q - first) as usize).cloned();
+        (from..to).find(|q| message(&a, a0, *q) != message(&b, b0, *q))
     }
     /// Its messages; the body was checked when the frame was read.
     pub fn messages(&self) -> impl Iterator<Item = Message<'_>> {
         read_body(&self.body, self.width).map_while(Result::ok)
+    }
+}
+
+/// Two bodies of one sensor at one `q`, in one boot epoch or in two: evidence against the sensor and nobody else (R7).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Contradiction {
+    /// Where they differ.
+    pub q: u64,
+    /// The frame that holds the one, as encoded.
+    pub first: Vec<u8>,
+    /// The frame that holds the other, as encoded.
+    pub second: Vec<u8>,
+}
+
+impl Contradiction {
+    /// What two frames (as encoded) of one sensor prove, if anything. Whether they are signed is for the caller to check.
+    pub fn of(first: &[u8], second: &[u8]) -> Option<Self> {
+        let q = Frame::decode(first)
+            .ok()?
+            .contradicts(&Frame::decode(second).ok()?)?;
+        Some(Self {
+            q,
+            first: first.to_vec(),
+            second: second.to_vec(),
+        })
+    }
+    /// Appends the encoding.
+    pub fn write(&self, w: &mut Writer) {
+        w.u64(self.q).bytes(&self.first).bytes(&self.second);
+    }
+    /// Reads it; the frames must contradict one another at `q`.
+    pub fn read(r: &mut Reader<'_>) -> Result<Self> {
+        let q = r.u64("q of a contradiction")?;
+        let first = r.bytes(FRAME_BYTES_MAX, "first frame")?.to_vec();
+        let second = r.bytes(FRAME_BYTES_MAX, "second frame")?.to_vec();
+        Self::of(&first, &second)
+            .filter(|c| c.q == q)
+            .ok_or(DecodeError::Invalid("contradiction (two frames that differ at its q)"))
     }
 }
 

@@ -10,6 +10,7 @@ pub mod codec;
 pub mod domain;
 pub mod entity;
 pub mod frame;
+pub mod held;
 pub mod ids;
 pub mod merkle;
 pub mod round;
@@ -23,5 +24,5 @@ pub use ids::{
     Address, AgreementId, Deployment, Digest, NodeId, PublicKey, SensorId, Signature, UserId,
 };
 
-/// Version of every format in this crate; a decoder refuses any other.
+/// Version of every format in this crate that has none of its own (wire-format, Versions). Also in every domain tag.
 pub const VERSION: u8 = 1;

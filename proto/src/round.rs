@@ -26,14 +26,19 @@ pub enum OutputKind {
 }
 
 impl OutputKind {
-    fn read(r: &mut Reader<'_>) -> Result<Self> {
-        Ok(match r.u8("kind of output")? {
+    /// The kind with this number.
+    pub fn from_code(code: u8) -> Result<Self> {
+        Ok(match code {
             0 => Self::Null,
             1 => Self::Value,
             2 => Self::Trap,
             3 => Self::Abstain,
             _ => return Err(DecodeError::Invalid("kind of output")),
         })
+    }
+    /// Reads it.
+    pub fn read(r: &mut Reader<'_>) -> Result<Self> {
+        Self::from_code(r.u8("kind of output")?)
     }
 }
 
@@ -103,20 +108,14 @@ impl Computed {
         })
     }
     /// The commitment that hides it behind secret and salt.
-    pub fn commitment(
-        &self,
-        s: &Subject,
-        node: &NodeId,
-        secret: &[u8; 32],
-        salt: &[u8; 32],
-    ) -> Digest {
+    pub fn commitment(&self, s: &Subject, node: &NodeId, blinding: &Blinding) -> Digest {
         let mut w = Writer::new();
         self.write(&mut w);
         s.hash(Kind::Commitment)
             .raw(node.0)
             .raw(w.finish())
-            .raw(secret)
-            .raw(salt)
+            .raw(blinding.secret)
+            .raw(blinding.salt)
             .finish()
     }
     /// What an outcome points to; opened in disputes and in proofs.
@@ -131,9 +130,41 @@ impl Computed {
     }
 }
 
-/// `H(secret, salt)`, signed with the commit, so that nobody can pin a false secret on a node.
-pub fn opening_hash(secret: &[u8; 32], salt: &[u8; 32]) -> Digest {
-    keccak(Kind::Opening).raw(secret).raw(salt).finish()
+/// Secret and salt: what opens a commitment. They travel together and are covered by no signature but through
+/// [`Blinding::opening_hash`] in the commit.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Blinding {
+    /// Derived from the node's seed and the whole domain (R2).
+    pub secret: [u8; 32],
+    /// Derived likewise, under another label.
+    pub salt: [u8; 32],
+}
+
+impl core::fmt::Debug for Blinding {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("Blinding(..)")
+    }
+}
+
+impl Blinding {
+    /// `H(secret, salt)`, signed with the commit, so that nobody can pin a false secret on a node.
+    pub fn opening_hash(&self) -> Digest {
+        keccak(Kind::Opening)
+            .raw(self.secret)
+            .raw(self.salt)
+            .finish()
+    }
+    /// Appends the bytes.
+    pub fn write(&self, w: &mut Writer) {
+        w.raw(&self.secret).raw(&self.salt);
+    }
+    /// Reads them.
+    pub fn read(r: &mut Reader<'_>) -> Result<Self> {
+        Ok(Self {
+            secret: r.array("secret")?,
+            salt: r.array("salt")?,
+        })
+    }
 }
 
 /// A node's signed commit.
@@ -148,6 +179,22 @@ pub struct Commit {
 }
 
 impl Commit {
+    /// The commit to what a node computed; `sign` is its ECDSA.
+    pub fn make(
+        s: &Subject,
+        node: &NodeId,
+        computed: &Computed,
+        blinding: &Blinding,
+        sign: impl FnOnce(&Digest) -> Signature,
+    ) -> Self {
+        let mut commit = Self {
+            commitment: computed.commitment(s, node, blinding),
+            opening: blinding.opening_hash(),
+            signature: Signature([0; 64]),
+        };
+        commit.signature = sign(&commit.digest(s, node));
+        commit
+    }
     /// What the node signs.
     pub fn digest(&self, s: &Subject, node: &NodeId) -> Digest {
         s.hash(Kind::Commit)
@@ -182,15 +229,23 @@ pub fn seal(s: &Subject, commits: &[Digest]) -> Digest {
     h.finish()
 }
 
+/// [`seal`] over the commits of these nodes, both in node-index order.
+pub fn seal_of(s: &Subject, nodes: &[NodeId], commits: &[Commit]) -> Digest {
+    let digests: Vec<_> = commits
+        .iter()
+        .zip(nodes)
+        .map(|(c, n)| c.digest(s, n))
+        .collect();
+    seal(s, &digests)
+}
+
 /// A node's signed reveal: every field that its commitment covers, and the outcome.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reveal {
     /// What it computed.
     pub computed: Computed,
     /// Opens the commitment.
-    pub secret: [u8; 32],
-    /// Opens the commitment.
-    pub salt: [u8; 32],
+    pub blinding: Blinding,
     /// First t of which the outcome speaks.
     pub from: u64,
     /// Disputed t in `from..t`.
@@ -200,6 +255,10 @@ pub struct Reveal {
 }
 
 impl Reveal {
+    /// Whether both say the same but for what no signature covers.
+    pub fn says_the_same(&self, other: &Self) -> bool {
+        (&self.computed, self.from, &self.holes) == (&other.computed, other.from, &other.holes)
+    }
     /// The outcome that this reveal stands for.
     pub fn outcome(&self, a: AgreementId, epoch: u32, t: u64, seal: &Digest) -> Outcome {
         Outcome {
@@ -226,7 +285,8 @@ impl Reveal {
     /// Appends the encoding.
     pub fn write(&self, w: &mut Writer) {
         self.computed.write(w);
-        w.raw(&self.secret).raw(&self.salt).u64(self.from);
+        self.blinding.write(w);
+        w.u64(self.from);
         w.list(&self.holes, |w, t| {
             w.u64(*t);
         });
@@ -236,8 +296,7 @@ impl Reveal {
     pub fn read(r: &mut Reader<'_>) -> Result<Self> {
         Ok(Self {
             computed: Computed::read(r)?,
-            secret: r.array("secret")?,
-            salt: r.array("salt")?,
+            blinding: Blinding::read(r)?,
             from: r.u64("from")?,
             holes: r.list(HOLES_MAX, "holes", |r| r.u64("hole"))?,
             signature: Signature::read(r)?,
@@ -285,6 +344,138 @@ impl Outcome {
         w.raw(&self.context.0).raw(&self.result);
         Digest(crate::domain::keccak_raw(&w.0))
     }
+}
+
+/// Execution numbers are below this, so that they fit into 40 bits on chain.
+pub const T_MAX: u64 = (1 << 40) - 1;
+
+/// The epoch of the `reading`-th (1..) second reading of a t whose first reading was in `epoch` (design §3b, Cell): no
+/// settlement takes it.
+pub fn marked_epoch(epoch: u32, reading: u16) -> u32 {
+    u32::from(reading) << 16 | epoch & 0xffff
+}
+/// Which second reading an epoch is marked as; 0 for the first reading.
+pub fn reading_of(epoch: u32) -> u16 {
+    (epoch >> 16) as u16
+}
+
+/// Kind byte of a hole in its word.
+pub const KIND_HOLE: u8 = 5;
+
+/// A hole as the history of an agreement folds it: without signatures, so that every certificate of it gives the same digest
+/// (design §3b, One switch).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hole {
+    /// `a`.
+    pub agreement: AgreementId,
+    /// Resolution epoch of its round.
+    pub epoch: u32,
+    /// First t of which the reveals speak.
+    pub from: u64,
+    /// Execution.
+    pub t: u64,
+    /// Whether all n nodes abstained.
+    pub abstained: bool,
+    /// Over the n commits.
+    pub seal: Digest,
+    /// The state' of all reveals; zero if they differ in it or one abstained.
+    pub state: Digest,
+    /// Disputed t in `from..t`.
+    pub holes: Vec<u64>,
+}
+
+impl Hole {
+    /// What n unequal reveals under one seal say of t; they are equal in `from` and `holes`.
+    pub fn of(a: AgreementId, epoch: u32, t: u64, seal: Digest, reveals: &[Reveal]) -> Self {
+        let first = &reveals[0];
+        let abstains = |r: &Reveal| r.computed.kind == OutputKind::Abstain;
+        let agreed = reveals
+            .iter()
+            .all(|r| !abstains(r) && r.computed.state == first.computed.state);
+        Self {
+            agreement: a,
+            epoch,
+            from: first.from,
+            t,
+            abstained: reveals.iter().all(abstains),
+            seal,
+            state: if agreed {
+                first.computed.state
+            } else {
+                Digest::ZERO
+            },
+            holes: first.holes.clone(),
+        }
+    }
+    /// What the contract folds into the head.
+    pub fn digest(&self, d: &Deployment) -> Digest {
+        let kind = if self.abstained {
+            OutputKind::Abstain as u8
+        } else {
+            KIND_HOLE
+        };
+        let mut w = Writer::new();
+        w.list(&self.holes, |w, t| {
+            w.u64(*t);
+        });
+        keccak(Kind::Hole)
+            .raw(d.bytes())
+            .raw(self.agreement.0)
+            .raw(word(kind, self.epoch, self.from, self.t))
+            .raw(self.seal.0)
+            .raw(self.state.0)
+            .raw(w.finish())
+            .finish()
+    }
+}
+
+/// What the history of an agreement folds of a resolution in band; `epoch` is the one that it put in force, `signed` the
+/// EIP-712 struct hash that the users signed.
+pub fn resolution_fold(
+    d: &Deployment,
+    a: &AgreementId,
+    kind: OutputKind,
+    epoch: u32,
+    t: u64,
+    signed: &Digest,
+) -> Digest {
+    keccak(Kind::Resolution)
+        .raw(d.bytes())
+        .raw(a.0)
+        .raw(word(kind as u8, epoch, t, t))
+        .raw(signed.0)
+        .finish()
+}
+
+/// The vocabulary of a round: what nodes tell one another about one (a, t, epoch), whatever the protocol. Lists are in
+/// node-index order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(clippy::large_enum_variant)]
+pub enum Body {
+    /// A node's commit.
+    Commit {
+        /// As signed.
+        commit: Commit,
+    },
+    /// The n commits.
+    Seal {
+        /// As signed.
+        commits: Vec<Commit>,
+    },
+    /// A node's reveal.
+    Reveal {
+        /// Under this seal.
+        seal: Digest,
+        /// As signed.
+        reveal: Reveal,
+    },
+    /// The n commits and reveals. Whoever missed the round can check it alone.
+    Certificate {
+        /// As signed.
+        commits: Vec<Commit>,
+        /// As signed.
+        reveals: Vec<Reveal>,
+    },
 }
 
 /// What one t of a batch says.

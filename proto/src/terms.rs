@@ -39,7 +39,10 @@ impl WindowSpec {
                 time::month_start_after(start, t),
                 time::month_start_after(start, t + 1),
             ),
-            Self::Seconds { start, seconds } => (start + t * seconds, start + (t + 1) * seconds),
+            Self::Seconds { start, seconds } => {
+                let at = |t: u64| start.saturating_add(t.saturating_mul(seconds));
+                (at(t), at(t.saturating_add(1)))
+            }
             Self::Count { .. } => (0, 0),
         }
     }
@@ -132,6 +135,11 @@ pub struct Terms {
     pub window: WindowSpec,
     /// A message more than this many seconds ahead of a node's clock closes nothing yet.
     pub future_tolerance_s: u32,
+    /// How long past its end a window waits for a message of each sensor before what the nodes hold ends it, seconds (design
+    /// §3b, Held). Count windows: from the close of the window before.
+    pub grace_s: u32,
+    /// Which protocol a round runs.
+    pub protocol: Protocol,
     /// Who leads.
     pub leader: Leader,
     /// How long a reveal waits for the next commit to travel with it, milliseconds.
@@ -148,13 +156,49 @@ pub struct Terms {
     pub result: Vec<Field>,
     /// Fields of each sensor's detail.
     pub detail: Vec<Field>,
+    /// How long a node that cannot run `f` on a window within its own limits tries again before it commits to an abstention,
+    /// milliseconds from the first try (R8).
+    pub abstain_ms: u32,
+}
+
+/// Which protocol a round runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Protocol {
+    /// Leader based (paper, Fig. 2B).
+    Fast = 0,
+}
+
+/// Version of the terms as exchanged and kept. Version 1 belonged to the MainContract before epochs and doors, whose agreements
+/// no node of this version can settle, so it is refused.
+pub const TERMS_VERSION: u8 = 2;
+
+/// Tags of the conditions, strictly ascending in their encoding. A later condition gets a tag, not a format: it is left out where
+/// it says nothing, and a reader that does not know a tag refuses the terms, because it cannot keep what it does not know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u16)]
+enum Tag {
+    Title = 1,
+    Window = 2,
+    FutureTolerance = 3,
+    Grace = 4,
+    Protocol = 5,
+    Leader = 6,
+    Flush = 7,
+    Timeouts = 8,
+    Batch = 9,
+    Qos = 10,
+    Result = 11,
+    Detail = 12,
+    Abstain = 13,
+    // 14 money, 15 referee, 16 arbiter, 17 predecessor: kept for later.
 }
 
 impl Terms {
     /// Encodes the terms as they are exchanged and kept.
     pub fn encode(&self) -> Vec<u8> {
         let mut w = Writer::new();
-        w.u8(crate::VERSION).list(&self.users, |w, u| u.write(w));
+        w.u8(TERMS_VERSION).list(&self.users, |w, u| u.write(w));
         w.list(&self.nodes, |w, n| {
             w.raw(&n.node.0).u8(n.trust);
         });
@@ -164,29 +208,65 @@ impl Terms {
         w.raw(&self.off_chain_code.0).raw(&self.conditions());
         w.finish()
     }
+    /// `list of (tag u16, bytes)`.
     fn conditions(&self) -> Vec<u8> {
-        let mut w = Writer::new();
-        w.text(&self.title);
-        match self.window {
-            WindowSpec::Month { start } => w.u8(0).u64(start),
-            WindowSpec::Seconds { start, seconds } => w.u8(1).u64(start).u64(seconds),
-            WindowSpec::Count { z, slide } => w.u8(2).u32(z).u32(slide),
+        let mut fields: Vec<(Tag, Vec<u8>)> = Vec::new();
+        let mut field = |tag: Tag, write: &dyn Fn(&mut Writer)| {
+            let mut w = Writer::new();
+            write(&mut w);
+            fields.push((tag, w.finish()));
         };
-        w.u32(self.future_tolerance_s);
-        match self.leader {
-            Leader::Fixed(i) => w.u8(0).u8(i),
-            Leader::Rotating => w.u8(1),
-        };
-        w.u32(self.flush_ms)
-            .u32(self.round_timeout_ms)
-            .u32(self.round_timeout_max_ms)
-            .u16(self.batch);
-        w.u8(self.qos as u8);
-        for fields in [&self.result, &self.detail] {
-            w.list(fields, |w, f| {
-                w.text(&f.name).text(&f.ty);
+        field(Tag::Title, &|w| {
+            w.text(&self.title);
+        });
+        field(Tag::Window, &|w| {
+            match self.window {
+                WindowSpec::Month { start } => w.u8(0).u64(start),
+                WindowSpec::Seconds { start, seconds } => w.u8(1).u64(start).u64(seconds),
+                WindowSpec::Count { z, slide } => w.u8(2).u32(z).u32(slide),
+            };
+        });
+        field(Tag::FutureTolerance, &|w| {
+            w.u32(self.future_tolerance_s);
+        });
+        field(Tag::Grace, &|w| {
+            w.u32(self.grace_s);
+        });
+        field(Tag::Protocol, &|w| {
+            w.u8(self.protocol as u8);
+        });
+        field(Tag::Leader, &|w| {
+            match self.leader {
+                Leader::Fixed(i) => w.u8(0).u8(i),
+                Leader::Rotating => w.u8(1),
+            };
+        });
+        field(Tag::Flush, &|w| {
+            w.u32(self.flush_ms);
+        });
+        field(Tag::Timeouts, &|w| {
+            w.u32(self.round_timeout_ms).u32(self.round_timeout_max_ms);
+        });
+        field(Tag::Batch, &|w| {
+            w.u16(self.batch);
+        });
+        field(Tag::Qos, &|w| {
+            w.u8(self.qos as u8);
+        });
+        for (tag, list) in [(Tag::Result, &self.result), (Tag::Detail, &self.detail)] {
+            field(tag, &|w| {
+                w.list(list, |w, f| {
+                    w.text(&f.name).text(&f.ty);
+                });
             });
         }
+        field(Tag::Abstain, &|w| {
+            w.u32(self.abstain_ms);
+        });
+        let mut w = Writer::new();
+        w.list(&fields, |w, (tag, value)| {
+            w.u16(*tag as u16).bytes(value);
+        });
         w.finish()
     }
     /// Strict decoder; also applies [`Terms::validate`].
@@ -203,7 +283,7 @@ impl Terms {
         Ok(terms)
     }
     fn read(r: &mut Reader<'_>) -> Result<Self> {
-        r.version("terms")?;
+        r.version_in("terms", TERMS_VERSION, TERMS_VERSION)?;
         let users = r.list(USERS_MAX, "users", UserId::read)?;
         let nodes = r.list(NODES_MAX, "nodes", |r| {
             Ok(TrustedNode {
@@ -218,60 +298,60 @@ impl Terms {
             })
         })?;
         let off_chain_code = Digest::read(r)?;
-        let title = r.text(128, "title")?;
-        let window = match r.u8("window")? {
-            0 => WindowSpec::Month {
-                start: r.u64("start")?,
-            },
-            1 => WindowSpec::Seconds {
-                start: r.u64("start")?,
-                seconds: r.u64("seconds")?,
-            },
-            2 => WindowSpec::Count {
-                z: r.u32("z")?,
-                slide: r.u32("slide")?,
-            },
-            _ => return Err(DecodeError::Invalid("window")),
-        };
-        let future_tolerance_s = r.u32("future tolerance")?;
-        let leader = match r.u8("leader")? {
-            0 => Leader::Fixed(r.u8("leader index")?),
-            1 => Leader::Rotating,
-            _ => return Err(DecodeError::Invalid("leader")),
-        };
-        let (flush_ms, round_timeout_ms) = (r.u32("flush_ms")?, r.u32("round_timeout_ms")?);
-        let (round_timeout_max_ms, batch) = (r.u32("round_timeout_max_ms")?, r.u16("batch")?);
-        let qos = match r.u8("qos")? {
-            0 => Qos::None,
-            1 => Qos::OffChain,
-            _ => return Err(DecodeError::Invalid("qos (0 none, 1 off-chain)")),
-        };
-        let mut fields = || {
-            r.list(FIELDS_MAX, "fields", |r| {
-                Ok(Field {
-                    name: r.text(32, "field name")?,
-                    ty: r.text(16, "field type")?,
-                })
-            })
-        };
-        let (result, detail) = (fields()?, fields()?);
-        Ok(Self {
-            title,
+        let mut c = Conditions(r.list(64, "conditions", |r| {
+            let tag = r.u16("tag of a condition")?;
+            Ok((tag, r.bytes(CONDITION_BYTES_MAX, "condition")?))
+        })?);
+        let terms = Self {
+            title: c.field(Tag::Title, |r| r.text(128, "title"))?,
+            window: c.field(Tag::Window, read_window)?,
+            future_tolerance_s: c.field(Tag::FutureTolerance, |r| r.u32("future tolerance"))?,
+            grace_s: c.field(Tag::Grace, |r| r.u32("grace"))?,
+            protocol: c.field(Tag::Protocol, |r| match r.u8("protocol")? {
+                0 => Ok(Protocol::Fast),
+                _ => Err(DecodeError::Invalid("protocol (0 fast)")),
+            })?,
+            leader: c.field(Tag::Leader, |r| match r.u8("leader")? {
+                0 => Ok(Leader::Fixed(r.u8("leader index")?)),
+                1 => Ok(Leader::Rotating),
+                _ => Err(DecodeError::Invalid("leader")),
+            })?,
+            flush_ms: c.field(Tag::Flush, |r| r.u32("flush_ms"))?,
+            round_timeout_ms: 0,
+            round_timeout_max_ms: 0,
+            batch: 0,
+            qos: Qos::None,
+            result: Vec::new(),
+            detail: Vec::new(),
+            abstain_ms: 0,
             users,
             nodes,
             sensors,
             off_chain_code,
-            window,
-            future_tolerance_s,
-            leader,
-            flush_ms,
+        };
+        let timeouts = |r: &mut Reader<'_>| {
+            Ok((
+                r.u32("round_timeout_ms")?,
+                r.u32("round_timeout_max_ms")?,
+            ))
+        };
+        let (round_timeout_ms, round_timeout_max_ms) = c.field(Tag::Timeouts, timeouts)?;
+        let terms = Self {
             round_timeout_ms,
             round_timeout_max_ms,
-            batch,
-            qos,
-            result,
-            detail,
-        })
+            batch: c.field(Tag::Batch, |r| r.u16("batch"))?,
+            qos: c.field(Tag::Qos, |r| match r.u8("qos")? {
+                0 => Ok(Qos::None),
+                1 => Ok(Qos::OffChain),
+                _ => Err(DecodeError::Invalid("qos (0 none, 1 off-chain)")),
+            })?,
+            result: c.field(Tag::Result, read_fields)?,
+            detail: c.field(Tag::Detail, read_fields)?,
+            abstain_ms: c.field(Tag::Abstain, |r| r.u32("abstain_ms"))?,
+            ..terms
+        };
+        c.end()?;
+        Ok(terms)
     }
     /// What every party may rely on; the error names the term that is wrong.
     pub fn validate(&self) -> Result<()> {
@@ -330,6 +410,15 @@ impl Terms {
                 "times (flush at most 60 s, round timeout 10 ms to 1 h, its maximum not below it and at most 1 day)",
             );
         }
+        if self.grace_s == 0 || u64::from(self.grace_s) > 366 * time::DAY {
+            return bad("grace_s (1 second to 366 days)");
+        }
+        if self.future_tolerance_s > 86_400 {
+            return bad("future_tolerance_s (at most a day)");
+        }
+        if self.abstain_ms > 86_400_000 {
+            return bad("abstain_ms (at most a day)");
+        }
         if self.batch == 0 || self.batch > BATCH_MAX {
             return bad("batch (1 to 256 outcomes)");
         }
@@ -341,8 +430,16 @@ impl Terms {
         Ok(())
     }
 
-    /// Merkle root over `(index, sensor, q_0)`.
+    /// Ties the number of sensors and [`Terms::sensors_tree`] to the terms.
     pub fn sensors_root(&self) -> Digest {
+        let n = u32::try_from(self.sensors.len()).expect("bounded by SENSORS_MAX");
+        keccak(Kind::Sensors)
+            .u32(n)
+            .raw(self.sensors_tree().0)
+            .finish()
+    }
+    /// Merkle root over `(index, sensor, q_0)`.
+    pub fn sensors_tree(&self) -> Digest {
         let leaves: Vec<_> = (0u32..)
             .zip(&self.sensors)
             .map(|(i, s)| {
@@ -378,6 +475,66 @@ impl Terms {
     pub fn node_index(&self, node: &NodeId) -> Option<usize> {
         self.nodes.binary_search_by(|n| n.node.cmp(node)).ok()
     }
+}
+
+/// Most bytes of one condition.
+const CONDITION_BYTES_MAX: usize = 4_096;
+
+/// Conditions as they are read: each tag once, ascending, none left over.
+struct Conditions<'a>(Vec<(u16, &'a [u8])>);
+
+impl Conditions<'_> {
+    fn field<T>(
+        &mut self,
+        tag: Tag,
+        read: impl FnOnce(&mut Reader<'_>) -> Result<T>,
+    ) -> Result<T> {
+        match self.0.first() {
+            Some((t, value)) if *t == tag as u16 => {
+                let value = decode_all(value, read)?;
+                self.0.remove(0);
+                Ok(value)
+            }
+            _ => Err(DecodeError::Invalid(
+                "conditions (a tag is missing, out of order, or not known to this build: upgrade the older side)",
+            )),
+        }
+    }
+    fn end(&self) -> Result<()> {
+        if self.0.is_empty() {
+            Ok(())
+        } else {
+            Err(DecodeError::Invalid(
+                "conditions (a tag that this build does not know: upgrade it)",
+            ))
+        }
+    }
+}
+
+fn read_window(r: &mut Reader<'_>) -> Result<WindowSpec> {
+    Ok(match r.u8("window")? {
+        0 => WindowSpec::Month {
+            start: r.u64("start")?,
+        },
+        1 => WindowSpec::Seconds {
+            start: r.u64("start")?,
+            seconds: r.u64("seconds")?,
+        },
+        2 => WindowSpec::Count {
+            z: r.u32("z")?,
+            slide: r.u32("slide")?,
+        },
+        _ => return Err(DecodeError::Invalid("window")),
+    })
+}
+
+fn read_fields(r: &mut Reader<'_>) -> Result<Vec<Field>> {
+    r.list(FIELDS_MAX, "fields", |r| {
+        Ok(Field {
+            name: r.text(32, "field name")?,
+            ty: r.text(16, "field type")?,
+        })
+    })
 }
 
 /// Digests of the arrays and the remaining words of the EIP-712 `Terms` struct.

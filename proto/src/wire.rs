@@ -3,7 +3,8 @@
 use crate::codec::{DecodeError, Reader, Result, Writer, decode_all};
 use crate::frame::{FRAME_BYTES_MAX, Frame};
 use crate::ids::{AgreementId, Digest, SensorId, Signature};
-use crate::round::{Commit, PublicNonce, Reveal, Session};
+use crate::held::Held;
+use crate::round::{Body, Commit, PublicNonce, Reveal, Session, T_MAX};
 use crate::terms::{NODES_MAX, SENSORS_MAX, TERMS_BYTES_MAX};
 use alloc::vec::Vec;
 
@@ -11,6 +12,8 @@ use alloc::vec::Vec;
 pub const FRAME_BATCH_BYTES_MAX: usize = 256 * 1024;
 /// Most frames of a batch.
 pub const FRAMES_MAX: usize = 2_048;
+/// Version of an envelope. Version 1 had no `Held` and no `Leaves`; all else is the same, so it is read.
+pub const ENVELOPE_VERSION: u8 = 2;
 /// Most bytes of a direct message.
 pub const ENVELOPE_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// Most parts of an envelope.
@@ -79,35 +82,16 @@ pub struct Range {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(missing_docs, clippy::large_enum_variant)]
 pub enum Part {
-    /// Node → leader.
-    Commit {
+    /// Something about one round.
+    Round {
+        /// `a`.
         agreement: AgreementId,
+        /// Resolution epoch, marked for a second reading.
         epoch: u32,
+        /// Execution.
         t: u64,
-        commit: Commit,
-    },
-    /// Leader → all: the n commits in node-index order.
-    Seal {
-        agreement: AgreementId,
-        epoch: u32,
-        t: u64,
-        commits: Vec<Commit>,
-    },
-    /// Node → leader, under the seal that it names.
-    Reveal {
-        agreement: AgreementId,
-        epoch: u32,
-        t: u64,
-        seal: Digest,
-        reveal: Reveal,
-    },
-    /// Leader → all: the n commits and reveals in node-index order. Whoever missed the round can check it alone.
-    Certificate {
-        agreement: AgreementId,
-        epoch: u32,
-        t: u64,
-        commits: Vec<Commit>,
-        reveals: Vec<Reveal>,
+        /// What.
+        body: Body,
     },
     /// Node → leader: a public nonce, never in a commit or a seal.
     Nonce {
@@ -139,6 +123,28 @@ pub enum Part {
     },
     /// Please send the certificates from this t on.
     Want { agreement: AgreementId, from_t: u64 },
+    /// Node → all: which sensors are still open past the grace.
+    Held {
+        /// `a`.
+        agreement: AgreementId,
+        /// Resolution epoch, marked for a second reading.
+        epoch: u32,
+        /// Which window.
+        t: u64,
+        /// As signed.
+        held: Held,
+    },
+    /// Node → all, after unequal window hashes: the leaf hashes of its window, in agreement order.
+    Leaves {
+        /// `a`.
+        agreement: AgreementId,
+        /// Epoch of the round that ended as a hole.
+        epoch: u32,
+        /// Which window.
+        t: u64,
+        /// [`crate::window::Leaf::hash`].
+        hashes: Vec<Digest>,
+    },
     /// Proposed or created terms, so that each node of an agreement gets them from any other.
     Terms {
         agreement: AgreementId,
@@ -150,10 +156,9 @@ impl Part {
     /// The agreement that the part is about.
     pub fn agreement(&self) -> AgreementId {
         match self {
-            Self::Commit { agreement, .. }
-            | Self::Seal { agreement, .. }
-            | Self::Reveal { agreement, .. }
-            | Self::Certificate { agreement, .. }
+            Self::Round { agreement, .. }
+            | Self::Held { agreement, .. }
+            | Self::Leaves { agreement, .. }
             | Self::Status { agreement, .. }
             | Self::Want { agreement, .. }
             | Self::Terms { agreement, .. } => *agreement,
@@ -168,45 +173,50 @@ impl Part {
             w.u8(tag).raw(&a.0).u32(epoch).u64(t);
         };
         match self {
-            Self::Commit {
+            Self::Round {
                 agreement,
                 epoch,
                 t,
-                commit,
+                body,
+            } => match body {
+                Body::Commit { commit } => {
+                    head(w, 0, agreement, *epoch, *t);
+                    commit.write(w);
+                }
+                Body::Seal { commits } => {
+                    head(w, 1, agreement, *epoch, *t);
+                    w.list(commits, |w, c| c.write(w));
+                }
+                Body::Reveal { seal, reveal } => {
+                    head(w, 2, agreement, *epoch, *t);
+                    w.raw(&seal.0);
+                    reveal.write(w);
+                }
+                Body::Certificate { commits, reveals } => {
+                    head(w, 3, agreement, *epoch, *t);
+                    w.list(commits, |w, c| c.write(w))
+                        .list(reveals, |w, r| r.write(w));
+                }
+            },
+            Self::Held {
+                agreement,
+                epoch,
+                t,
+                held,
             } => {
-                head(w, 0, agreement, *epoch, *t);
-                commit.write(w);
+                head(w, 11, agreement, *epoch, *t);
+                held.write(w);
             }
-            Self::Seal {
+            Self::Leaves {
                 agreement,
                 epoch,
                 t,
-                commits,
+                hashes,
             } => {
-                head(w, 1, agreement, *epoch, *t);
-                w.list(commits, |w, c| c.write(w));
-            }
-            Self::Reveal {
-                agreement,
-                epoch,
-                t,
-                seal,
-                reveal,
-            } => {
-                head(w, 2, agreement, *epoch, *t);
-                w.raw(&seal.0);
-                reveal.write(w);
-            }
-            Self::Certificate {
-                agreement,
-                epoch,
-                t,
-                commits,
-                reveals,
-            } => {
-                head(w, 3, agreement, *epoch, *t);
-                w.list(commits, |w, c| c.write(w))
-                    .list(reveals, |w, r| r.write(w));
+                head(w, 12, agreement, *epoch, *t);
+                w.list(hashes, |w, h| {
+                    w.raw(&h.0);
+                });
             }
             Self::Nonce { session, nonce } => {
                 session.write(w.u8(4));
@@ -297,42 +307,55 @@ impl Part {
             _ => {}
         }
         let (epoch, t) = (r.u32("epoch")?, r.u64("t")?);
-        match tag {
-            0 => Ok(Self::Commit {
-                agreement,
-                epoch,
-                t,
+        if t >= T_MAX {
+            return Err(DecodeError::Invalid("t (below 2^40 - 1)"));
+        }
+        let body = match tag {
+            0 => Body::Commit {
                 commit: Commit::read(r)?,
-            }),
-            1 => Ok(Self::Seal {
-                agreement,
-                epoch,
-                t,
+            },
+            1 => Body::Seal {
                 commits: r.list(NODES_MAX, "commits", Commit::read)?,
-            }),
-            2 => Ok(Self::Reveal {
-                agreement,
-                epoch,
-                t,
+            },
+            2 => Body::Reveal {
                 seal: Digest::read(r)?,
                 reveal: Reveal::read(r)?,
-            }),
-            3 => Ok(Self::Certificate {
-                agreement,
-                epoch,
-                t,
+            },
+            3 => Body::Certificate {
                 commits: r.list(NODES_MAX, "commits", Commit::read)?,
                 reveals: r.list(NODES_MAX, "reveals", Reveal::read)?,
-            }),
-            _ => Err(DecodeError::Invalid("part")),
-        }
+            },
+            11 => {
+                return Ok(Self::Held {
+                    agreement,
+                    epoch,
+                    t,
+                    held: Held::read(r)?,
+                });
+            }
+            12 => {
+                return Ok(Self::Leaves {
+                    agreement,
+                    epoch,
+                    t,
+                    hashes: r.list(SENSORS_MAX, "leaf hashes", Digest::read)?,
+                });
+            }
+            _ => return Err(DecodeError::Invalid("part")),
+        };
+        Ok(Self::Round {
+            agreement,
+            epoch,
+            t,
+            body,
+        })
     }
 }
 
 /// Encodes parts that travel together.
 pub fn encode_envelope(parts: &[Part]) -> Vec<u8> {
     let mut w = Writer::new();
-    w.u8(crate::VERSION).list(parts, |w, p| p.write(w));
+    w.u8(ENVELOPE_VERSION).list(parts, |w, p| p.write(w));
     w.finish()
 }
 
@@ -346,7 +369,7 @@ pub fn decode_envelope(input: &[u8]) -> Result<Vec<Part>> {
         });
     }
     decode_all(input, |r| {
-        r.version("envelope")?;
+        r.version_in("envelope", ENVELOPE_VERSION - 1, ENVELOPE_VERSION)?;
         r.list(PARTS_MAX, "parts", Part::read)
     })
 }

@@ -1,0 +1,134 @@
+//! What people and metrics want to know; never needed for correctness.
+
+use crate::alloc_prelude::*;
+use diversity_proto::{AgreementId, NodeId, SensorId};
+
+/// Something that people and metrics want to know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// A window is cut.
+    WindowClosed {
+        /// `a`.
+        agreement: AgreementId,
+        /// Which.
+        t: u64,
+        /// In it.
+        messages: u64,
+    },
+    /// `f` is done.
+    Executed {
+        /// `a`.
+        agreement: AgreementId,
+        /// Which.
+        t: u64,
+    },
+    /// All n reveals are equal.
+    Certified {
+        /// `a`.
+        agreement: AgreementId,
+        /// Which.
+        t: u64,
+        /// Of the output.
+        kind: u8,
+    },
+    /// n reveals make t a hole.
+    Hole {
+        /// `a`.
+        agreement: AgreementId,
+        /// Which.
+        t: u64,
+        /// In words.
+        reason: String,
+    },
+    /// Final on chain.
+    Settled {
+        /// `a`.
+        agreement: AgreementId,
+        /// First t.
+        from: u64,
+        /// Last t.
+        t: u64,
+    },
+    /// The users, a second reading, a referee or an arbiter said what counts at t.
+    Resolved {
+        /// `a`.
+        agreement: AgreementId,
+        /// Which.
+        t: u64,
+    },
+    /// The leader was silent.
+    TakeOver {
+        /// `a`.
+        agreement: AgreementId,
+        /// First undecided t.
+        t: u64,
+        /// Leaders passed over.
+        view: u32,
+        /// Who leads now.
+        leader: NodeId,
+    },
+    /// This node says which sensors are still open past the grace (P-HELD-1).
+    Held {
+        /// `a`.
+        agreement: AgreementId,
+        /// Which window.
+        t: u64,
+        /// Open sensors.
+        open: usize,
+    },
+    /// A sensor contradicted itself.
+    Contradiction {
+        /// Whose.
+        sensor: SensorId,
+        /// From where on nothing counts.
+        q: u64,
+    },
+    /// A node misbehaved; named only by what it signed, or by what it sent itself.
+    Fault {
+        /// Who.
+        node: NodeId,
+        /// `a`.
+        agreement: AgreementId,
+        /// In words.
+        what: String,
+    },
+    /// This node will sign nothing more for the agreement, and why.
+    Halted {
+        /// `a`.
+        agreement: AgreementId,
+        /// In words.
+        why: String,
+    },
+}
+
+/// What an agreement waits for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Waiting {
+    /// Sensors whose part of the open window has not ended.
+    pub sensors: Vec<SensorId>,
+    /// Nodes whose list of what they hold is missing for the open window, once this node has given its own (P-HELD-1).
+    pub held: Vec<NodeId>,
+    /// Nodes whose commit or reveal of the first undecided t is missing, once this node has committed.
+    pub nodes: Vec<NodeId>,
+}
+
+/// What the core knows of an agreement, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AgreementStatus {
+    /// First t whose window is not closed.
+    pub open_t: u64,
+    /// First t whose status is not known.
+    pub undecided_t: u64,
+    /// First t that the chain has no settlement of.
+    pub unsettled_t: u64,
+    /// Epoch that the next t is committed under.
+    pub epoch: u32,
+    /// What it waits for.
+    pub waiting: Waiting,
+    /// Unequal states at this t: what counts must be said on chain first.
+    pub blocked: Option<u64>,
+    /// Why this node signs nothing more.
+    pub halted: Option<String>,
+    /// No window follows: every sensor is void, or the agreement was closed.
+    pub ended: bool,
+}
