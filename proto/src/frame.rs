@@ -347,9 +347,17 @@ impl Frame {
             return None;
         }
         // At most 1,024 messages: one of the two holds some.
-        let at = |f: &Self| (f.messages().map(|m| (m.time, m.values.to_vec())).collect::<Vec<_>>(), f.first_q);
+        let at = |f: &Self| {
+            (
+                f.messages()
+                    .map(|m| (m.time, m.values.to_vec()))
+                    .collect::<Vec<_>>(),
+                f.first_q,
+            )
+        };
         let ((a, a0), (b, b0)) = (at(self), at(other));
-        let message = |of: &[(u64, Vec<u8>)], first: u64, q: u64| of.get((q - first) as usize).cloned();
+        let message =
+            |of: &[(u64, Vec<u8>)], first: u64, q: u64| of.get((q - first) as usize).cloned();
         (from..to).find(|q| message(&a, a0, *q) != message(&b, b0, *q))
     }
     /// Its messages; the body was checked when the frame was read.
@@ -392,7 +400,9 @@ impl Contradiction {
         let second = r.bytes(FRAME_BYTES_MAX, "second frame")?.to_vec();
         Self::of(&first, &second)
             .filter(|c| c.q == q)
-            .ok_or(DecodeError::Invalid("contradiction (two frames that differ at its q)"))
+            .ok_or(DecodeError::Invalid(
+                "contradiction (two frames that differ at its q)",
+            ))
     }
 }
 

@@ -83,7 +83,9 @@ impl Held {
                 None
             };
             if lacks > Q_MAX {
-                return Err(DecodeError::Invalid("first q that is lacked (at most 2^62)"));
+                return Err(DecodeError::Invalid(
+                    "first q that is lacked (at most 2^62)",
+                ));
             }
             Ok(OpenSensor {
                 index,

@@ -329,12 +329,8 @@ impl Terms {
             sensors,
             off_chain_code,
         };
-        let timeouts = |r: &mut Reader<'_>| {
-            Ok((
-                r.u32("round_timeout_ms")?,
-                r.u32("round_timeout_max_ms")?,
-            ))
-        };
+        let timeouts =
+            |r: &mut Reader<'_>| Ok((r.u32("round_timeout_ms")?, r.u32("round_timeout_max_ms")?));
         let (round_timeout_ms, round_timeout_max_ms) = c.field(Tag::Timeouts, timeouts)?;
         let terms = Self {
             round_timeout_ms,
@@ -484,11 +480,7 @@ const CONDITION_BYTES_MAX: usize = 4_096;
 struct Conditions<'a>(Vec<(u16, &'a [u8])>);
 
 impl Conditions<'_> {
-    fn field<T>(
-        &mut self,
-        tag: Tag,
-        read: impl FnOnce(&mut Reader<'_>) -> Result<T>,
-    ) -> Result<T> {
+    fn field<T>(&mut self, tag: Tag, read: impl FnOnce(&mut Reader<'_>) -> Result<T>) -> Result<T> {
         match self.0.first() {
             Some((t, value)) if *t == tag as u16 => {
                 let value = decode_all(value, read)?;

@@ -17,6 +17,17 @@ pub enum WindowEnd {
     ClosingRecord = 1,
 }
 
+impl WindowEnd {
+    /// Reads it.
+    pub fn read(r: &mut Reader<'_>) -> Result<Self> {
+        match r.u8("end of a window")? {
+            0 => Ok(Self::Message),
+            1 => Ok(Self::ClosingRecord),
+            _ => Err(DecodeError::Invalid("end of a window")),
+        }
+    }
+}
+
 /// The window of one sensor: a sub-string of its trace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Leaf {
@@ -66,11 +77,7 @@ impl Leaf {
     fn read(r: &mut Reader<'_>, body_max: usize) -> Result<Self> {
         let sensor = SensorId::read(r)?;
         let (first_q, count) = (r.u64("first_q")?, r.u32("count")?);
-        let end = match r.u8("end")? {
-            0 => WindowEnd::Message,
-            1 => WindowEnd::ClosingRecord,
-            _ => return Err(DecodeError::Invalid("end of a window")),
-        };
+        let end = WindowEnd::read(r)?;
         let width = r.u8("width")?;
         let body = r.bytes(body_max, "window body")?.to_vec();
         let mut n = 0u32;

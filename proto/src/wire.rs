@@ -2,8 +2,8 @@
 
 use crate::codec::{DecodeError, Reader, Result, Writer, decode_all};
 use crate::frame::{FRAME_BYTES_MAX, Frame};
-use crate::ids::{AgreementId, Digest, SensorId, Signature};
 use crate::held::Held;
+use crate::ids::{AgreementId, Digest, SensorId, Signature};
 use crate::round::{Body, Commit, PublicNonce, Reveal, Session, T_MAX};
 use crate::terms::{NODES_MAX, SENSORS_MAX, TERMS_BYTES_MAX};
 use alloc::vec::Vec;

@@ -1,14 +1,14 @@
 //! Ingest: decode, verify, deduplicate, make durable, and only then acknowledge (design §5).
 
+use crate::alloc_prelude::*;
 use crate::api::{Effect, FrameRef, IngestAnswer, Refusal, Source, Ticket};
 use crate::io::{After, Io};
 use crate::records;
 use crate::trace::{Stored, Trace};
+use alloc::sync::Arc;
 use diversity_proto::frame::Frame;
 use diversity_proto::wire::FRAMES_MAX;
-use diversity_proto::{Digest, SensorId};
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use diversity_proto::{Digest, NodeId, PublicKey, SensorId};
 
 /// A frame on its way to the store.
 #[derive(Debug)]
@@ -50,14 +50,41 @@ pub(crate) struct Ingest {
     gossiped: u64,
     /// Frames on their way into the store: (sensor, first q) and the first q after.
     persisting: BTreeMap<(SensorId, u64), u64>,
-    pub next_segment: u64,
+    next_segment: u64,
+    /// Frames of peers that begin another boot epoch than this node knows: who sent them, and whose they are.
+    forks: Vec<(NodeId, SensorId)>,
 }
+
+/// Stored frames that a differing one is compared with, at most.
+const COMPARED_MAX: usize = 64;
+/// Frames of other boot epochs that are followed up at a time, at most.
+const FORKS_MAX: usize = 64;
 
 pub(crate) type Traces = BTreeMap<SensorId, Trace>;
 
+/// Where a frame came from.
+#[derive(Clone, Copy)]
+struct Came {
+    ticket: Option<Ticket>,
+    peer: Option<NodeId>,
+}
+
 impl Ingest {
+    /// A segment of an earlier run.
+    pub fn restore_segment(&mut self, segment: u64) {
+        self.next_segment = self.next_segment.max(segment + 1);
+    }
+    /// Whose frames of other boot epochs came from whom since this was asked.
+    pub fn take_forks(&mut self) -> Vec<(NodeId, SensorId)> {
+        core::mem::take(&mut self.forks)
+    }
+
     /// Takes a batch of encoded frames.
     pub fn frames(&mut self, source: Source, frames: Vec<Vec<u8>>, traces: &Traces, io: &mut Io) {
+        let peer = match source {
+            Source::Api(_) => None,
+            Source::Peer(node) => Some(node),
+        };
         let ticket = match source {
             Source::Api(t) => {
                 self.requests.insert(
@@ -74,14 +101,11 @@ impl Ingest {
         let mut checks = Vec::new();
         let mut pending = Vec::new();
         for (i, bytes) in frames.into_iter().take(FRAMES_MAX).enumerate() {
-            self.frame(i, bytes, ticket, traces, io, &mut checks, &mut pending);
+            let came = Came { ticket, peer };
+            self.frame(i, bytes, came, traces, io, &mut checks, &mut pending);
         }
         if !pending.is_empty() {
-            let job = io.job(After::Frames(pending));
-            io.effect(Effect::VerifyFrames {
-                job,
-                frames: checks,
-            });
+            io.verify_frames(checks, After::Frames(pending));
         }
         if let Some(t) = ticket {
             self.settle_one(t, traces, io);
@@ -93,12 +117,13 @@ impl Ingest {
         &mut self,
         i: usize,
         bytes: Vec<u8>,
-        ticket: Option<Ticket>,
+        came: Came,
         traces: &Traces,
         io: &Io,
-        checks: &mut Vec<(diversity_proto::PublicKey, Arc<[u8]>)>,
+        checks: &mut Vec<(PublicKey, Arc<[u8]>)>,
         pending: &mut Vec<Pending>,
     ) {
+        let ticket = came.ticket;
         let frame = match Frame::decode(&bytes) {
             Ok(f) => f,
             Err(e) => return self.refuse(ticket, i, None, Refusal::Malformed(e)),
@@ -112,11 +137,17 @@ impl Ingest {
         }
         if let Some((q, stored)) = trace.overlap(frame.first_q, frame.next_q())
             && q == frame.first_q
-            && stored.digest == frame.digest(&io.config.deployment)
+            && stored.digest() == frame.digest(&io.config.deployment)
         {
             return; // A repeat of what is durable.
         }
-        if let Err(r) = trace.admit(&frame, io.config.q_ahead_max) {
+        if let Err(r) = trace.admit(&frame, io.config.q_ahead_max, ticket.is_some()) {
+            if let Some(peer) = came.peer
+                && matches!(r, Refusal::WrongEpoch { .. } | Refusal::BadOpening)
+                && self.forks.len() < FORKS_MAX
+            {
+                self.forks.push((peer, frame.sensor));
+            }
             return self.refuse(ticket, i, Some(id), r);
         }
         if let Some(flight) = self.flights.get_mut(&id) {
@@ -146,7 +177,7 @@ impl Ingest {
                 from_api: ticket.is_some(),
             },
         );
-        checks.push((trace.declaration.public_key, bytes.clone()));
+        checks.push((trace.declaration().public_key, bytes.clone()));
         pending.push(Pending { frame, bytes });
     }
 
@@ -173,7 +204,7 @@ impl Ingest {
         let mut good: Vec<Checked> = Vec::new();
         for (p, digest) in pending
             .into_iter()
-            .zip(digests.into_iter().chain(std::iter::repeat(None)))
+            .zip(digests.into_iter().chain(core::iter::repeat(None)))
         {
             let Some(digest) = digest else {
                 self.done(&p.frame, Some(Refusal::BadSignature), traces, io);
@@ -182,19 +213,20 @@ impl Ingest {
             let trace = &traces[&p.frame.sensor];
             let (from, to) = (p.frame.first_q, p.frame.next_q());
             if let Some((q, stored)) = trace.overlap(from, to) {
-                let why = if q == from && stored.count == p.frame.count {
+                let why = if q == from && stored.span() == p.frame.span() {
                     Refusal::Contradiction { q }
                 } else {
                     Refusal::OtherFrame { q }
                 };
-                let same = stored.digest == digest;
+                let same = stored.digest() == digest;
                 if !same {
-                    let (sensor, stored) = (p.frame.sensor, stored.at);
-                    io.effect(Effect::CompareFrames {
-                        sensor,
-                        stored,
-                        offered: p.bytes.clone(),
-                    });
+                    for (_, stored) in trace.stored(from, to).take(COMPARED_MAX) {
+                        io.effect(Effect::CompareFrames {
+                            sensor: p.frame.sensor,
+                            stored: stored.at(),
+                            offered: p.bytes.clone(),
+                        });
+                    }
                 }
                 self.done(&p.frame, (!same).then_some(why), traces, io);
             } else if self.collides(&good, &p.frame) {
@@ -265,13 +297,7 @@ impl Ingest {
             let trace = traces
                 .get_mut(&c.frame.sensor)
                 .expect("sensors are never forgotten");
-            let stored = Stored {
-                count: c.frame.count,
-                epoch: c.frame.epoch,
-                at: FrameRef { segment, index },
-                digest: c.digest,
-                times: c.frame.messages().map(|m| m.time).collect(),
-            };
+            let stored = Stored::new(&c.frame, FrameRef { segment, index }, c.digest);
             if trace.insert(c.frame.first_q, stored) {
                 grown.insert(c.frame.sensor);
             }
@@ -301,12 +327,12 @@ impl Ingest {
         self.gossip_bytes = 0;
         let mut batch = Vec::new();
         let mut bytes = 0;
-        for f in std::mem::take(&mut self.gossip) {
+        for f in core::mem::take(&mut self.gossip) {
             if !batch.is_empty()
                 && (bytes + f.len() > io.config.gossip_bytes || batch.len() >= FRAMES_MAX)
             {
                 io.effect(Effect::Gossip {
-                    frames: std::mem::take(&mut batch),
+                    frames: core::mem::take(&mut batch),
                 });
                 bytes = 0;
             }
@@ -334,7 +360,7 @@ impl Ingest {
         let held = r
             .sensors
             .iter()
-            .map(|s| (*s, traces[s].epoch, traces[s].next_q))
+            .map(|s| (*s, traces[s].epoch(), traces[s].next_q()))
             .collect();
         io.effect(Effect::Answer {
             ticket,

@@ -1,11 +1,17 @@
 //! What a step collects: effects, parts that will travel together, and what is to happen when an answer comes.
 
-use crate::api::{Config, Effect, Job, Millis, Notice, Op, SignatureCheck};
+use crate::agreement::Pending as PendingPart;
+use crate::alloc_prelude::*;
+use crate::api::{
+    Config, Effect, FrameRef, Job, Millis, Notice, Op, SignatureCheck, Submission, SubmissionId,
+};
 use crate::ingest::{Checked, Pending};
+use crate::owed::Owed;
+use alloc::sync::Arc;
+use diversity_proto::held::Held;
 use diversity_proto::round::{Reveal, Session};
 use diversity_proto::wire::Part;
-use diversity_proto::{AgreementId, Digest, NodeId};
-use std::collections::{BTreeMap, BTreeSet};
+use diversity_proto::{AgreementId, Digest, NodeId, PublicKey, SensorId, Signature};
 
 /// What an answered job goes on with.
 #[derive(Debug)]
@@ -14,34 +20,42 @@ pub(crate) enum After {
     Frames(Vec<Pending>),
     /// Frames that are durable in this segment.
     Segment(u64, Vec<Checked>),
-    /// A part whose signatures were checked.
-    Part(NodeId, Part),
+    /// A part of this node (index), whose signatures were checked.
+    Part(AgreementId, usize, PendingPart),
+    /// A list of open sensors, the frames in which were checked.
+    Shown(AgreementId, usize, u32, u64, Held),
     /// Goes on in an agreement.
     Agreement(AgreementId, Then),
+    /// Evidence that is durable: it may be handed to the outbox.
+    Owed(SubmissionId),
     /// Nothing waits.
     Nothing,
 }
 
-/// What an agreement goes on with.
+/// What an agreement goes on with. The numbers are epoch and t.
 #[derive(Debug)]
 pub(crate) enum Then {
-    CommitDurable(u64),
-    RevealSigned(u64, Digest, Reveal),
-    RevealDurable(u64, Reveal),
+    CommitDurable(u32, u64),
+    RevealSigned(u32, u64, Digest, Reveal),
+    RevealDurable(u32, u64, Reveal),
+    HeldSigned(u32, u64, Held),
+    HeldDurable(u32, u64, Held),
     PartialSigned(Session, Digest, [u8; 32]),
-    AggregateDurable(u64),
+    AggregateDurable(Session, Signature),
 }
 
 /// The outgoing side of a step.
 pub(crate) struct Io {
     pub config: Config,
     pub now: Millis,
-    pub effects: Vec<Effect>,
     pub peers: BTreeSet<NodeId>,
+    effects: Vec<Effect>,
     sends: BTreeMap<NodeId, Vec<Part>>,
     held: Vec<(Millis, NodeId, Part)>,
     jobs: BTreeMap<Job, After>,
     next_job: Job,
+    owed: Owed,
+    loading: BTreeSet<SensorId>,
 }
 
 impl Io {
@@ -55,6 +69,8 @@ impl Io {
             held: Vec::new(),
             jobs: BTreeMap::new(),
             next_job: 1,
+            owed: Owed::default(),
+            loading: BTreeSet::new(),
         }
     }
     pub fn effect(&mut self, e: Effect) {
@@ -63,7 +79,10 @@ impl Io {
     pub fn notice(&mut self, n: Notice) {
         self.effects.push(Effect::Notice(n));
     }
-    pub fn job(&mut self, after: After) -> Job {
+
+    // ---- jobs
+
+    fn job(&mut self, after: After) -> Job {
         let job = self.next_job;
         self.next_job += 1;
         self.jobs.insert(job, after);
@@ -74,21 +93,18 @@ impl Io {
         self.jobs.remove(&job)
     }
     pub fn persist(&mut self, ops: Vec<Op>, after: After) {
-        let job = self.job(after);
-        self.effect(Effect::Persist {
-            job,
-            ops,
-            urgent: true,
-        });
+        self.write(ops, after, true);
     }
     /// [`Io::persist`] of what nothing waits for yet: it may share the flush of a later write.
     pub fn persist_soon(&mut self, ops: Vec<Op>, after: After) {
+        self.write(ops, after, false);
+    }
+    fn write(&mut self, ops: Vec<Op>, after: After, urgent: bool) {
+        if ops.is_empty() && matches!(after, After::Nothing) {
+            return;
+        }
         let job = self.job(after);
-        self.effect(Effect::Persist {
-            job,
-            ops,
-            urgent: false,
-        });
+        self.effect(Effect::Persist { job, ops, urgent });
     }
     pub fn sign(&mut self, digest: Digest, after: After) {
         let job = self.job(after);
@@ -98,6 +114,65 @@ impl Io {
         let job = self.job(after);
         self.effect(Effect::VerifySignatures { job, checks });
     }
+    pub fn verify_frames(&mut self, frames: Vec<(PublicKey, Arc<[u8]>)>, after: After) {
+        let job = self.job(after);
+        self.effect(Effect::VerifyFrames { job, frames });
+    }
+    /// Times that a window needs are read again; one request for a sensor at a time.
+    pub fn load_times(&mut self, sensor: SensorId, frames: Vec<(u64, FrameRef)>) {
+        if self.loading.insert(sensor) {
+            self.effect(Effect::LoadTimes { sensor, frames });
+        }
+    }
+    pub fn times_loaded(&mut self, sensor: &SensorId) {
+        self.loading.remove(sensor);
+    }
+
+    // ---- submissions (R13)
+
+    /// Owed from now on, and known again after a restart from what it is made of.
+    pub fn submit(&mut self, submission: Submission) {
+        let effect = self.owed.submit(submission, self.now);
+        self.effects.extend(effect);
+    }
+    /// Owed from now on by a record of its own: it leaves once that is durable.
+    pub fn owe(&mut self, submission: Submission) {
+        let id = submission.id();
+        if let Some(op) = self.owed.owe(submission) {
+            self.persist(vec![op], After::Owed(id));
+        }
+    }
+    /// Something owed by a record of an earlier run.
+    pub fn restore_owed(&mut self, submission: Submission) {
+        self.owed.restore(submission);
+    }
+    /// The record of something owed is durable.
+    pub fn owed_durable(&mut self, id: &SubmissionId) {
+        let effect = self.owed.durable(id, self.now);
+        self.effects.extend(effect);
+    }
+    /// The outbox carries it from here.
+    pub fn taken(&mut self, id: &SubmissionId) {
+        if let Some(op) = self.owed.taken(id) {
+            self.persist_soon(vec![op], After::Nothing);
+        }
+    }
+    /// Everything of the agreement up to t is final.
+    pub fn retire(&mut self, agreement: AgreementId, t: u64) {
+        self.owed.retire(&agreement, t);
+        self.effect(Effect::Retire { agreement, t });
+    }
+    /// What was not taken goes out again.
+    pub fn owed_again(&mut self) {
+        let effects = self.owed.again(self.now);
+        self.effects.extend(effects);
+    }
+    pub fn owed_due(&self) -> Option<Millis> {
+        self.owed.due()
+    }
+
+    // ---- messages
+
     /// Leaves at the end of this step, with whatever else goes there.
     pub fn send(&mut self, to: NodeId, part: Part) {
         self.sends.entry(to).or_default().push(part);
@@ -123,7 +198,7 @@ impl Io {
             .map(|h| h.1)
             .collect();
         if !due.is_empty() {
-            let (leave, stay) = std::mem::take(&mut self.held)
+            let (leave, stay) = core::mem::take(&mut self.held)
                 .into_iter()
                 .partition(|h| due.contains(&h.1));
             self.held = stay;
@@ -132,9 +207,9 @@ impl Io {
                 self.sends.entry(to).or_default().insert(0, part);
             }
         }
-        for (to, parts) in std::mem::take(&mut self.sends) {
+        for (to, parts) in core::mem::take(&mut self.sends) {
             self.effects.push(Effect::Send { to, parts });
         }
-        std::mem::take(&mut self.effects)
+        core::mem::take(&mut self.effects)
     }
 }

@@ -1,25 +1,39 @@
 //! The whole node as one sans-IO machine (design §5): ingest bookkeeping, windows, rounds, settlement and recovery.
 //!
 //! [`Node::step`] takes what happened and returns what to do; [`Node::deadline`] says when to come back at the latest.
-//! There is no clock, no randomness and no IO in here, so the same code runs in the daemon and in the simulator.
+//! There is no clock, no randomness and no IO in here (the crate is `no_std`), so the same code runs in the daemon and in the
+//! simulator.
+#![no_std]
+
+extern crate alloc;
 
 mod agreement;
 pub mod api;
-mod cutter;
 mod ingest;
 mod io;
-mod pacemaker;
+mod owed;
 pub mod records;
 mod recover;
 mod repair;
-mod settle;
 mod trace;
 
-pub use api::{Config, Effect, Input, Millis};
+/// What `std` would bring.
+mod alloc_prelude {
+    pub(crate) use alloc::boxed::Box;
+    pub(crate) use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+    pub(crate) use alloc::string::String;
+    pub(crate) use alloc::vec::Vec;
+    pub(crate) use alloc::{format, vec};
+}
+
+pub use api::{AgreementStatus, Config, Effect, Input, Millis};
+pub use recover::Each;
 
 use agreement::Agreement;
-use api::{ChainEvent, Notice};
+use alloc_prelude::*;
+use api::{ChainEvent, Notice, Submission};
 use diversity_proto::entity::SensorDeclaration;
+use diversity_proto::frame::Contradiction;
 use diversity_proto::terms::Terms;
 use diversity_proto::wire::Part;
 use diversity_proto::{AgreementId, NodeId, PublicKey, SensorId, Signature};
@@ -27,10 +41,9 @@ use ingest::{Ingest, Traces};
 use io::{After, Io};
 use records::{AgreementRecord, SensorRecord};
 use repair::Repair;
-use std::collections::{BTreeMap, BTreeSet};
 use trace::Trace;
 
-/// The node core.
+/// The node core. Made by [`Node::recover`], also for the first run (from no records).
 pub struct Node {
     io: Io,
     traces: Traces,
@@ -42,25 +55,21 @@ pub struct Node {
     resumed: bool,
 }
 
-/// What the core knows of an agreement, for people.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AgreementStatus {
-    /// First t whose window is not closed.
-    pub open_t: u64,
-    /// First t whose status is not known.
-    pub undecided_t: u64,
-    /// First t that the chain has no settlement of.
-    pub unsettled_t: u64,
-    /// Sensors whose part of the open window has not ended.
-    pub waiting_for: Vec<SensorId>,
-    /// Unequal states at this t: the parties must resolve it.
-    pub blocked: Option<u64>,
-    /// Why this node signs nothing more.
-    pub halted: Option<String>,
-}
-
 impl Node {
-    /// Takes one input at Unix time `now` (milliseconds) and returns the effects, in order.
+    fn new(config: Config) -> Self {
+        Self {
+            io: Io::new(config),
+            traces: Traces::new(),
+            agreements: BTreeMap::new(),
+            parts: BTreeMap::new(),
+            ingest: Ingest::default(),
+            repair: Repair::default(),
+            resumed: false,
+        }
+    }
+
+    /// Takes one input at Unix time `now` (milliseconds; a clock that went back stands still) and returns the effects, in the
+    /// order in which they are to be carried out, all of them before the next step.
     pub fn step(&mut self, now: Millis, input: Input) -> Vec<Effect> {
         self.io.now = now.max(self.io.now);
         if !self.resumed {
@@ -74,35 +83,27 @@ impl Node {
         self.io.finish()
     }
 
-    /// When [`Input::Tick`] is due at the latest, Unix milliseconds.
+    /// When [`Input::Tick`] is due at the latest, Unix milliseconds; asked for after each step.
     pub fn deadline(&self) -> Option<Millis> {
         let agreements = self.agreements.values().filter_map(Agreement::deadline);
         let more = [
             self.ingest.gossip_due(),
             self.io.held_until(),
+            self.io.owed_due(),
             self.repair.due(),
         ];
         agreements.chain(more.into_iter().flatten()).min()
     }
 
-    /// What the core knows of an agreement.
+    /// What the core knows of an agreement; `None` if it is not one of this node.
     pub fn status(&self, id: &AgreementId) -> Option<AgreementStatus> {
-        let a = self.agreements.get(id)?;
-        Some(AgreementStatus {
-            open_t: a.cutter.t,
-            undecided_t: a.decided_next,
-            unsettled_t: a.settle.chain_next,
-            waiting_for: a.cutter.open.iter().map(|k| a.sensors[*k]).collect(),
-            blocked: a.blocked,
-            halted: a.halted.clone(),
-        })
+        self.agreements.get(id).map(Agreement::status)
     }
 
-    /// For a sensor that is known: its boot epoch, the first q that is missing, and from which q it is void.
+    /// For a sensor that is known: its boot epoch, the first q that is missing, and from which q it is void by the chain's record.
     pub fn sensor(&self, id: &SensorId) -> Option<(u32, u64, Option<u64>)> {
-        self.traces
-            .get(id)
-            .map(|t| (t.epoch, t.next_q, t.void_from))
+        let trace = self.traces.get(id)?;
+        Some((trace.epoch(), trace.next_q(), trace.void_from()))
     }
 
     fn input(&mut self, input: Input) {
@@ -114,39 +115,68 @@ impl Node {
             Input::Frames { source, frames } => {
                 self.ingest.frames(source, frames, &self.traces, io)
             }
-            Input::FramesVerified { job, digests } => {
-                if let Some(After::Frames(pending)) = io.answered(job) {
+            Input::FramesVerified { job, digests } => match io.answered(job) {
+                Some(After::Frames(pending)) => {
                     self.ingest.verified(pending, digests, &self.traces, io);
                 }
+                Some(After::Shown(id, from, epoch, t, held)) => {
+                    let good = digests.iter().all(Option::is_some);
+                    self.shown(id, from, epoch, t, held, good);
+                }
+                _ => {}
+            },
+            Input::SignaturesVerified { job, good } => {
+                if let Some(After::Part(id, from, pending)) = io.answered(job)
+                    && let Some(a) = self.agreements.get_mut(&id)
+                {
+                    a.checked(from, pending, &good, &self.traces, io);
+                    self.forget_times(id);
+                }
             }
-            Input::SignaturesVerified { job, good } => self.part_verified(job, &good),
             Input::Persisted { job } => match io.answered(job) {
                 Some(After::Segment(segment, checked)) => {
                     let grown = self.ingest.durable(segment, checked, &mut self.traces, io);
                     self.look(&grown);
                 }
                 Some(After::Agreement(id, then)) => self.then(id, then, None),
+                Some(After::Owed(id)) => io.owed_durable(&id),
                 _ => {}
             },
+            Input::TimesLoaded { sensor, times } => {
+                io.times_loaded(&sensor);
+                if let Some(trace) = self.traces.get_mut(&sensor) {
+                    trace.remember_times(times);
+                    self.look(&BTreeSet::from([sensor]));
+                }
+            }
+            Input::Compared {
+                sensor,
+                contradiction,
+            } => {
+                if let Some(c) = contradiction {
+                    self.contradicted(sensor, c);
+                }
+            }
             Input::Executed {
                 agreement,
+                epoch,
                 t,
                 execution,
             } => {
                 if let Some(a) = self.agreements.get_mut(&agreement) {
-                    a.executed(t, execution, &self.traces, io);
+                    a.executed(epoch, t, execution, &self.traces, io);
                     self.forget_times(agreement);
                 }
             }
             Input::Committed {
                 agreement,
+                epoch,
                 t,
-                secret,
-                salt,
+                blinding,
                 commit,
             } => {
                 if let Some(a) = self.agreements.get_mut(&agreement) {
-                    a.committed(t, secret, salt, commit, io);
+                    a.committed(epoch, t, blinding, commit, io);
                 }
             }
             Input::Signed { job, signature } => {
@@ -156,18 +186,17 @@ impl Node {
             }
             Input::MusigNonce { session, nonce } => {
                 if let Some(a) = self.agreements.get_mut(&session.agreement) {
-                    a.settle.own_nonce(session, nonce, io);
+                    a.own_nonce(session, nonce, io);
                 }
             }
             Input::MusigSigned { session, partial } => {
                 if let Some(a) = self.agreements.get_mut(&session.agreement) {
-                    let subject = a.subject(session.t, io);
-                    a.settle.signed(session, partial, subject, io);
+                    a.partial_made(session, partial, io);
                 }
             }
             Input::MusigAggregated { session, result } => {
                 if let Some(a) = self.agreements.get_mut(&session.agreement) {
-                    a.settle.aggregated(session, result, io);
+                    a.aggregated(session, result, io);
                 }
             }
             Input::AggregateVerified {
@@ -176,7 +205,7 @@ impl Node {
                 good,
             } => {
                 if let Some(a) = self.agreements.get_mut(&session.agreement).filter(|_| good) {
-                    a.settle.aggregate_good(session, signature, io);
+                    a.aggregate_good(session, signature, io);
                 }
             }
             Input::Message { from, parts } => {
@@ -198,6 +227,7 @@ impl Node {
                 ranges,
             } => repair::serve(token, &ranges, &self.traces, io),
             Input::Chain(event) => self.chain(event),
+            Input::Taken(id) => io.taken(&id),
         }
     }
 
@@ -209,7 +239,10 @@ impl Node {
                 a.tick(&self.traces, io);
             }
         }
-        self.repair.tick(&self.agreements, &self.traces, io);
+        io.owed_again();
+        let ingest = &mut self.ingest;
+        self.repair
+            .tick(&self.agreements, &self.traces, || ingest.take_forks(), io);
     }
 
     fn then(&mut self, id: AgreementId, then: io::Then, signature: Option<Signature>) {
@@ -226,37 +259,46 @@ impl Node {
             }
         }
         for (id, ks) in by_agreement {
-            let a = self
-                .agreements
-                .get_mut(&id)
-                .expect("indexed agreements exist");
-            a.look(ks, &self.traces, &mut self.io);
+            if let Some(a) = self.agreements.get_mut(&id) {
+                a.look(ks, &self.traces, &mut self.io);
+            }
         }
     }
 
-    // Times below every window that is still to be cut are never asked for again.
+    // Times below every window that is still to be cut are not held in memory; an agreement that comes later reads them again.
     fn forget_times(&mut self, id: AgreementId) {
-        for s in &self.agreements[&id].sensors {
-            let start = |(a, k): &(AgreementId, usize)| self.agreements[a].cutter.q_start[*k];
+        let Some(a) = self.agreements.get(&id) else {
+            return;
+        };
+        for s in a.sensors() {
+            let start = |(a, k): &(AgreementId, usize)| self.agreements[a].start(*k);
             let low = self.parts[s].iter().map(start).min().unwrap_or(0);
-            self.traces
-                .get_mut(s)
-                .expect("sensors are never forgotten")
-                .forget_times(low);
+            if let Some(trace) = self.traces.get_mut(s) {
+                trace.forget_times(low);
+            }
         }
     }
+
+    // ---- what the chain registers
 
     fn sensor_registered(&mut self, id: SensorId, declaration: SensorDeclaration) {
         if self.traces.contains_key(&id) {
             return;
         }
-        let op = SensorRecord {
-            declaration: declaration.clone(),
-            void_from: None,
-        }
-        .put(&id);
         self.traces.insert(id, Trace::new(declaration));
-        self.io.persist(vec![op], After::Nothing);
+        self.keep_sensor(&id);
+    }
+
+    fn keep_sensor(&mut self, id: &SensorId) {
+        let Some(trace) = self.traces.get(id) else {
+            return;
+        };
+        let record = SensorRecord {
+            declaration: trace.declaration().clone(),
+            void_from: trace.void_from(),
+            contradiction: trace.contradiction().cloned(),
+        };
+        self.io.persist(vec![record.put(id)], After::Nothing);
     }
 
     fn agreement_registered(&mut self, id: AgreementId, terms: Terms, keys: Vec<PublicKey>) {
@@ -270,13 +312,15 @@ impl Node {
         let record = AgreementRecord {
             terms,
             keys,
+            heard_ms: self.io.now,
             last_t: None,
         };
         let op = record.put(&id);
         if self.add_agreement(id, record) {
             self.io.persist(vec![op], After::Nothing);
-            let a = self.agreements.get_mut(&id).expect("just added");
-            a.resume(&self.traces, &mut self.io);
+            if let Some(a) = self.agreements.get_mut(&id) {
+                a.resume(&self.traces, &mut self.io);
+            }
         }
     }
 
@@ -285,82 +329,113 @@ impl Node {
             return false;
         };
         let a = Agreement::new(id, record, me, &self.io);
-        for (k, s) in a.sensors.iter().enumerate() {
+        for (k, s) in a.sensors().iter().enumerate() {
             self.parts.entry(*s).or_default().push((id, k));
         }
         self.agreements.insert(id, a);
         true
     }
 
+    // ---- messages
+
     fn message(&mut self, from: NodeId, part: Part) {
-        let io = &mut self.io;
         let Some(a) = self.agreements.get_mut(&part.agreement()) else {
             return;
         };
-        let Some(i) = a.index_of(&from).filter(|i| *i != a.me) else {
+        let Some(i) = a.index_of(&from).filter(|i| *i != a.me()) else {
             return;
         };
-        let Some(checks) = a.checks(i, &part, io) else {
-            return;
-        };
-        if !checks.is_empty() {
-            io.verify(checks, After::Part(from, part));
-            return;
-        }
         if let Part::Status {
             agreement, next_q, ..
         } = &part
         {
+            if next_q.len() != a.sensors().len() {
+                return;
+            }
             self.repair.status(from, *agreement, next_q.clone());
-        }
-        a.part(i, part, &self.traces, io);
-    }
-
-    fn part_verified(&mut self, job: api::Job, good: &[bool]) {
-        let Some(After::Part(from, part)) = self.io.answered(job) else {
-            return;
-        };
-        let Some(a) = self.agreements.get_mut(&part.agreement()) else {
-            return;
-        };
-        let Some(i) = a.index_of(&from) else { return };
-        if good.is_empty() || !good.iter().all(|g| *g) {
-            let what = "sent a message with a signature that does not verify".into();
-            self.io.notice(Notice::Fault {
-                node: from,
-                agreement: a.id,
-                what,
-            });
-            return;
         }
         a.part(i, part, &self.traces, &mut self.io);
     }
 
+    fn shown(
+        &mut self,
+        id: AgreementId,
+        from: usize,
+        epoch: u32,
+        t: u64,
+        held: diversity_proto::held::Held,
+        good: bool,
+    ) {
+        let Some(a) = self.agreements.get_mut(&id) else {
+            return;
+        };
+        if !good {
+            return a.list_bad(from, &mut self.io);
+        }
+        let sensors = a.sensors().to_vec();
+        let shown: Vec<(SensorId, Contradiction)> = held
+            .open
+            .iter()
+            .filter_map(|o| {
+                let sensor = sensors.get(o.index as usize)?;
+                Some((*sensor, o.contradiction.clone()?))
+            })
+            .collect();
+        a.list_good(from, epoch, t, held, &self.traces, &mut self.io);
+        // What another node shows is evidence for this one too.
+        for (sensor, c) in shown {
+            self.contradicted(sensor, c);
+        }
+    }
+
+    // ---- sensors that contradict themselves (R7)
+
+    /// Two bodies at one q, both signed: kept, and owed to the chain until it has them or something lower.
+    fn contradicted(&mut self, sensor: SensorId, c: Contradiction) {
+        let Some(trace) = self.traces.get_mut(&sensor) else {
+            return;
+        };
+        let q = c.q;
+        if !trace.contradicted(c.clone()) {
+            return;
+        }
+        let news = trace.void_from().is_none_or(|v| q < v);
+        self.keep_sensor(&sensor);
+        self.io.notice(Notice::Contradiction { sensor, q });
+        if news {
+            self.io.owe(Submission::Contradiction {
+                sensor,
+                contradiction: c,
+            });
+        }
+    }
+
+    // ---- the chain
+
     fn chain(&mut self, event: ChainEvent) {
-        match &event {
+        let agreement = match &event {
             ChainEvent::Settled { agreement, .. }
             | ChainEvent::Hole { agreement, .. }
-            | ChainEvent::Closed { agreement, .. } => {
-                if let Some(a) = self.agreements.get_mut(agreement) {
-                    a.chain(event, &self.traces, &mut self.io);
+            | ChainEvent::Resolved { agreement, .. }
+            | ChainEvent::Cell { agreement, .. }
+            | ChainEvent::Closed { agreement, .. } => *agreement,
+            ChainEvent::SensorVoid {
+                sensor,
+                contradiction,
+            } => {
+                let (sensor, c) = (*sensor, contradiction.clone());
+                if let Some(trace) = self.traces.get_mut(&sensor) {
+                    let void = trace.void(c.q);
+                    let known = trace.contradicted(c);
+                    if void || known {
+                        self.keep_sensor(&sensor);
+                    }
                 }
+                return;
             }
-            ChainEvent::SensorVoid { sensor, from_q } => {
-                let Some(trace) = self.traces.get_mut(sensor) else {
-                    return;
-                };
-                if trace.void_from.is_some_and(|q| q <= *from_q) {
-                    return;
-                }
-                trace.void_from = Some(*from_q);
-                let op = SensorRecord {
-                    declaration: trace.declaration.clone(),
-                    void_from: trace.void_from,
-                }
-                .put(sensor);
-                self.io.persist(vec![op], After::Nothing);
-                self.look(&BTreeSet::from([*sensor]));
-            }
+        };
+        if let Some(a) = self.agreements.get_mut(&agreement) {
+            a.chain(event, &self.traces, &mut self.io);
         }
     }
 }

@@ -1,12 +1,22 @@
 //! Keys and values of what the core keeps durably. Values start with the format version.
 
-use crate::api::{Execution, Op};
+use crate::alloc_prelude::*;
+use crate::api::{
+    CellWriter, Evidence, Execution, Op, Resolution, Stretch, Submission, SubmissionId,
+};
 use diversity_proto::codec::{DecodeError, Reader, Result, Writer, decode_all};
 use diversity_proto::entity::SensorDeclaration;
-use diversity_proto::round::{Commit, Computed, Reveal};
-use diversity_proto::terms::Terms;
+use diversity_proto::frame::Contradiction;
+use diversity_proto::held::Held;
+use diversity_proto::round::{Blinding, Commit, Computed, OutputKind, RESULT_BYTES_MAX, Reveal};
+use diversity_proto::terms::{SENSORS_MAX, Terms};
+use diversity_proto::window::WindowEnd;
 use diversity_proto::wire::Part;
-use diversity_proto::{AgreementId, Digest, PublicKey, SensorId, VERSION};
+use diversity_proto::{AgreementId, Digest, NodeId, PublicKey, SensorId};
+
+/// Version of the records of this module. Version 1 belonged to a MainContract whose agreements cannot be settled any more by
+/// this version; its store is refused as a whole.
+const VERSION: u8 = 2;
 
 /// Prefix of agreements: `A | a`.
 pub const AGREEMENT: u8 = b'A';
@@ -14,16 +24,37 @@ pub const AGREEMENT: u8 = b'A';
 pub const SENSOR: u8 = b'S';
 /// Prefix of segments of frames: `F | number u64`.
 pub const SEGMENT: u8 = b'F';
-/// Prefix of executions: `X | a | t u64`.
-pub const EXECUTION: u8 = b'X';
-/// Prefix of reveals, kept before they leave: `V | a | t u64`.
-pub const REVEAL: u8 = b'V';
-/// Prefix of certificates: `C | a | t u64`.
-pub const CERTIFICATE: u8 = b'C';
 /// Prefix of finality: `H | a | t u64`.
 pub const FINAL: u8 = b'H';
+/// Prefix of what the chain says of a t that the nodes did not agree on: `L | a | t u64`.
+pub const CELL: u8 = b'L';
+/// Prefix of certificates: `C | a | t u64`.
+pub const CERTIFICATE: u8 = b'C';
+/// Prefix of executions: `X | a | t u64`.
+pub const EXECUTION: u8 = b'X';
+/// Prefix of own lists of open sensors: `K | a | t u64 | epoch u32`.
+pub const HELD: u8 = b'K';
+/// Prefix of reveals, kept before they leave: `V | a | t u64`.
+pub const REVEAL: u8 = b'V';
 /// Prefix of aggregated signatures: `G | a | t u64` (t the last of the range).
 pub const AGGREGATE: u8 = b'G';
+/// Prefix of what is owed to the outbox by a record of its own: `O | id`.
+pub const OWED: u8 = b'O';
+
+/// Every family of records, in the order in which recovery reads them: each needs those before it.
+pub const FAMILIES: [u8; 11] = [
+    SENSOR,
+    AGREEMENT,
+    SEGMENT,
+    FINAL,
+    CELL,
+    CERTIFICATE,
+    EXECUTION,
+    HELD,
+    REVEAL,
+    AGGREGATE,
+    OWED,
+];
 
 /// Most bytes of a carry.
 pub const CARRY_BYTES_MAX: usize = 1024 * 1024;
@@ -76,9 +107,14 @@ pub(crate) fn put(key: Vec<u8>, write: impl FnOnce(&mut Writer)) -> Op {
 
 fn get<T>(value: &[u8], read: impl FnOnce(&mut Reader<'_>) -> Result<T>) -> Result<T> {
     decode_all(value, |r| {
-        r.version("stored record")?;
+        r.version_in("stored record", VERSION, VERSION)?;
         read(r)
     })
+}
+
+/// Key of an own list of open sensors.
+pub fn held_key(a: &AgreementId, t: u64, epoch: u32) -> Vec<u8> {
+    [&t_key(HELD, a, t)[..], &epoch.to_be_bytes()].concat()
 }
 
 /// An agreement: its terms and its nodes' keys.
@@ -88,6 +124,8 @@ pub struct AgreementRecord {
     pub terms: Terms,
     /// Protocol keys in node-index order.
     pub keys: Vec<PublicKey>,
+    /// When this node heard of it, Unix milliseconds: no grace ends before it is over since then.
+    pub heard_ms: u64,
     /// Last t, once closed.
     pub last_t: Option<u64>,
 }
@@ -97,11 +135,11 @@ impl AgreementRecord {
     pub fn put(&self, a: &AgreementId) -> Op {
         put(agreement_key(a), |w| {
             w.bytes(&self.terms.encode())
-                .list(&self.keys, |w, k| k.write(w));
-            match self.last_t {
-                Some(t) => w.u8(1).u64(t),
-                None => w.u8(0),
-            };
+                .list(&self.keys, |w, k| k.write(w))
+                .u64(self.heard_ms);
+            option(w, self.last_t.as_ref(), |w, t| {
+                w.u64(*t);
+            });
         })
     }
     /// Reads it.
@@ -110,23 +148,22 @@ impl AgreementRecord {
             Ok(Self {
                 terms: Terms::decode(r.bytes(diversity_proto::terms::TERMS_BYTES_MAX, "terms")?)?,
                 keys: r.list(diversity_proto::terms::NODES_MAX, "keys", PublicKey::read)?,
-                last_t: if r.bool("closed")? {
-                    Some(r.u64("last t")?)
-                } else {
-                    None
-                },
+                heard_ms: r.u64("heard")?,
+                last_t: read_option(r, "closed", |r| r.u64("last t"))?,
             })
         })
     }
 }
 
-/// A sensor: its declaration and from which q it is void.
+/// A sensor: its declaration, and what is known against it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SensorRecord {
     /// What it declared.
     pub declaration: SensorDeclaration,
-    /// Void from this q on.
+    /// Void from this q on, by the chain's record.
     pub void_from: Option<u64>,
+    /// The lowest contradiction that this node knows, with both bodies.
+    pub contradiction: Option<Contradiction>,
 }
 
 impl SensorRecord {
@@ -134,10 +171,10 @@ impl SensorRecord {
     pub fn put(&self, s: &SensorId) -> Op {
         put(sensor_key(s), |w| {
             w.bytes(&self.declaration.encode());
-            match self.void_from {
-                Some(q) => w.u8(1).u64(q),
-                None => w.u8(0),
-            };
+            option(w, self.void_from.as_ref(), |w, q| {
+                w.u64(*q);
+            });
+            option(w, self.contradiction.as_ref(), |w, c| c.write(w));
         })
     }
     /// Reads it.
@@ -145,14 +182,26 @@ impl SensorRecord {
         get(value, |r| {
             Ok(Self {
                 declaration: SensorDeclaration::decode(r.bytes(16_384, "declaration")?)?,
-                void_from: if r.bool("void")? {
-                    Some(r.u64("void from")?)
-                } else {
-                    None
-                },
+                void_from: read_option(r, "void", |r| r.u64("void from"))?,
+                contradiction: read_option(r, "contradiction", Contradiction::read)?,
             })
         })
     }
+}
+
+fn option<T>(w: &mut Writer, value: Option<&T>, write: impl FnOnce(&mut Writer, &T)) {
+    w.u8(u8::from(value.is_some()));
+    if let Some(value) = value {
+        write(w, value);
+    }
+}
+
+fn read_option<T>(
+    r: &mut Reader<'_>,
+    what: &'static str,
+    read: impl FnOnce(&mut Reader<'_>) -> Result<T>,
+) -> Result<Option<T>> {
+    r.bool(what)?.then(|| read(r)).transpose()
 }
 
 /// A segment: frames that were made durable together, as encoded.
@@ -172,84 +221,261 @@ pub fn split_segment(value: &[u8]) -> Result<Vec<&[u8]>> {
 /// What a node computed for one t, and its own commit: kept before the commit leaves (R2).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExecutionRecord {
+    /// Epoch of the commit.
+    pub epoch: u32,
     /// `[T0, T1)`, 0 for count windows.
     pub from: u64,
     /// See `from`.
     pub to: u64,
-    /// Where each sensor's window starts.
-    pub q_start: Vec<u64>,
-    /// First q after each sensor's window.
-    pub q_end: Vec<u64>,
-    /// Where each sensor's next window starts.
-    pub q_next: Vec<u64>,
+    /// What each sensor's window takes and what ended it, agreement order.
+    pub stretches: Vec<Stretch>,
+    /// Indices of sensors that are void by what ended this window or one before it.
+    pub void: Vec<u32>,
     /// What `f` gave.
     pub execution: Execution,
-    /// Opens the commitment.
-    pub secret: [u8; 32],
-    /// Opens the commitment.
-    pub salt: [u8; 32],
+    /// Opens the commit.
+    pub blinding: Blinding,
     /// The commit as signed.
     pub commit: Commit,
-    /// Resolution epoch of the commit.
-    pub epoch: u32,
 }
 
 impl ExecutionRecord {
     /// The write that keeps it.
     pub fn put(&self, a: &AgreementId, t: u64) -> Op {
         put(t_key(EXECUTION, a, t), |w| {
-            w.u64(self.from).u64(self.to);
-            for qs in [&self.q_start, &self.q_end, &self.q_next] {
-                w.list(qs, |w, q| {
-                    w.u64(*q);
-                });
-            }
+            w.u32(self.epoch).u64(self.from).u64(self.to);
+            w.list(&self.stretches, |w, s| {
+                w.u64(s.start).u64(s.end).u64(s.next).u8(s.by as u8);
+            });
+            w.list(&self.void, |w, k| {
+                w.u32(*k);
+            });
             self.execution.computed.write(w);
             w.list(&self.execution.detail, |w, d| {
                 w.bytes(d);
             });
-            w.bytes(&self.execution.carry)
-                .raw(&self.secret)
-                .raw(&self.salt);
+            w.bytes(&self.execution.carry);
+            self.blinding.write(w);
             self.commit.write(w);
-            w.u32(self.epoch);
         })
     }
     /// Reads it.
     pub fn decode(value: &[u8]) -> Result<Self> {
-        use diversity_proto::terms::SENSORS_MAX;
         get(value, |r| {
-            let (from, to) = (r.u64("from")?, r.u64("to")?);
-            let mut qs = || r.list(SENSORS_MAX, "qs", |r| r.u64("q"));
-            let (q_start, q_end, q_next) = (qs()?, qs()?, qs()?);
+            let (epoch, from, to) = (r.u32("epoch")?, r.u64("from")?, r.u64("to")?);
+            let stretches = r.list(SENSORS_MAX, "stretches", |r| {
+                Ok(Stretch {
+                    start: r.u64("start")?,
+                    end: r.u64("end")?,
+                    next: r.u64("next")?,
+                    by: WindowEnd::read(r)?,
+                })
+            })?;
+            let void = r.list(SENSORS_MAX, "void sensors", |r| r.u32("sensor index"))?;
             let computed = Computed::read(r)?;
             let detail = r.list(SENSORS_MAX, "detail", |r| {
                 Ok(r.bytes(DETAIL_BYTES_MAX, "detail")?.to_vec())
             })?;
             let carry = r.bytes(CARRY_BYTES_MAX, "carry")?.to_vec();
             Ok(Self {
+                epoch,
                 from,
                 to,
-                q_start,
-                q_end,
-                q_next,
+                stretches,
+                void,
                 execution: Execution {
                     computed,
                     detail,
                     carry,
                 },
-                secret: r.array("secret")?,
-                salt: r.array("salt")?,
+                blinding: Blinding::read(r)?,
                 commit: Commit::read(r)?,
-                epoch: r.u32("epoch")?,
             })
         })
     }
 }
 
+/// An own list of open sensors, as it travels.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeldRecord {
+    /// Epoch that it was signed under.
+    pub epoch: u32,
+    /// As signed.
+    pub held: Held,
+}
+
+impl HeldRecord {
+    /// Reads a record of [`put_part`].
+    pub fn decode(value: &[u8]) -> Result<Self> {
+        match stored_part(value)? {
+            Part::Held { epoch, held, .. } => Ok(Self { epoch, held }),
+            _ => Err(DecodeError::Invalid("own list of open sensors")),
+        }
+    }
+}
+
+/// What the chain says of a t that the nodes did not agree on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CellRecord {
+    /// The epoch that it put in force, where the users settled t themselves.
+    pub in_band: Option<u32>,
+    /// By whom.
+    pub writer: CellWriter,
+    /// What counts.
+    pub resolution: Resolution,
+    /// Transaction.
+    pub tx: Digest,
+}
+
+impl CellRecord {
+    /// The write that keeps it.
+    pub fn put(&self, a: &AgreementId, t: u64) -> Op {
+        put(t_key(CELL, a, t), |w| {
+            option(w, self.in_band.as_ref(), |w, e| {
+                w.u32(*e);
+            });
+            w.u8(self.writer as u8);
+            let r = &self.resolution;
+            w.u8(r.kind as u8)
+                .bytes(&r.result)
+                .raw(&r.state.0)
+                .bytes(&r.carry)
+                .list(&r.q_next, |w, q| {
+                    w.u64(*q);
+                })
+                .raw(&self.tx.0);
+        })
+    }
+    /// Reads it.
+    pub fn decode(value: &[u8]) -> Result<Self> {
+        get(value, |r| {
+            Ok(Self {
+                in_band: read_option(r, "in band", |r| r.u32("epoch"))?,
+                writer: match r.u8("writer of a cell")? {
+                    1 => CellWriter::Reading,
+                    2 => CellWriter::Users,
+                    3 => CellWriter::Referee,
+                    4 => CellWriter::Arbiter,
+                    _ => return Err(DecodeError::Invalid("writer of a cell")),
+                },
+                resolution: Resolution {
+                    kind: OutputKind::read(r)?,
+                    result: r.bytes(RESULT_BYTES_MAX, "result")?.to_vec(),
+                    state: Digest::read(r)?,
+                    carry: r.bytes(CARRY_BYTES_MAX, "carry")?.to_vec(),
+                    q_next: r.list(SENSORS_MAX, "q_next", |r| r.u64("q"))?,
+                },
+                tx: Digest::read(r)?,
+            })
+        })
+    }
+}
+
+/// Key of something owed.
+fn owed_key(id: &SubmissionId) -> Vec<u8> {
+    let mut w = Writer::with(&[OWED]);
+    match id {
+        SubmissionId::Misbehaviour(a, epoch, t, node, kind) => {
+            w.u8(0).raw(&a.0).u32(*epoch).u64(*t).raw(&node.0).u8(*kind);
+        }
+        SubmissionId::Contradiction(sensor, q) => {
+            w.u8(1).raw(&sensor.0).u64(*q);
+        }
+        // Known again from certificates: no record of its own.
+        SubmissionId::Settle(..) | SubmissionId::Hole(..) | SubmissionId::Reading(..) => {}
+    }
+    w.finish()
+}
+
+/// Keeps evidence until the outbox has it.
+pub(crate) fn put_owed(s: &Submission) -> Op {
+    put(owed_key(&s.id()), |w| match s {
+        Submission::Misbehaviour {
+            agreement,
+            epoch,
+            t,
+            evidence,
+        } => {
+            w.u8(0).raw(&agreement.0).u32(*epoch).u64(*t);
+            match evidence {
+                Evidence::Equivocation {
+                    node,
+                    first,
+                    second,
+                } => {
+                    w.u8(0).raw(&node.0);
+                    first.write(w);
+                    second.write(w);
+                }
+                Evidence::FalseOpening {
+                    node,
+                    commit,
+                    reveal,
+                    seal,
+                } => {
+                    w.u8(1).raw(&node.0);
+                    commit.write(w);
+                    reveal.write(w);
+                    w.raw(&seal.0);
+                }
+            }
+        }
+        Submission::Contradiction {
+            sensor,
+            contradiction,
+        } => {
+            w.u8(1).raw(&sensor.0);
+            contradiction.write(w);
+        }
+        _ => {}
+    })
+}
+
+/// Forgets it.
+pub(crate) fn delete_owed(id: &SubmissionId) -> Op {
+    Op::Delete { key: owed_key(id) }
+}
+
+/// Evidence that the outbox may not have.
+pub(crate) fn decode_owed(value: &[u8]) -> Result<Submission> {
+    get(value, |r| match r.u8("what is owed")? {
+        0 => {
+            let agreement = AgreementId::read(r)?;
+            let (epoch, t) = (r.u32("epoch")?, r.u64("t")?);
+            let evidence = match r.u8("evidence")? {
+                0 => Evidence::Equivocation {
+                    node: NodeId::read(r)?,
+                    first: Commit::read(r)?,
+                    second: Commit::read(r)?,
+                },
+                1 => Evidence::FalseOpening {
+                    node: NodeId::read(r)?,
+                    commit: Commit::read(r)?,
+                    reveal: Reveal::read(r)?,
+                    seal: Digest::read(r)?,
+                },
+                _ => return Err(DecodeError::Invalid("evidence")),
+            };
+            Ok(Submission::Misbehaviour {
+                agreement,
+                epoch,
+                t,
+                evidence,
+            })
+        }
+        1 => Ok(Submission::Contradiction {
+            sensor: SensorId::read(r)?,
+            contradiction: Contradiction::read(r)?,
+        }),
+        _ => Err(DecodeError::Invalid("what is owed")),
+    })
+}
+
 /// A node's own reveal, kept before it leaves, with the seal that it is bound to: one per (a, t), ever.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RevealRecord {
+    /// Epoch of the round.
+    pub epoch: u32,
     /// The seal it was given under.
     pub seal: Digest,
     /// The reveal as signed.
@@ -260,7 +486,7 @@ impl RevealRecord {
     /// The write that keeps it.
     pub fn put(&self, a: &AgreementId, t: u64) -> Op {
         put(t_key(REVEAL, a, t), |w| {
-            w.raw(&self.seal.0);
+            w.u32(self.epoch).raw(&self.seal.0);
             self.reveal.write(w);
         })
     }
@@ -268,6 +494,7 @@ impl RevealRecord {
     pub fn decode(value: &[u8]) -> Result<Self> {
         get(value, |r| {
             Ok(Self {
+                epoch: r.u32("epoch")?,
                 seal: Digest::read(r)?,
                 reveal: Reveal::read(r)?,
             })
@@ -279,7 +506,7 @@ impl RevealRecord {
 pub fn put_part(key: Vec<u8>, part: &Part) -> Op {
     Op::Put {
         key,
-        value: diversity_proto::wire::encode_envelope(std::slice::from_ref(part)),
+        value: diversity_proto::wire::encode_envelope(core::slice::from_ref(part)),
     }
 }
 
@@ -294,18 +521,32 @@ pub fn stored_part(value: &[u8]) -> Result<Part> {
 
 /// How (a, t) became final.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs)]
 pub enum FinalRecord {
     /// Covered by a settlement of `from..=last`.
     Settled {
+        /// First t that it speaks of.
         from: u64,
+        /// Last t.
         last: u64,
+        /// Transaction.
         tx: Digest,
+        /// Of the whole transaction.
         gas_used: u64,
+        /// How many share it.
         outcomes: u32,
     },
-    /// A dispute on chain.
-    Hole { dispute: Digest, tx: Digest },
+    /// By a hole certificate.
+    Hole {
+        /// Id of the dispute.
+        dispute: Digest,
+        /// Transaction.
+        tx: Digest,
+    },
+    /// By the users, in band.
+    Resolved {
+        /// Transaction.
+        tx: Digest,
+    },
 }
 
 impl FinalRecord {
@@ -329,6 +570,9 @@ impl FinalRecord {
             Self::Hole { dispute, tx } => {
                 w.u8(1).raw(&dispute.0).raw(&tx.0);
             }
+            Self::Resolved { tx } => {
+                w.u8(2).raw(&tx.0);
+            }
         })
     }
     /// Reads it.
@@ -343,6 +587,9 @@ impl FinalRecord {
             }),
             1 => Ok(Self::Hole {
                 dispute: Digest::read(r)?,
+                tx: Digest::read(r)?,
+            }),
+            2 => Ok(Self::Resolved {
                 tx: Digest::read(r)?,
             }),
             _ => Err(DecodeError::Invalid("final")),

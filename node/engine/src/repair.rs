@@ -1,12 +1,18 @@
-//! Repair of missing ranges (R7): nodes tell one another what they hold, and ask for what stays missing.
+//! Repair of missing ranges (R7): nodes tell one another what they hold, and ask for what stays missing. Requests rotate among those
+//! who say that they hold something, and a claim that no frames follow is believed less and less (P-REPAIR-2).
 
 use crate::agreement::Agreement;
+use crate::alloc_prelude::*;
 use crate::api::{Effect, FrameRef, Millis};
 use crate::ingest::Traces;
 use crate::io::Io;
 use diversity_proto::wire::{FRAMES_MAX, RANGES_MAX, Range};
 use diversity_proto::{AgreementId, NodeId, SensorId};
-use std::collections::BTreeMap;
+
+/// Doublings of the wait for a peer that does not deliver, at most.
+const BACKOFF_MAX: u32 = 6;
+/// Messages below the first missing q that are asked for again where boot epochs differ: they double each time, up to this.
+const FORK_BACK_MAX: u64 = 65_536;
 
 /// What a peer said it holds.
 #[derive(Default)]
@@ -16,13 +22,27 @@ struct Said {
     before: Vec<u64>,
 }
 
+/// How a peer answered for one sensor.
+#[derive(Default)]
+struct Asked {
+    /// When last.
+    at: Millis,
+    /// How much was missing then; `None` once judged.
+    missing: Option<u64>,
+    fails: u32,
+}
+
 #[derive(Default)]
 pub(crate) struct Repair {
     due: Option<Millis>,
     said: BTreeMap<(NodeId, AgreementId), Said>,
+    asked: BTreeMap<(SensorId, NodeId), Asked>,
+    /// How far back the trace of a sensor was asked for again.
+    forks: BTreeMap<SensorId, u64>,
 }
 
 type Agreements = BTreeMap<AgreementId, Agreement>;
+type Wanted = BTreeMap<NodeId, Vec<Range>>;
 
 impl Repair {
     pub fn due(&self) -> Option<Millis> {
@@ -35,63 +55,146 @@ impl Repair {
 
     pub fn peer_up(&mut self, peer: NodeId, agreements: &Agreements, traces: &Traces, io: &mut Io) {
         for a in agreements.values().filter(|a| a.index_of(&peer).is_some()) {
-            io.send(peer, a.status(traces));
+            io.send(peer, a.status_part(traces));
         }
     }
 
     /// Every interval: say what this node holds, and ask for what somebody else held an interval ago and is still missing here
     /// (what is on its way by ingest or gossip is not asked for).
-    pub fn tick(&mut self, agreements: &Agreements, traces: &Traces, io: &mut Io) {
-        if agreements.is_empty() {
-            return;
-        }
-        if *self.due.get_or_insert(io.now) > io.now {
+    pub fn tick(
+        &mut self,
+        agreements: &Agreements,
+        traces: &Traces,
+        forks: impl FnOnce() -> Vec<(NodeId, SensorId)>,
+        io: &mut Io,
+    ) {
+        if agreements.is_empty() || *self.due.get_or_insert(io.now) > io.now {
             return;
         }
         self.due = Some(io.now + io.config.status_interval_ms);
-        let mut wanted: BTreeMap<NodeId, Vec<Range>> = BTreeMap::new();
-        let mut asked: BTreeMap<SensorId, u64> = BTreeMap::new();
-        for ((peer, id), said) in &mut self.said {
-            let due = std::mem::replace(&mut said.before, said.next_q.clone());
-            let Some(a) = agreements.get(id).filter(|_| io.peers.contains(peer)) else {
-                continue;
-            };
-            for (sensor, theirs) in a.sensors.iter().zip(&due) {
-                let trace = &traces[sensor];
-                let low = asked
-                    .get(sensor)
-                    .copied()
-                    .unwrap_or(trace.next_q)
-                    .max(trace.next_q);
-                let high = (*theirs).min(trace.next_q.saturating_add(io.config.q_ahead_max));
-                let ranges = wanted.entry(*peer).or_default();
-                if high <= low || ranges.len() >= RANGES_MAX {
-                    continue;
-                }
-                let gaps = trace.gaps(high).into_iter().filter(|g| g.1 > low);
-                ranges.extend(gaps.map(|(from_q, to_q)| Range {
-                    sensor: *sensor,
-                    from_q,
-                    to_q,
-                }));
-                ranges.truncate(RANGES_MAX);
-                asked.insert(*sensor, high);
-            }
+        let mut wanted = Wanted::new();
+        let claims = self.claims(agreements, traces, io);
+        self.judge(traces, &claims);
+        for (sensor, holders) in claims {
+            self.ask(sensor, &holders, traces, &mut wanted, io);
+        }
+        for (peer, sensor) in forks() {
+            self.ask_back(peer, sensor, traces, &mut wanted);
         }
         for (to, ranges) in wanted {
-            if !ranges.is_empty() {
-                io.effect(Effect::RequestFrames { to, ranges });
-            }
+            io.effect(Effect::RequestFrames { to, ranges });
         }
         for a in agreements.values() {
-            let status = a.status(traces);
-            for (i, node) in a.nodes.iter().enumerate() {
-                if i != a.me && io.peers.contains(node) {
-                    io.send(*node, status.clone());
+            let status = a.status_part(traces);
+            for node in a.others() {
+                if io.peers.contains(&node) {
+                    io.send(node, status.clone());
                 }
             }
         }
     }
+
+    /// For each sensor that lacks something: who said an interval ago that it holds more, and up to where.
+    fn claims(
+        &mut self,
+        agreements: &Agreements,
+        traces: &Traces,
+        io: &Io,
+    ) -> BTreeMap<SensorId, BTreeMap<NodeId, u64>> {
+        let mut claims: BTreeMap<SensorId, BTreeMap<NodeId, u64>> = BTreeMap::new();
+        for ((peer, id), said) in &mut self.said {
+            let due = core::mem::replace(&mut said.before, said.next_q.clone());
+            let Some(a) = agreements.get(id).filter(|_| io.peers.contains(peer)) else {
+                continue;
+            };
+            for (sensor, theirs) in a.sensors().iter().zip(due) {
+                if theirs > traces[sensor].next_q() {
+                    let of = claims.entry(*sensor).or_default();
+                    let high = of.entry(*peer).or_default();
+                    *high = theirs.max(*high);
+                }
+            }
+        }
+        claims
+    }
+
+    /// Who was asked and brought nothing is asked later and later; whoever is done with is forgotten.
+    fn judge(&mut self, traces: &Traces, claims: &BTreeMap<SensorId, BTreeMap<NodeId, u64>>) {
+        self.asked.retain(|(sensor, peer), asked| {
+            let Some(high) = claims.get(sensor).and_then(|c| c.get(peer)) else {
+                return false;
+            };
+            if let Some(before) = asked.missing.take() {
+                if missing(&traces[sensor], *high) < before {
+                    asked.fails = 0;
+                } else {
+                    asked.fails += 1;
+                }
+            }
+            true
+        });
+    }
+
+    fn ask(
+        &mut self,
+        sensor: SensorId,
+        holders: &BTreeMap<NodeId, u64>,
+        traces: &Traces,
+        wanted: &mut Wanted,
+        io: &Io,
+    ) {
+        let record = |peer: &NodeId| {
+            self.asked
+                .get(&(sensor, *peer))
+                .map_or((0, 0), |a| (a.fails, a.at))
+        };
+        let every = io.config.status_interval_ms;
+        // Who failed least, of those who was not asked for longest.
+        let best = holders
+            .iter()
+            .map(|(peer, high)| (record(peer), *peer, *high))
+            .filter(|((fails, at), ..)| {
+                *fails == 0 || io.now >= at + (every << fails.min(&BACKOFF_MAX))
+            })
+            .min();
+        let Some((_, peer, high)) = best else { return };
+        let trace = &traces[&sensor];
+        let high = high.min(trace.next_q().saturating_add(io.config.q_ahead_max));
+        let ranges = wanted.entry(peer).or_default();
+        let room = RANGES_MAX.saturating_sub(ranges.len());
+        let gaps = trace.gaps(high).into_iter().take(room);
+        ranges.extend(gaps.map(|(from_q, to_q)| Range {
+            sensor,
+            from_q,
+            to_q,
+        }));
+        let asked = self.asked.entry((sensor, peer)).or_default();
+        asked.at = io.now;
+        asked.missing = Some(missing(trace, holders[&peer]));
+    }
+
+    /// P-REPAIR-3: two boot epochs of one sensor do not follow one another: what lies before is compared, further and further back,
+    /// until it agrees or is a contradiction.
+    fn ask_back(&mut self, peer: NodeId, sensor: SensorId, traces: &Traces, wanted: &mut Wanted) {
+        let Some(trace) = traces.get(&sensor).filter(|t| t.contradiction().is_none()) else {
+            return;
+        };
+        let back = self.forks.entry(sensor).or_insert(1);
+        let range = Range {
+            sensor,
+            from_q: trace.next_q().saturating_sub(*back),
+            to_q: trace.next_q(),
+        };
+        *back = (*back * 16).min(FORK_BACK_MAX);
+        let ranges = wanted.entry(peer).or_default();
+        if range.from_q < range.to_q && ranges.len() < RANGES_MAX {
+            ranges.push(range);
+        }
+    }
+}
+
+fn missing(trace: &crate::trace::Trace, high: u64) -> u64 {
+    trace.gaps(high).iter().map(|(from, to)| to - from).sum()
 }
 
 /// Answers a repair request, bounded by what an answer may hold.
@@ -102,7 +205,12 @@ pub(crate) fn serve(token: u64, ranges: &[Range], traces: &Traces, io: &mut Io) 
             continue;
         };
         let room = FRAMES_MAX - frames.len();
-        frames.extend(trace.stored(r.from_q, r.to_q).map(|(_, s)| s.at).take(room));
+        frames.extend(
+            trace
+                .stored(r.from_q, r.to_q)
+                .map(|(_, s)| s.at())
+                .take(room),
+        );
     }
     io.effect(Effect::ServeFrames { token, frames });
 }

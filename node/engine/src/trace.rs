@@ -1,31 +1,78 @@
 //! The trace of one sensor as the core knows it: ranges, times and digests, never bodies.
 
+use crate::alloc_prelude::*;
 use crate::api::{FrameRef, Piece, Refusal};
 use diversity_proto::Digest;
 use diversity_proto::entity::SensorDeclaration;
-use diversity_proto::frame::{Frame, values_comply};
-use std::collections::BTreeMap;
+use diversity_proto::frame::{Contradiction, Frame, values_comply};
+
+/// Frames whose times are read again in one go, at most.
+const RELOAD_FRAMES_MAX: usize = 1_024;
+
+/// Times of the messages of a stored frame, Unix seconds.
+#[derive(Clone, Debug)]
+enum Times {
+    Known(Box<[u64]>),
+    /// Every window that was known then had passed them. They are still in the store.
+    Forgotten,
+    /// A gap record has no messages.
+    Lost,
+}
 
 /// A durable frame.
 #[derive(Clone, Debug)]
 pub(crate) struct Stored {
-    pub count: u16,
-    pub epoch: u32,
-    pub at: FrameRef,
-    pub digest: Digest,
-    /// Times of its messages, Unix seconds.
-    pub times: Box<[u64]>,
+    span: u32,
+    epoch: u32,
+    at: FrameRef,
+    digest: Digest,
+    times: Times,
 }
+
+impl Stored {
+    pub fn new(frame: &Frame, at: FrameRef, digest: Digest) -> Self {
+        Self {
+            span: frame.span(),
+            epoch: frame.epoch,
+            at,
+            digest,
+            times: if frame.is_gap() {
+                Times::Lost
+            } else {
+                Times::Known(frame.messages().map(|m| m.time).collect())
+            },
+        }
+    }
+    pub fn at(&self) -> FrameRef {
+        self.at
+    }
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+    pub fn span(&self) -> u32 {
+        self.span
+    }
+    fn next(&self, first_q: u64) -> u64 {
+        first_q + u64::from(self.span)
+    }
+}
+
+/// Times that were forgotten: they must be read again before anything can be said of these messages.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Forgotten(pub Vec<(u64, FrameRef)>);
 
 /// `Y_s`: what this node holds durably of one sensor.
 #[derive(Clone, Debug)]
 pub(crate) struct Trace {
-    pub declaration: SensorDeclaration,
-    pub void_from: Option<u64>,
+    declaration: SensorDeclaration,
+    /// By the chain's record nothing from here on counts, and nothing of it is taken.
+    void_from: Option<u64>,
+    /// The lowest contradiction that this node knows of.
+    contradiction: Option<Contradiction>,
     /// Boot epoch of the last contiguous frame.
-    pub epoch: u32,
+    epoch: u32,
     /// First q that is missing.
-    pub next_q: u64,
+    next_q: u64,
     /// Digest of the frame that ends there.
     last: Digest,
     frames: BTreeMap<u64, Stored>,
@@ -36,6 +83,7 @@ impl Trace {
         Self {
             declaration,
             void_from: None,
+            contradiction: None,
             epoch: 0,
             next_q: 0,
             last: Digest::ZERO,
@@ -43,23 +91,69 @@ impl Trace {
         }
     }
 
+    pub fn declaration(&self) -> &SensorDeclaration {
+        &self.declaration
+    }
+    pub fn epoch(&self) -> u32 {
+        self.epoch
+    }
+    pub fn next_q(&self) -> u64 {
+        self.next_q
+    }
+    pub fn void_from(&self) -> Option<u64> {
+        self.void_from
+    }
+    pub fn contradiction(&self) -> Option<&Contradiction> {
+        self.contradiction.as_ref()
+    }
+    /// First q from which nothing is certain any more.
+    pub fn doubtful_from(&self) -> u64 {
+        let known = self.contradiction.as_ref().map(|c| c.q);
+        known
+            .into_iter()
+            .chain(self.void_from)
+            .min()
+            .unwrap_or(u64::MAX)
+    }
+
+    /// A contradiction became known; returns whether it says more than what was known.
+    pub fn contradicted(&mut self, c: Contradiction) -> bool {
+        let new = self.contradiction.as_ref().is_none_or(|k| c.q < k.q);
+        if new {
+            self.contradiction = Some(c);
+        }
+        new
+    }
+    /// The chain records that nothing from `q` on counts; returns whether that is new.
+    pub fn void(&mut self, q: u64) -> bool {
+        let new = self.void_from.is_none_or(|v| q < v);
+        if new {
+            self.void_from = Some(q);
+        }
+        new
+    }
+
     /// Whether the frame may go to the signature check. What needs other frames is checked again when it is known to be genuine.
-    pub fn admit(&self, f: &Frame, q_ahead_max: u64) -> Result<(), Refusal> {
+    /// A void sensor is heard no more; but what another node acknowledged before it knew may be needed to cut a window.
+    pub fn admit(&self, f: &Frame, q_ahead_max: u64, from_sensor: bool) -> Result<(), Refusal> {
         let d = &self.declaration;
-        if f.width != d.width() {
-            return Err(Refusal::WrongWidth {
-                declared: d.width(),
-            });
-        }
-        if !f.messages().all(|m| values_comply(&d.variables, m.values)) {
-            return Err(Refusal::WrongValues);
-        }
-        let mut times = f.messages().map(|m| m.time);
-        let first = times.next().unwrap_or(0);
-        if !times.all(|t| d.period.same(first, t)) {
-            return Err(Refusal::CrossesPeriod);
+        if !f.is_gap() {
+            if f.width != d.width() {
+                return Err(Refusal::WrongWidth {
+                    declared: d.width(),
+                });
+            }
+            if !f.messages().all(|m| values_comply(&d.variables, m.values)) {
+                return Err(Refusal::WrongValues);
+            }
+            let mut times = f.messages().map(|m| m.time);
+            let first = times.next().unwrap_or(0);
+            if !times.all(|t| d.period.same(first, t)) {
+                return Err(Refusal::CrossesPeriod);
+            }
         }
         if let Some(from_q) = self.void_from
+            && from_sensor
             && f.next_q() > from_q
         {
             return Err(Refusal::Void { from_q });
@@ -93,7 +187,7 @@ impl Trace {
     /// A stored frame that shares a q with `from..to`.
     pub fn overlap(&self, from: u64, to: u64) -> Option<(u64, &Stored)> {
         let (q, s) = self.frames.range(..to).next_back()?;
-        (q + u64::from(s.count) > from).then_some((*q, s))
+        (s.next(*q) > from).then_some((*q, s))
     }
 
     /// Takes a durable frame; returns whether the contiguous part grew.
@@ -101,7 +195,7 @@ impl Trace {
         self.frames.insert(first_q, stored);
         let before = self.next_q;
         while let Some(s) = self.frames.get(&self.next_q) {
-            self.next_q += u64::from(s.count);
+            self.next_q = s.next(self.next_q);
             self.epoch = s.epoch;
             self.last = s.digest;
         }
@@ -116,7 +210,7 @@ impl Trace {
             if *q > at {
                 out.push((at, *q));
             }
-            at = q + u64::from(s.count);
+            at = s.next(*q);
         }
         if at < to {
             out.push((at, to));
@@ -134,23 +228,52 @@ impl Trace {
         self.frames
             .range(first..to.max(first))
             .map(|(q, s)| (*q, s))
-            .filter(move |(q, s)| from < to && q + u64::from(s.count) > from)
+            .filter(move |(q, s)| from < to && s.next(*q) > from)
     }
 
-    /// Times of the contiguous messages from `q` on.
-    pub fn times_from(&self, q: u64) -> impl Iterator<Item = (u64, u64)> {
-        let end = self.void_from.map_or(self.next_q, |v| v.min(self.next_q));
-        self.stored(q, end)
-            .flat_map(|(first, s)| (first..).zip(s.times.iter().copied()))
-            .filter(move |(i, _)| (q..end).contains(i))
+    /// Gives `(q, time)` of the contiguous messages `from..to` to `each` until it says no.
+    ///
+    /// # Errors
+    /// Times that were forgotten stand in the way. They are never taken for "no message".
+    pub fn scan(
+        &self,
+        from: u64,
+        to: u64,
+        mut each: impl FnMut(u64, u64) -> bool,
+    ) -> Result<(), Forgotten> {
+        let to = to.min(self.next_q);
+        for (first, s) in self.stored(from, to) {
+            match &s.times {
+                Times::Lost => {}
+                Times::Forgotten => {
+                    let forgotten = |(_, s): &(u64, &Stored)| matches!(s.times, Times::Forgotten);
+                    return Err(Forgotten(
+                        self.stored(first, to)
+                            .filter(forgotten)
+                            .take(RELOAD_FRAMES_MAX)
+                            .map(|(q, s)| (q, s.at))
+                            .collect(),
+                    ));
+                }
+                Times::Known(times) => {
+                    for (q, time) in (first..).zip(times.iter()) {
+                        if (from..to).contains(&q) && !each(q, *time) {
+                            return Ok(());
+                        }
+                    }
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Where the messages `from..to` are.
     pub fn pieces(&self, from: u64, to: u64) -> Vec<Piece> {
         self.stored(from, to)
+            .filter(|(_, s)| !matches!(s.times, Times::Lost))
             .map(|(first, s)| {
                 let lo = from.max(first);
-                let hi = to.min(first + u64::from(s.count));
+                let hi = to.min(s.next(first));
                 Piece {
                     frame: s.at,
                     skip: (lo - first) as u32,
@@ -160,16 +283,29 @@ impl Trace {
             .collect()
     }
 
-    /// Forgets the times of messages below `q`: no window will ask for them again.
+    /// Forgets the times of messages below `q`: no window of an agreement that is known will ask for them.
     pub fn forget_times(&mut self, q: u64) {
         for (first, s) in self.frames.range_mut(..q).rev() {
-            if first + u64::from(s.count) > q {
+            if s.next(*first) > q {
                 continue;
             }
-            if s.times.is_empty() {
-                break;
+            match s.times {
+                Times::Known(_) => s.times = Times::Forgotten,
+                Times::Forgotten => break,
+                Times::Lost => {}
             }
-            s.times = Box::default();
+        }
+    }
+
+    /// Times that were read again.
+    pub fn remember_times(&mut self, times: Vec<(u64, Vec<u64>)>) {
+        for (first, times) in times {
+            if let Some(s) = self.frames.get_mut(&first)
+                && times.len() == s.span as usize
+                && matches!(s.times, Times::Forgotten)
+            {
+                s.times = Times::Known(times.into());
+            }
         }
     }
 }

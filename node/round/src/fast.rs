@@ -334,10 +334,7 @@ impl Round {
             return false;
         }
         let id = &self.place.committee.nodes[node];
-        if r.computed
-            .commitment(&self.place.subject, id, &r.blinding)
-            != commit.commitment
-        {
+        if r.computed.commitment(&self.place.subject, id, &r.blinding) != commit.commitment {
             out.push(Output::Fault(Fault::FalseOpening {
                 node,
                 commit,

@@ -108,6 +108,17 @@ pub struct Verified {
     body: Body,
 }
 
+impl Verified {
+    /// Who sent it.
+    pub fn from(&self) -> usize {
+        self.from
+    }
+    /// Whether it is a seal, which only who leads sends.
+    pub fn is_seal(&self) -> bool {
+        matches!(self.body, Body::Seal { .. })
+    }
+}
+
 /// What a round is told.
 #[derive(Clone, Debug)]
 #[allow(clippy::large_enum_variant)]

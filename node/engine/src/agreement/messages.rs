@@ -1,197 +1,242 @@
 //! What other nodes send about an agreement: which signatures must be checked, and what a genuine part does.
 
 use super::*;
+use crate::api::SignatureCheck;
+use diversity_proto::wire::Part;
+use diversity_round::{Unverified, Verified};
+use rounds::Judgement;
+
+/// A part of another node that waits for its signatures.
+#[derive(Debug)]
+pub(crate) enum Pending {
+    /// Of a round.
+    Round(u32, u64, Unverified),
+    /// A second commit for a decided t.
+    Late(u32, u64, Fault),
+    /// A list of open sensors; the node's own signature first, then those of the frames that it shows.
+    Held(u32, u64, Held),
+    /// A partial signature in its envelope.
+    Partial(Session, Digest, [u8; 32]),
+}
+
+/// Certificates that one request is answered with, at most.
+const WANTED_MAX: u64 = 8;
 
 impl Agreement {
-    // ---- messages
-
-    /// Which signatures a part needs checked before it counts; `None` if it is of no use (any more).
-    pub(crate) fn checks(
-        &self,
-        from: usize,
-        part: &Part,
-        io: &mut Io,
-    ) -> Option<Vec<SignatureCheck>> {
-        let n = self.nodes.len();
-        let at = |epoch: u32, t: u64| epoch == self.epoch && t < self.decided_next + LOOKAHEAD;
-        let commit_check = |t: u64, i: usize, c: &Commit| SignatureCheck {
-            key: self.record.keys[i],
-            digest: c.digest(&self.subject(t, io), &self.nodes[i]),
-            signature: c.signature,
-        };
-        let known = |t: u64, i: usize, c: &Commit| {
-            self.rounds.get(&t).and_then(|r| r.commit_of(i)) == Some(c)
-        };
-        let new_commits = |t: u64, commits: &[Commit]| -> Vec<SignatureCheck> {
-            (0..)
-                .zip(commits)
-                .filter(|(i, c)| !known(t, *i, c))
-                .map(|(i, c)| commit_check(t, i, c))
-                .collect()
-        };
+    /// A part from node `from` (an index, proven by the transport).
+    pub fn part(&mut self, from: usize, part: Part, traces: &Traces, io: &mut Io) {
         match part {
-            Part::Commit { epoch, t, .. }
-            | Part::Seal { epoch, t, .. }
-            | Part::Reveal { epoch, t, .. }
-                if *t < self.decided_next && *epoch == self.epoch =>
-            {
-                // P-CERT-2: whoever still works on a decided t gets its certificate.
-                let key = records::t_key(records::CERTIFICATE, &self.id, *t);
-                io.effect(Effect::SendStored {
-                    to: self.nodes[from],
-                    key,
-                });
-                None
-            }
-            Part::Commit {
-                epoch, t, commit, ..
-            } if at(*epoch, *t) => Some(if known(*t, from, commit) {
-                vec![]
-            } else {
-                vec![commit_check(*t, from, commit)]
-            }),
-            Part::Seal {
-                epoch, t, commits, ..
-            } if at(*epoch, *t) && commits.len() == n => Some(new_commits(*t, commits)),
-            Part::Reveal {
-                epoch,
-                t,
-                seal,
-                reveal,
-                ..
-            } if at(*epoch, *t) => {
-                let round = self.rounds.get(t)?;
-                if round.reveal_of(from).is_some() {
-                    return None;
-                }
-                let digest = self.reveal_digest(reveal, *t, seal, io);
-                Some(vec![SignatureCheck {
-                    key: self.record.keys[from],
-                    digest,
-                    signature: reveal.signature,
-                }])
-            }
-            Part::Certificate {
-                epoch,
-                t,
-                commits,
-                reveals,
-                ..
-            } if *t == self.decided_next
-                && *epoch == self.epoch
-                && commits.len() == n
-                && reveals.len() == n =>
-            {
-                let mut checks = new_commits(*t, commits);
-                let seal = Round::new(self.subject(*t, io), self.nodes.clone(), self.me, 0)
-                    .seal_of(commits);
-                for (i, r) in reveals.iter().enumerate() {
-                    if self.rounds.get(t).and_then(|x| x.reveal_of(i)) != Some(r) {
-                        let digest = self.reveal_digest(r, *t, &seal, io);
-                        checks.push(SignatureCheck {
-                            key: self.record.keys[i],
-                            digest,
-                            signature: r.signature,
-                        });
-                    }
-                }
-                Some(checks)
-            }
+            Part::Round { epoch, t, body, .. } => self.body(from, epoch, t, body, io),
+            Part::Held { epoch, t, held, .. } => self.held(from, epoch, t, held, io),
             Part::Partial {
                 session,
                 nonce_set,
                 partial,
                 signature,
             } => {
-                let digest = self.settle.partial_digest(
-                    session,
-                    nonce_set,
-                    partial,
+                let check = self.settle.partial_check(
                     from,
-                    self.config,
-                    io,
-                )?;
-                Some(vec![SignatureCheck {
-                    key: self.record.keys[from],
-                    digest,
-                    signature: *signature,
-                }])
+                    &session,
+                    &nonce_set,
+                    &partial,
+                    signature,
+                    cx!(self, io),
+                );
+                if let Some(check) = check {
+                    let pending = Pending::Partial(session, nonce_set, partial);
+                    self.verify(from, vec![check], pending, io);
+                }
             }
-            Part::Nonce { .. } | Part::Nonces { .. } | Part::Aggregate { .. } => Some(vec![]),
-            Part::Status { next_q, .. } if next_q.len() == self.sensors.len() => Some(vec![]),
-            Part::Want { .. } => Some(vec![]),
-            _ => None,
+            // Nonces and aggregates prove themselves: a wrong one only costs an attempt, or does not verify.
+            Part::Nonce { session, nonce } => {
+                self.settle.nonce(from, session, nonce, cx!(self, io));
+            }
+            Part::Nonces { session, nonces } => {
+                self.settle.nonces(from, session, nonces, cx!(self, io));
+            }
+            Part::Aggregate { session, signature } => {
+                self.settle.aggregate(session, signature, cx!(self, io));
+            }
+            Part::Want { from_t, .. } => {
+                let to = self.history.next().min(from_t.saturating_add(WANTED_MAX));
+                for t in from_t..to {
+                    self.serve_certificate(from, t, io);
+                }
+            }
+            Part::Status { next_t, .. } if next_t > self.history.next() => {
+                let want = Part::Want {
+                    agreement: self.setting.id,
+                    from_t: self.history.next(),
+                };
+                io.send(self.setting.node(from), want);
+            }
+            Part::Status { .. } | Part::Leaves { .. } | Part::Terms { .. } => {}
+        }
+        self.reveal_if_due(io);
+        self.progress(traces, io);
+    }
+
+    fn verify(&self, from: usize, checks: Vec<SignatureCheck>, pending: Pending, io: &mut Io) {
+        let after = After::Part(self.setting.id, from, pending);
+        io.verify(checks, after);
+    }
+
+    fn serve_certificate(&mut self, to: usize, t: u64, io: &mut Io) {
+        let key = records::t_key(records::CERTIFICATE, &self.setting.id, t);
+        cx!(self, io).serve(to, t, key);
+    }
+
+    fn body(&mut self, from: usize, epoch: u32, t: u64, body: Body, io: &mut Io) {
+        let (s, h) = (&self.setting, &self.history);
+        match self.rounds.judge(from, epoch, t, body, h, s) {
+            Judgement::Nothing => {}
+            Judgement::Certificate => self.serve_certificate(from, t, io),
+            Judgement::Check(u) if u.checks().is_empty() => {
+                if let Some(verified) = u.verified(&[]) {
+                    self.verified_body(epoch, t, verified, io);
+                }
+            }
+            Judgement::Check(u) => {
+                let checks = u.checks().to_vec();
+                self.verify(from, checks, Pending::Round(epoch, t, u), io);
+            }
+            Judgement::Late(check, fault) => {
+                self.verify(from, vec![check], Pending::Late(epoch, t, fault), io);
+            }
         }
     }
 
-    /// A part whose signatures are good.
-    pub(crate) fn part(&mut self, from: usize, part: Part, traces: &Traces, io: &mut Io) {
-        match part {
-            Part::Commit { t, commit, .. } => self.feed(t, RoundInput::Commit { from, commit }, io),
-            Part::Seal { t, commits, .. } => {
-                self.follow(t, from);
-                self.feed(t, RoundInput::Seal { commits }, io);
-            }
-            Part::Reveal {
-                t, seal, reveal, ..
-            } => self.feed(t, RoundInput::Reveal { from, seal, reveal }, io),
-            Part::Certificate {
-                t,
-                commits,
-                reveals,
-                ..
-            } if t == self.decided_next => {
-                self.feed(t, RoundInput::Certificate { commits, reveals }, io);
-            }
-            Part::Nonce { session, nonce } => self.settle.nonce(from, session, nonce, io),
-            Part::Nonces { session, nonces } => self.settle.nonces(from, session, nonces, io),
-            Part::Partial {
-                session,
-                nonce_set,
-                partial,
-                ..
-            } => {
-                self.settle.partial(from, session, nonce_set, partial, io);
-            }
-            Part::Aggregate { session, signature } => self.settle.aggregate(session, signature, io),
-            Part::Want { from_t, .. } => {
-                for t in from_t..self.decided_next.min(from_t.saturating_add(8)) {
-                    let key = records::t_key(records::CERTIFICATE, &self.id, t);
-                    io.effect(Effect::SendStored {
-                        to: self.nodes[from],
-                        key,
-                    });
+    fn verified_body(&mut self, epoch: u32, t: u64, body: Verified, io: &mut Io) {
+        if self.halted.is_some() {
+            return;
+        }
+        let wishes = self
+            .rounds
+            .body(epoch, t, body, &self.history, cx!(self, io));
+        self.carry_out(wishes, io);
+    }
+
+    /// P-HELD-4: another node says what is open to it.
+    fn held(&mut self, from: usize, epoch: u32, t: u64, held: Held, io: &mut Io) {
+        let n = self.setting.sensors.len();
+        let known = held.open.last().is_none_or(|o| (o.index as usize) < n);
+        if t < self.history.next() {
+            return self.serve_certificate(from, t, io);
+        }
+        if epoch != self.history.epoch() || !known {
+            return;
+        }
+        if self.listed.contains(&t) {
+            // It may have missed ours.
+            let key = records::held_key(&self.setting.id, t, epoch);
+            cx!(self, io).serve(from, t, key);
+        } else if t < self.pipeline.open_t() && self.halted.is_none() && self.listed.insert(t) {
+            // P-HELD-2: cut by messages here: nothing was open.
+            self.sign_list(t, pipeline::nothing_open(), io);
+        }
+        if self.pipeline.wants_list(from, t) {
+            let s = &self.setting;
+            let check = SignatureCheck {
+                key: s.committee.keys[from],
+                digest: held.digest(&s.subject(epoch, t), &s.node(from)),
+                signature: held.signature,
+            };
+            self.verify(from, vec![check], Pending::Held(epoch, t, held), io);
+        }
+    }
+
+    /// The signatures of a part are checked.
+    pub fn checked(
+        &mut self,
+        from: usize,
+        pending: Pending,
+        good: &[bool],
+        traces: &Traces,
+        io: &mut Io,
+    ) {
+        if good.is_empty() || !good.iter().all(|g| *g) {
+            cx!(self, io).fault(from, "sent a message with a signature that does not verify");
+            return;
+        }
+        match pending {
+            Pending::Round(epoch, t, u) => {
+                if let Some(verified) = u.verified(good) {
+                    self.verified_body(epoch, t, verified, io);
                 }
             }
-            Part::Status { next_t, .. } if next_t > self.decided_next => {
-                let want = Part::Want {
-                    agreement: self.id,
-                    from_t: self.decided_next,
-                };
-                io.send(self.nodes[from], want);
+            Pending::Late(epoch, t, fault) => self.fault(epoch, t, fault, io),
+            Pending::Partial(session, set, partial) => {
+                self.settle
+                    .partial(from, session, set, partial, cx!(self, io));
             }
-            _ => {}
+            Pending::Held(epoch, t, held) => self.check_shown(from, epoch, t, held, traces, io),
         }
         self.progress(traces, io);
     }
 
-    // Who sealed or certified leads: nodes whose views drifted apart meet again.
-    pub(super) fn follow(&mut self, t: u64, from: usize) {
-        if self.leader(t) == self.me {
-            return; // The others bring a new leader what it may lack.
+    /// The frames that a list shows as contradictions are checked under the sensors' keys.
+    fn check_shown(
+        &mut self,
+        from: usize,
+        epoch: u32,
+        t: u64,
+        held: Held,
+        traces: &Traces,
+        io: &mut Io,
+    ) {
+        let mut frames = Vec::new();
+        for o in &held.open {
+            let Some(c) = &o.contradiction else { continue };
+            let sensor = self.setting.sensors[o.index as usize];
+            let of = |bytes: &[u8]| {
+                diversity_proto::frame::Frame::decode(bytes).is_ok_and(|f| f.sensor == sensor)
+            };
+            if !of(&c.first) || !of(&c.second) {
+                return cx!(self, io)
+                    .fault(from, "showed frames of another sensor as a contradiction");
+            }
+            let key = traces[&sensor].declaration().public_key;
+            frames.push((key, c.first.clone().into()));
+            frames.push((key, c.second.clone().into()));
         }
-        let n = self.nodes.len();
-        let ahead = (from + n - self.leader(t)) % n;
-        self.pacemaker.view = (self.pacemaker.view + ahead as u32) % n as u32;
+        if frames.is_empty() {
+            return self.list_good(from, epoch, t, held, traces, io);
+        }
+        let after = After::Shown(self.setting.id, from, epoch, t, held);
+        io.verify_frames(frames, after);
+    }
+
+    /// All signatures in a list are good.
+    pub fn list_good(
+        &mut self,
+        from: usize,
+        epoch: u32,
+        t: u64,
+        held: Held,
+        traces: &Traces,
+        io: &mut Io,
+    ) {
+        if epoch == self.history.epoch() {
+            self.pipeline.listed(from, t, held, traces, cx!(self, io));
+            self.progress(traces, io);
+        }
+    }
+
+    /// A frame in a list is not the sensor's.
+    pub fn list_bad(&mut self, from: usize, io: &mut Io) {
+        cx!(self, io).fault(
+            from,
+            "showed frames that no sensor signed as a contradiction",
+        );
     }
 
     /// What this node holds, for the others.
-    pub(crate) fn status(&self, traces: &Traces) -> Part {
-        let next_q = self.sensors.iter().map(|s| traces[s].next_q).collect();
+    pub fn status_part(&self, traces: &Traces) -> Part {
+        let next_q = self.setting.sensors.iter().map(|s| traces[s].next_q());
         Part::Status {
-            agreement: self.id,
-            next_t: self.decided_next,
-            next_q,
+            agreement: self.setting.id,
+            next_t: self.history.next(),
+            next_q: next_q.collect(),
         }
     }
 }

@@ -1,382 +1,314 @@
-//! The rounds of an agreement: what they want done, and what follows from a status (docs/protocol.md).
+//! The rounds of an agreement, one for each t that is not decided (docs/protocol.md, The round): which messages they need,
+//! who leads, and what they want done.
 
-use super::*;
+use crate::agreement::Cx;
+use crate::agreement::history::History;
+use crate::agreement::pacemaker::Pacemaker;
+use crate::agreement::setting::Setting;
+use crate::agreement::timers::Timer;
+use crate::alloc_prelude::*;
+use crate::api::{LOOKAHEAD, Notice, SignatureCheck};
+use diversity_proto::round::{Body, Commit, Reveal};
+use diversity_proto::wire::Part;
+use diversity_proto::{Digest, NodeId};
+use diversity_round::{Decision, Fault, Input, Output, Round, Unverified, Verified};
 
-impl Agreement {
-    // ---- rounds
+/// For how many decided t a second commit of a node is still recognised as one.
+const LATE_MAX: usize = 16;
 
-    pub(super) fn round(&mut self, t: u64, io: &Io) -> Result<&mut Round, ()> {
-        if t < self.decided_next || t >= self.decided_next + LOOKAHEAD {
-            return Err(());
-        }
-        let (subject, leader) = (self.subject(t, io), self.leader(t));
-        let (nodes, me) = (&self.nodes, self.me);
-        Ok(self
-            .rounds
-            .entry(t)
-            .or_insert_with(|| Round::new(subject, nodes.clone(), me, leader)))
+/// What becomes of a body that came from another node.
+pub(crate) enum Judgement {
+    /// It is of no use (any more).
+    Nothing,
+    /// The sender still works on a t that is decided here: it gets the certificate (P-CERT-2).
+    Certificate,
+    /// It counts if these signatures are good.
+    Check(Unverified),
+    /// A second commit for a decided t, if this signature is good.
+    Late(SignatureCheck, Fault),
+}
+
+/// What the rounds want from the rest of the agreement.
+pub(crate) enum Wish {
+    /// A body for this node, or for all others.
+    Send(u64, Option<usize>, Body),
+    /// The status of the first undecided t is fixed.
+    Decided(Certified),
+    /// Somebody misbehaved at t.
+    Fault(u64, Fault),
+}
+
+/// The n commits and reveals that fixed the status of a t.
+pub(crate) struct Certified {
+    pub t: u64,
+    pub decision: Decision,
+    pub seal: Digest,
+    pub commits: Vec<Commit>,
+    pub reveals: Vec<Reveal>,
+}
+
+/// The rounds of the first reading.
+#[derive(Default)]
+pub(crate) struct Rounds {
+    rounds: BTreeMap<u64, Round>,
+    pacemaker: Pacemaker,
+    /// The t whose reveal is being signed or made durable.
+    revealing: Option<u64>,
+    /// Own reveals of an earlier run.
+    restored: BTreeMap<u64, (Digest, Reveal)>,
+    /// Commits of the last decided t.
+    late: BTreeMap<u64, Vec<Commit>>,
+}
+
+impl Rounds {
+    // ---- state
+
+    /// An own reveal of an earlier run; before its commit is told again with [`Rounds::own_commit`].
+    pub fn restore_reveal(&mut self, t: u64, seal: Digest, reveal: Reveal) {
+        self.restored.insert(t, (seal, reveal));
     }
-
-    pub(crate) fn then(
-        &mut self,
-        then: Then,
-        signature: Option<Signature>,
-        traces: &Traces,
-        io: &mut Io,
-    ) {
-        match then {
-            Then::CommitDurable(t) => {
-                if let Some(commit) = self.unsent.remove(&t) {
-                    self.feed(t, RoundInput::OwnCommit(commit), io);
-                    self.pacemaker.arm(io.now);
-                }
-            }
-            Then::RevealSigned(t, seal, mut reveal) => {
-                let Some(signature) = signature else { return };
-                reveal.signature = signature;
-                let op = RevealRecord {
-                    seal,
-                    reveal: reveal.clone(),
-                }
-                .put(&self.id, t);
-                io.persist(
-                    vec![op],
-                    After::Agreement(self.id, Then::RevealDurable(t, reveal)),
-                );
-            }
-            Then::RevealDurable(t, reveal) => self.feed(t, RoundInput::OwnReveal(reveal), io),
-            Then::PartialSigned(session, nonce_set, partial) => {
-                if let Some(signature) = signature {
-                    self.settle
-                        .partial_signed(session, nonce_set, partial, signature, io);
-                }
-            }
-            Then::AggregateDurable(from) => self.settle.aggregate_durable(from, io),
-        }
-        self.progress(traces, io);
+    /// A certificate of an earlier run: t is decided.
+    pub fn restore_decided(&mut self, t: u64, commits: Vec<Commit>) {
+        self.restored.remove(&t);
+        self.keep_late(t, commits);
     }
-
-    /// Gives the round of t an input and carries out what it wants.
-    pub(super) fn feed(&mut self, t: u64, input: RoundInput, io: &mut Io) {
-        if self.halted.is_some() {
-            return;
-        }
-        let Ok(round) = self.round(t, io) else { return };
-        for output in round.step(input) {
-            self.output(t, output, io);
-        }
-    }
-
-    pub(super) fn output(&mut self, t: u64, output: Output, io: &mut Io) {
-        let (agreement, epoch) = (self.id, self.epoch);
-        let Some(round) = self.rounds.get(&t) else {
-            return;
-        };
-        match output {
-            Output::SendCommit { to } => {
-                if let Some(commit) = round.own_commit().copied() {
-                    io.send(
-                        self.nodes[to],
-                        Part::Commit {
-                            agreement,
-                            epoch,
-                            t,
-                            commit,
-                        },
-                    );
-                }
-            }
-            Output::SendSeal { to } => {
-                if let Some(commits) = round.all_commits() {
-                    self.send(
-                        to,
-                        Part::Seal {
-                            agreement,
-                            epoch,
-                            t,
-                            commits,
-                        },
-                        io,
-                    );
-                }
-            }
-            Output::MakeReveal { .. } => self.reveal_if_due(io),
-            Output::SendReveal { to } => {
-                if let (Some(reveal), Some(seal)) = (round.own_reveal().cloned(), round.sealed()) {
-                    let part = Part::Reveal {
-                        agreement,
-                        epoch,
-                        t,
-                        seal,
-                        reveal,
-                    };
-                    // The reveal of t travels with the commit of t+1 when that is about to leave for the same node (paper,
-                    // Fig. 2B). Behind commits that left before, it would only hold up the rounds.
-                    let coming =
-                        self.working.contains_key(&(t + 1)) || self.unsent.contains_key(&(t + 1));
-                    let wait = if coming && self.leader(t + 1) == to {
-                        u64::from(self.record.terms.flush_ms)
-                    } else {
-                        0
-                    };
-                    io.send_by(io.now + wait, self.nodes[to], part);
-                }
-            }
-            Output::SendCertificate => {
-                if let (Some(commits), Some(reveals)) = (round.all_commits(), round.all_reveals()) {
-                    self.send(
-                        None,
-                        Part::Certificate {
-                            agreement,
-                            epoch,
-                            t,
-                            commits,
-                            reveals,
-                        },
-                        io,
-                    );
-                }
-            }
-            Output::Decided(decision) => self.decided(t, decision, io),
-            Output::Fault(fault) => self.fault(t, fault, io),
-        }
-    }
-
-    pub(super) fn send(&self, to: Option<usize>, part: Part, io: &mut Io) {
-        for (i, node) in self.nodes.iter().enumerate() {
-            if i != self.me && to.is_none_or(|to| to == i) {
-                io.send(*node, part.clone());
-            }
-        }
-    }
-
-    /// P-REVEAL-1: the reveal of t is made once t is sealed and the status of t-1 is known.
-    pub(super) fn reveal_if_due(&mut self, io: &mut Io) {
-        let t = self.decided_next;
-        if self.blocked.is_some() || self.halted.is_some() || self.revealing == Some(t) {
-            return;
-        }
-        let Some(seal) = self
-            .rounds
-            .get(&t)
-            .filter(|r| !r.revealed())
-            .and_then(Round::sealed)
-        else {
-            return;
-        };
-        let Some((computed, secret, salt)) = self.own.get(&t).cloned() else {
-            return;
-        };
-        let reveal = Reveal {
-            computed,
-            secret,
-            salt,
-            from: self.from,
-            holes: self.holes.clone(),
-            signature: Signature([0; 64]),
-        };
-        let digest = self.reveal_digest(&reveal, t, &seal, io);
-        self.revealing = Some(t);
-        io.sign(
-            digest,
-            After::Agreement(self.id, Then::RevealSigned(t, seal, reveal)),
-        );
-        self.settle.prepare(self.from, t, io);
-    }
-
-    pub(super) fn reveal_digest(&self, r: &Reveal, t: u64, seal: &Digest, io: &Io) -> Digest {
-        let d = &io.config.deployment;
-        r.digest(d, &r.outcome(self.id, self.epoch, t, seal))
-    }
-
-    pub(super) fn decided(&mut self, t: u64, decision: Decision, io: &mut Io) {
-        debug_assert_eq!(
-            t, self.decided_next,
-            "a t is decided after the one before it"
-        );
-        let round = self.rounds.remove(&t).expect("it just decided");
-        let (commits, reveals) = (
-            round.all_commits().expect("all"),
-            round.all_reveals().expect("all"),
-        );
-        let seal = round.sealed().expect("sealed");
-        let part = Part::Certificate {
-            agreement: self.id,
-            epoch: self.epoch,
-            t,
-            commits: commits.clone(),
-            reveals: reveals.clone(),
-        };
-        let op = records::put_part(records::t_key(records::CERTIFICATE, &self.id, t), &part);
-        // Whoever lacks the certificate after a crash gets it from a peer.
-        io.persist_soon(vec![op], After::Nothing);
-        self.apply(t, &decision, &commits, &reveals, seal, io);
-        self.pacemaker.progress(io.now, self.has_undecided());
-        self.reveal_if_due(io);
-    }
-
-    /// The status of t is known: what follows from it (also after a restart).
-    pub(super) fn apply(
-        &mut self,
-        t: u64,
-        decision: &Decision,
-        commits: &[Commit],
-        reveals: &[Reveal],
-        seal: Digest,
-        io: &mut Io,
-    ) {
-        self.own.remove(&t);
-        self.decided_next = t + 1;
+    /// Another epoch counts from here on: what is not decided starts anew.
+    pub fn start_anew(&mut self) {
+        self.rounds.clear();
+        self.restored.clear();
         self.revealing = None;
-        let status = match decision {
-            Decision::Outcome => {
-                let outcome = reveals[0].outcome(self.id, self.epoch, t, &seal);
-                io.notice(Notice::Certified {
-                    agreement: self.id,
-                    t,
-                    kind: outcome.kind,
-                });
-                let null = outcome.kind == diversity_proto::round::OutputKind::Null as u8;
-                if !null {
-                    self.from = t + 1;
-                    self.holes.clear();
-                }
-                let signatures = reveals.iter().map(|r| r.signature).collect();
-                Status::Outcome {
-                    outcome,
-                    signatures,
-                    holes: reveals[0].holes.clone(),
-                }
-            }
-            Decision::Hole {
-                state_agreed,
-                all_abstained,
-            } => {
-                if self.holes.len() < HOLES_MAX {
-                    self.holes.push(t);
-                }
-                if !state_agreed {
-                    self.blocked = Some(t);
-                }
-                let reason = if *all_abstained {
-                    "every node abstained: the code went past an engine limit or gave an unusable output".into()
-                } else {
-                    differing(&self.nodes, reveals)
-                };
-                io.notice(Notice::Hole {
-                    agreement: self.id,
-                    t,
-                    reason,
-                });
-                let evidence = Evidence::UnequalReveals {
-                    commits: commits.to_vec(),
-                    reveals: reveals.to_vec(),
-                    seal,
-                };
-                Status::Hole {
-                    evidence,
-                    leader: self.leader(t),
-                }
-            }
-        };
-        self.settle.decided(t, self.epoch, status, io);
+        self.pacemaker.progress();
     }
 
-    pub(super) fn fault(&mut self, t: u64, fault: Fault, io: &mut Io) {
-        let (node, what, evidence) = match fault {
-            Fault::Equivocation {
-                node,
-                first,
-                second,
-            } => {
-                let id = self.nodes[node];
-                (
-                    id,
-                    "signed two commits for one execution",
-                    Some(Evidence::Equivocation {
-                        node: id,
-                        first,
-                        second,
-                    }),
-                )
-            }
-            Fault::FalseOpening {
-                node,
-                commit,
-                reveal,
-                seal,
-            } => {
-                let id = self.nodes[node];
-                let e = Evidence::FalseOpening {
-                    node: id,
-                    commit,
-                    reveal,
-                    seal,
-                };
-                (
-                    id,
-                    "revealed something that does not open its commit",
-                    Some(e),
-                )
-            }
-            Fault::WrongSecret { node } => (
-                self.nodes[node],
-                "revealed a secret that is not the committed one",
-                None,
-            ),
-            Fault::WrongRange { node } => (
-                self.nodes[node],
-                "revealed from another t, or with other holes, than the rounds before say",
-                None,
-            ),
-            Fault::StaleStore => {
-                let why = format!(
-                    "the other nodes hold something that this node signed for t={t} and its store does not know: the store is older \
-                     than what was signed. Restore the newest store; until then this node signs nothing for this agreement"
-                );
-                io.notice(Notice::Halted {
-                    agreement: self.id,
-                    why: why.clone(),
-                });
-                self.halted = Some(why);
-                return;
-            }
-        };
-        io.notice(Notice::Fault {
-            node,
-            agreement: self.id,
-            what: what.into(),
-        });
-        if let Some(evidence) = evidence
-            && self.accused.insert((t, node))
+    pub fn view(&self) -> u32 {
+        self.pacemaker.view()
+    }
+    /// Whether this node has committed to a t that is not decided.
+    pub fn waits(&self, h: &History) -> bool {
+        self.rounds.range(h.next()..).any(|(_, r)| r.committed())
+    }
+    /// Nodes whose next message the first undecided round waits for, once this node has committed.
+    pub fn missing(&self, h: &History) -> Vec<NodeId> {
+        let round = self.rounds.get(&h.next()).filter(|r| r.committed());
+        round.map(Round::missing).unwrap_or_default()
+    }
+    /// The seal under which the own reveal of the next t is due: sealed, and nothing revealed yet.
+    pub fn reveal_due(&self, h: &History) -> Option<Digest> {
+        if self.revealing == Some(h.next()) {
+            return None;
+        }
+        let round = self.rounds.get(&h.next()).filter(|r| !r.revealed())?;
+        round.sealed()
+    }
+    /// The own reveal of the next t is on its way.
+    pub fn revealing(&mut self, t: u64) {
+        self.revealing = Some(t);
+    }
+
+    // ---- messages
+
+    /// What a body of another node needs before it counts.
+    pub fn judge(
+        &mut self,
+        from: usize,
+        epoch: u32,
+        t: u64,
+        body: Body,
+        h: &History,
+        s: &Setting,
+    ) -> Judgement {
+        if t < h.next() {
+            return self.judge_late(from, epoch, t, &body, s);
+        }
+        // The certificate of a later t is of no use before those of all t below.
+        let certificate = matches!(body, Body::Certificate { .. });
+        if epoch != h.epoch() || t >= h.next() + LOOKAHEAD || certificate && t != h.next() {
+            return Judgement::Nothing;
+        }
+        let round = self.round(t, h, s);
+        match round.unverified(from, body) {
+            Some(u) => Judgement::Check(u),
+            None => Judgement::Nothing,
+        }
+    }
+
+    // P-COMMIT-2: a second commit is evidence whenever it comes.
+    fn judge_late(&self, from: usize, epoch: u32, t: u64, body: &Body, s: &Setting) -> Judgement {
+        if let (Body::Commit { commit }, Some(known)) = (body, self.late.get(&t))
+            && let Some(first) = known.get(from)
+            && (first.commitment, first.opening) != (commit.commitment, commit.opening)
         {
-            let submission = Submission::Dispute {
-                epoch: self.epoch,
-                t,
-                evidence,
+            let place = s.place(epoch, t);
+            let check = SignatureCheck {
+                key: s.committee.keys[from],
+                digest: place.commit_digest(from, commit),
+                signature: commit.signature,
             };
-            io.effect(Effect::Submit {
-                agreement: self.id,
-                submission,
+            let fault = Fault::Equivocation {
+                node: from,
+                first: *first,
+                second: *commit,
+            };
+            return Judgement::Late(check, fault);
+        }
+        match body {
+            Body::Certificate { .. } => Judgement::Nothing,
+            _ => Judgement::Certificate,
+        }
+    }
+
+    /// A body whose signatures are good.
+    pub fn body(
+        &mut self,
+        epoch: u32,
+        t: u64,
+        body: Verified,
+        h: &History,
+        cx: &mut Cx<'_>,
+    ) -> Vec<Wish> {
+        // Much may have been decided while the signatures were checked.
+        if epoch != h.epoch() || t < h.next() {
+            return Vec::new();
+        }
+        if body.is_seal() {
+            self.follow(t, body.from(), cx.setting);
+        }
+        self.feed(t, Input::Body(body), h, cx)
+    }
+
+    /// The own commit of t is durable (P-COMMIT-1).
+    pub fn own_commit(&mut self, t: u64, c: Commit, h: &History, cx: &mut Cx<'_>) -> Vec<Wish> {
+        let wishes = self.feed(t, Input::OwnCommit(c), h, cx);
+        // P-SEAL-3: what an earlier run revealed, it revealed under the one seal that counts.
+        if let Some((seal, reveal)) = self.restored.remove(&t)
+            && let Some(round) = self.rounds.get_mut(&t)
+        {
+            round.restore_reveal(seal, reveal);
+        }
+        self.arm(h, cx);
+        wishes
+    }
+
+    /// The own reveal of t is durable (P-REVEAL-1).
+    pub fn own_reveal(&mut self, t: u64, r: Reveal, h: &History, cx: &mut Cx<'_>) -> Vec<Wish> {
+        self.feed(t, Input::OwnReveal(r), h, cx)
+    }
+
+    fn round(&mut self, t: u64, h: &History, s: &Setting) -> &mut Round {
+        let leader = s.leader(t, self.pacemaker.view());
+        self.rounds
+            .entry(t)
+            .or_insert_with(|| Round::new(s.place(h.epoch(), t), leader))
+    }
+
+    fn feed(&mut self, t: u64, input: Input, h: &History, cx: &mut Cx<'_>) -> Vec<Wish> {
+        if t < h.next() || t >= h.next() + LOOKAHEAD {
+            return Vec::new();
+        }
+        let round = self.round(t, h, cx.setting);
+        let mut wishes = Vec::new();
+        for output in round.step(input) {
+            wishes.push(match output {
+                Output::Send { to, body } => Wish::Send(t, to, body),
+                // Asked for by [`Rounds::reveal_due`].
+                Output::MakeReveal { .. } => continue,
+                Output::Fault(fault) => Wish::Fault(t, fault),
+                Output::Decided(decision) => {
+                    let (seal, commits, reveals) =
+                        round.certificate().expect("a decided round has all of it");
+                    Wish::Decided(Certified {
+                        t,
+                        decision,
+                        seal,
+                        commits,
+                        reveals,
+                    })
+                }
             });
         }
+        wishes
+    }
+
+    /// The status of t is known and applied: its round is over.
+    pub fn over(&mut self, t: u64, commits: Vec<Commit>, h: &History, cx: &mut Cx<'_>) {
+        self.rounds.remove(&t);
+        self.revealing = None;
+        self.keep_late(t, commits);
+        self.pacemaker.progress();
+        cx.timers.clear(Timer::Leader);
+        self.arm(h, cx);
+    }
+
+    fn keep_late(&mut self, t: u64, commits: Vec<Commit>) {
+        self.late.insert(t, commits);
+        while self.late.len() > LATE_MAX {
+            self.late.pop_first();
+        }
+    }
+
+    // ---- leaders
+
+    /// Something waits for others from now on.
+    pub fn arm(&mut self, h: &History, cx: &mut Cx<'_>) {
+        if self.waits(h) {
+            let due = cx.io.now + cx.setting.backoff(self.pacemaker.fails());
+            cx.timers.start(Timer::Leader, due);
+        }
+    }
+
+    /// P-LEAD-1: a silent leader is followed by the next; commits, seals and reveals stay valid.
+    pub fn take_over(&mut self, h: &History, cx: &mut Cx<'_>) -> Vec<Wish> {
+        if !self.waits(h) {
+            self.pacemaker.progress();
+            return Vec::new();
+        }
+        self.pacemaker.timeout(cx.setting.n());
+        self.arm(h, cx);
+        let (t, view) = (h.next(), self.pacemaker.view());
+        cx.io.notice(Notice::TakeOver {
+            agreement: cx.setting.id,
+            t,
+            view,
+            leader: cx.setting.node(cx.setting.leader(t, view)),
+        });
+        let ts: Vec<u64> = self.rounds.keys().copied().collect();
+        let mut wishes = Vec::new();
+        for t in ts {
+            let leader = cx.setting.leader(t, view);
+            wishes.extend(self.feed(t, Input::Lead(leader), h, cx));
+        }
+        if self.pacemaker.stuck() {
+            wishes.extend(self.show_all(h));
+        }
+        wishes
+    }
+
+    // P-LEAD-2: views may have drifted apart for good. Whoever waits through a second timeout shows all that it has of the
+    // first undecided t to everybody: any node that holds all n commits seals, any that holds all n reveals certifies.
+    fn show_all(&self, h: &History) -> Vec<Wish> {
+        let round = self.rounds.get(&h.next()).filter(|r| r.committed());
+        let bodies = round.map(Round::show).unwrap_or_default();
+        let all = |body| Wish::Send(h.next(), None, body);
+        bodies.into_iter().map(all).collect()
+    }
+
+    // Who sealed or certified leads: nodes whose views drifted apart meet again.
+    fn follow(&mut self, t: u64, from: usize, s: &Setting) {
+        let leader = s.leader(t, self.pacemaker.view());
+        if leader == s.me() {
+            return; // The others bring a new leader what it may lack.
+        }
+        let n = s.n();
+        self.pacemaker.follow((from + n - leader) % n, n);
     }
 }
 
-fn differing(nodes: &[NodeId], reveals: &[Reveal]) -> String {
-    let mut groups: Vec<(&Reveal, Vec<String>)> = Vec::new();
-    for (node, r) in nodes.iter().zip(reveals) {
-        let same = |g: &&mut (&Reveal, Vec<String>)| {
-            g.0.computed == r.computed && g.0.from == r.from && g.0.holes == r.holes
-        };
-        match groups.iter_mut().find(same) {
-            Some(g) => g.1.push(node.hex()),
-            None => groups.push((r, vec![node.hex()])),
-        }
+/// The part that carries a body.
+pub(crate) fn part(s: &Setting, epoch: u32, t: u64, body: Body) -> Part {
+    Part::Round {
+        agreement: s.id,
+        epoch,
+        t,
+        body,
     }
-    let parts: Vec<_> = groups.iter().map(|g| g.1.join(", ")).collect();
-    format!(
-        "the nodes revealed different outcomes: [{}]",
-        parts.join("] against [")
-    )
 }

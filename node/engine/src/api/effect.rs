@@ -1,7 +1,9 @@
 //! What the core wants done.
 
 use crate::alloc_prelude::*;
-use crate::api::{ExecutionPlan, FrameRef, Job, Notice, SignatureCheck, Submission, SubmissionId, Ticket};
+use crate::api::{
+    ExecutionPlan, FrameRef, Job, Notice, SignatureCheck, Submission, SubmissionId, Ticket,
+};
 use alloc::sync::Arc;
 use diversity_proto::round::{Computed, PublicNonce, Session, Subject};
 use diversity_proto::wire::{Part, Range};

@@ -1,0 +1,726 @@
+//! One agreement: rooms with one reason each, and the roads between them (design §5a).
+//!
+//! [`pipeline`] cuts windows and commits to what `f` gave ([`cutter`], [`held`]); [`rounds`] decide one t after another;
+//! [`history`] keeps what is decided; [`cases`] keep holes, doors and words on them; [`settle`] brings outcomes to the chain. No room
+//! knows another one: what one wants of another goes through here. Every deadline is in [`timers`].
+
+mod cases;
+mod cutter;
+mod held;
+mod history;
+mod messages;
+mod pacemaker;
+mod pipeline;
+mod restore;
+mod rounds;
+mod served;
+mod setting;
+mod settle;
+mod timers;
+
+use crate::alloc_prelude::*;
+use crate::api::{
+    AgreementStatus, ChainEvent, Effect, Evidence, Execution, Millis, Notice, Resolution, Waiting,
+};
+use crate::ingest::Traces;
+use crate::io::{After, Io, Then};
+use crate::records::{self, AgreementRecord, CellRecord, FinalRecord, RevealRecord};
+use cases::{Cases, Word};
+use diversity_proto::held::Held;
+use diversity_proto::round::{Blinding, Body, Commit, OutputKind, PublicNonce, Reveal, Session};
+use diversity_proto::{AgreementId, Digest, NodeId, SensorId, Signature};
+use diversity_round::{Decision, Fault};
+use history::History;
+pub(crate) use messages::Pending;
+use pipeline::Pipeline;
+use rounds::{Certified, Rounds, Wish};
+use served::Served;
+use setting::Setting;
+use settle::{Settle, Status};
+use timers::{Timer, Timers};
+
+/// What a room may use beside its own state.
+pub(crate) struct Cx<'a> {
+    pub io: &'a mut Io,
+    pub setting: &'a Setting,
+    pub timers: &'a mut Timers,
+    served: &'a mut Served,
+}
+
+impl Cx<'_> {
+    /// Sends a stored record to a node, unless it was sent lately.
+    pub fn serve(&mut self, to: usize, t: u64, key: Vec<u8>) {
+        let every = self.setting.timeout_ms().min(1_000);
+        if self.served.may(to, key[0], t, every, self.io.now) {
+            let to = self.setting.node(to);
+            self.io.effect(Effect::SendStored { to, key });
+        }
+    }
+    /// A node misbehaved, by what it signed or sent itself.
+    pub fn fault(&mut self, node: usize, what: &str) {
+        self.io.notice(Notice::Fault {
+            node: self.setting.node(node),
+            agreement: self.setting.id,
+            what: what.into(),
+        });
+    }
+}
+
+/// One agreement of this node.
+pub(crate) struct Agreement {
+    setting: Setting,
+    record: AgreementRecord,
+    pipeline: Pipeline,
+    rounds: Rounds,
+    history: History,
+    cases: Cases,
+    settle: Settle,
+    timers: Timers,
+    served: Served,
+    /// t for which this node's own list of open sensors is in the store.
+    listed: BTreeSet<u64>,
+    /// t whose last word on chain was no settlement.
+    doors: BTreeSet<u64>,
+    /// Commits of an earlier run whose rounds are not over.
+    restored: BTreeMap<u64, Commit>,
+    /// Why this node signs nothing more.
+    halted: Option<String>,
+}
+
+/// The context of a room, from parts of an agreement that are no rooms.
+macro_rules! cx {
+    ($a:ident, $io:ident) => {
+        &mut Cx {
+            io: &mut *$io,
+            setting: &$a.setting,
+            timers: &mut $a.timers,
+            served: &mut $a.served,
+        }
+    };
+}
+use cx;
+
+impl Agreement {
+    /// An agreement at its beginning. `me` is this node's index in it.
+    pub fn new(id: AgreementId, record: AgreementRecord, me: usize, io: &Io) -> Self {
+        let setting = Setting::new(
+            id,
+            record.terms.clone(),
+            record.keys.clone(),
+            me,
+            io.config.deployment,
+        );
+        let mut history = History::default();
+        if let Some(last) = record.last_t {
+            history.close(last);
+        }
+        Self {
+            pipeline: Pipeline::new(&setting, record.heard_ms),
+            settle: Settle::new(setting.terms.batch),
+            rounds: Rounds::default(),
+            cases: Cases::default(),
+            timers: Timers::default(),
+            served: Served::default(),
+            listed: BTreeSet::new(),
+            doors: BTreeSet::new(),
+            restored: BTreeMap::new(),
+            halted: None,
+            history,
+            setting,
+            record,
+        }
+    }
+
+    // ---- views
+
+    /// Agreement order.
+    pub fn sensors(&self) -> &[SensorId] {
+        &self.setting.sensors
+    }
+    /// The other nodes of the agreement.
+    pub fn others(&self) -> impl Iterator<Item = NodeId> + '_ {
+        self.setting.others()
+    }
+    pub fn index_of(&self, node: &NodeId) -> Option<usize> {
+        self.setting.index_of(node)
+    }
+    pub fn me(&self) -> usize {
+        self.setting.me()
+    }
+    /// Where the open window of sensor `k` starts: nothing below is asked for again.
+    pub fn start(&self, k: usize) -> u64 {
+        self.pipeline.start(k)
+    }
+    pub fn deadline(&self) -> Option<Millis> {
+        self.timers.next()
+    }
+    pub fn status(&self) -> AgreementStatus {
+        let (s, h) = (&self.setting, &self.history);
+        AgreementStatus {
+            open_t: self.pipeline.open_t(),
+            undecided_t: h.next(),
+            unsettled_t: self.settle.chain_next(),
+            epoch: h.epoch(),
+            waiting: Waiting {
+                sensors: self.pipeline.waits_for(s).collect(),
+                held: self.pipeline.waits_for_lists(s),
+                nodes: self.rounds.missing(h),
+            },
+            blocked: h.blocked(),
+            halted: self.halted.clone(),
+            ended: self.pipeline.ended(h),
+        }
+    }
+
+    // ---- windows, executions, commits
+
+    /// The traces of these sensors (indices) grew, or time passed.
+    pub fn look(&mut self, ks: impl IntoIterator<Item = usize>, traces: &Traces, io: &mut Io) {
+        self.pipeline.look(ks, traces, cx!(self, io));
+        self.progress(traces, io);
+    }
+
+    fn look_all(&mut self, traces: &Traces, io: &mut Io) {
+        self.look(0..self.setting.sensors.len(), traces, io);
+    }
+
+    fn progress(&mut self, traces: &Traces, io: &mut Io) {
+        if self.halted.is_none() {
+            self.pipeline.progress(traces, &self.history, cx!(self, io));
+        }
+    }
+
+    /// `f` is done.
+    pub fn executed(
+        &mut self,
+        epoch: u32,
+        t: u64,
+        execution: Execution,
+        traces: &Traces,
+        io: &mut Io,
+    ) {
+        self.pipeline
+            .executed(epoch, t, execution, &self.history, cx!(self, io));
+        self.progress(traces, io);
+    }
+
+    /// The commit is signed.
+    pub fn committed(&mut self, epoch: u32, t: u64, b: Blinding, commit: Commit, io: &mut Io) {
+        self.pipeline
+            .committed(epoch, t, b, commit, &self.history, cx!(self, io));
+    }
+
+    /// P-HELD-1: what is open here is signed, once.
+    fn begin_list(&mut self, traces: &Traces, io: &mut Io) {
+        let t = self.pipeline.open_t();
+        if let Some(held) = self.pipeline.begin_list(traces, cx!(self, io)) {
+            self.sign_list(t, held, io);
+        }
+    }
+
+    fn sign_list(&mut self, t: u64, held: Held, io: &mut Io) {
+        let s = &self.setting;
+        let epoch = self.history.epoch();
+        let digest = held.digest(&s.subject(epoch, t), &s.node(s.me()));
+        io.sign(
+            digest,
+            After::Agreement(s.id, Then::HeldSigned(epoch, t, held)),
+        );
+    }
+
+    // ---- answers
+
+    pub fn then(&mut self, then: Then, signature: Option<Signature>, traces: &Traces, io: &mut Io) {
+        let id = self.setting.id;
+        match then {
+            Then::CommitDurable(epoch, t) => {
+                if epoch == self.history.epoch()
+                    && let Some(commit) = self.pipeline.commit_durable(t)
+                {
+                    self.own_commit(t, commit, io);
+                }
+            }
+            Then::RevealSigned(epoch, t, seal, mut reveal) => {
+                let Some(signature) = signature else { return };
+                reveal.signature = signature;
+                let op = RevealRecord {
+                    epoch,
+                    seal,
+                    reveal: reveal.clone(),
+                }
+                .put(&id, t);
+                let then = Then::RevealDurable(epoch, t, reveal);
+                io.persist(vec![op], After::Agreement(id, then));
+            }
+            Then::RevealDurable(epoch, t, reveal) => {
+                if epoch == self.history.epoch() && self.halted.is_none() {
+                    let wishes = self
+                        .rounds
+                        .own_reveal(t, reveal, &self.history, cx!(self, io));
+                    self.carry_out(wishes, io);
+                }
+            }
+            Then::HeldSigned(epoch, t, mut held) => {
+                let Some(signature) = signature else { return };
+                held.signature = signature;
+                let part = pipeline::held_part(&self.setting, epoch, t, held.clone());
+                let op = records::put_part(records::held_key(&id, t, epoch), &part);
+                let then = Then::HeldDurable(epoch, t, held);
+                io.persist(vec![op], After::Agreement(id, then));
+            }
+            Then::HeldDurable(epoch, t, held) => self.list_durable(epoch, t, held, traces, io),
+            Then::PartialSigned(session, set, partial) => {
+                if let Some(signature) = signature {
+                    self.settle
+                        .partial_signed(session, set, partial, signature, cx!(self, io));
+                }
+            }
+            Then::AggregateDurable(session, signature) => {
+                self.settle
+                    .aggregate_durable(session, signature, cx!(self, io));
+            }
+        }
+        self.progress(traces, io);
+    }
+
+    fn list_durable(&mut self, epoch: u32, t: u64, held: Held, traces: &Traces, io: &mut Io) {
+        if epoch != self.history.epoch() {
+            return;
+        }
+        self.listed.insert(t);
+        let part = self
+            .pipeline
+            .list_durable(epoch, t, held, traces, cx!(self, io));
+        for node in self.setting.others() {
+            io.send(node, part.clone());
+        }
+    }
+
+    fn own_commit(&mut self, t: u64, commit: Commit, io: &mut Io) {
+        if self.halted.is_some() {
+            return;
+        }
+        let wishes = self
+            .rounds
+            .own_commit(t, commit, &self.history, cx!(self, io));
+        self.carry_out(wishes, io);
+    }
+
+    pub fn own_nonce(&mut self, session: Session, nonce: PublicNonce, io: &mut Io) {
+        self.settle.own_nonce(session, nonce, cx!(self, io));
+    }
+    pub fn partial_made(&mut self, session: Session, partial: Option<[u8; 32]>, io: &mut Io) {
+        self.settle.signed(session, partial, cx!(self, io));
+    }
+    pub fn aggregated(
+        &mut self,
+        session: Session,
+        result: Result<Signature, Vec<usize>>,
+        io: &mut Io,
+    ) {
+        self.settle.aggregated(session, result, cx!(self, io));
+    }
+    pub fn aggregate_good(&mut self, session: Session, signature: Signature, io: &mut Io) {
+        self.settle
+            .aggregate_good(session, signature, cx!(self, io));
+    }
+
+    // ---- rounds
+
+    fn carry_out(&mut self, wishes: Vec<Wish>, io: &mut Io) {
+        for wish in wishes {
+            if self.halted.is_some() {
+                return;
+            }
+            match wish {
+                Wish::Send(t, to, body) => self.send_body(t, to, body, io),
+                Wish::Fault(t, fault) => self.fault(self.history.epoch(), t, fault, io),
+                Wish::Decided(certified) => self.decided(certified, io),
+            }
+        }
+        self.reveal_if_due(io);
+    }
+
+    fn send_body(&mut self, t: u64, to: Option<usize>, body: Body, io: &mut Io) {
+        // The reveal of t travels with the commit of t+1 when that is about to leave for the same node (paper, Fig. 2B). Behind
+        // commits that left before, it would only hold up the rounds.
+        let leader = self.setting.leader(t + 1, self.rounds.view());
+        let with_next = matches!(body, Body::Reveal { .. })
+            && to == Some(leader)
+            && self.pipeline.commit_coming(t + 1);
+        let wait = if with_next {
+            u64::from(self.setting.terms.flush_ms)
+        } else {
+            0
+        };
+        let part = rounds::part(&self.setting, self.history.epoch(), t, body);
+        for (i, node) in self.setting.committee.nodes.iter().enumerate() {
+            if i != self.setting.me() && to.is_none_or(|to| to == i) {
+                io.send_by(io.now + wait, *node, part.clone());
+            }
+        }
+    }
+
+    /// P-REVEAL-1: the reveal of t is made once t is sealed and the status of t-1 is known.
+    fn reveal_if_due(&mut self, io: &mut Io) {
+        let h = &self.history;
+        let t = h.next();
+        if h.blocked().is_some() || self.halted.is_some() || !h.within(t) {
+            return;
+        }
+        let (Some(seal), Some((computed, blinding))) =
+            (self.rounds.reveal_due(h), self.pipeline.own(t))
+        else {
+            return;
+        };
+        let (from, holes) = h.range();
+        let reveal = Reveal {
+            computed: computed.clone(),
+            blinding: *blinding,
+            from,
+            holes: holes.to_vec(),
+            signature: Signature([0; 64]),
+        };
+        let epoch = h.epoch();
+        let digest = self.setting.place(epoch, t).reveal_digest(&reveal, &seal);
+        self.rounds.revealing(t);
+        let then = Then::RevealSigned(epoch, t, seal, reveal);
+        io.sign(digest, After::Agreement(self.setting.id, then));
+        if computed.kind != OutputKind::Null {
+            self.settle.prepare(from, t, cx!(self, io));
+        }
+    }
+
+    fn decided(&mut self, c: Certified, io: &mut Io) {
+        let part = rounds::part(
+            &self.setting,
+            self.history.epoch(),
+            c.t,
+            Body::Certificate {
+                commits: c.commits.clone(),
+                reveals: c.reveals.clone(),
+            },
+        );
+        let key = records::t_key(records::CERTIFICATE, &self.setting.id, c.t);
+        // Whoever lacks the certificate after a crash gets it from a peer.
+        io.persist_soon(vec![records::put_part(key, &part)], After::Nothing);
+        self.apply(c, io);
+    }
+
+    /// The status of t is known: what follows from it.
+    fn apply(&mut self, c: Certified, io: &mut Io) {
+        let (t, epoch, id) = (c.t, self.history.epoch(), self.setting.id);
+        let status = match &c.decision {
+            Decision::Outcome => {
+                let outcome = c.reveals[0].outcome(id, epoch, t, &c.seal);
+                io.notice(Notice::Certified {
+                    agreement: id,
+                    t,
+                    kind: outcome.kind,
+                });
+                self.history.outcome(outcome.kind == OutputKind::Null as u8);
+                Status::Outcome {
+                    outcome,
+                    signatures: c.reveals.iter().map(|r| r.signature).collect(),
+                    holes: c.reveals[0].holes.clone(),
+                }
+            }
+            Decision::Hole {
+                state_agreed,
+                all_abstained,
+                ..
+            } => {
+                io.notice(Notice::Hole {
+                    agreement: id,
+                    t,
+                    reason: reason(&self.setting, &c.reveals, *all_abstained),
+                });
+                self.history.hole(*state_agreed);
+                self.cases.opened(&c, epoch);
+                Status::Hole
+            }
+        };
+        self.pipeline.decided(t);
+        self.listed = self.listed.split_off(&self.history.next());
+        self.rounds.over(t, c.commits, &self.history, cx!(self, io));
+        self.settle.decided(t, status, cx!(self, io));
+        let chain_next = self.settle.chain_next();
+        self.cases.advance(chain_next, cx!(self, io));
+        self.take_words(t, io);
+    }
+
+    // ---- faults
+
+    fn fault(&mut self, epoch: u32, t: u64, fault: Fault, io: &mut Io) {
+        let (node, what, evidence) = match fault {
+            Fault::Equivocation {
+                node,
+                first,
+                second,
+            } => {
+                let evidence = Evidence::Equivocation {
+                    node: self.setting.node(node),
+                    first,
+                    second,
+                };
+                (node, "signed two commits for one execution", Some(evidence))
+            }
+            Fault::FalseOpening {
+                node,
+                commit,
+                reveal,
+                seal,
+            } => {
+                let evidence = Evidence::FalseOpening {
+                    node: self.setting.node(node),
+                    commit,
+                    reveal,
+                    seal,
+                };
+                let what = "revealed something that does not open its commit";
+                (node, what, Some(evidence))
+            }
+            Fault::Altered { by } => (
+                by,
+                "sent a reveal whose secret is not the committed one",
+                None,
+            ),
+            Fault::WrongRange { node } => (
+                node,
+                "revealed from another t, or with other holes, than the rounds before say",
+                None,
+            ),
+            // R2, R12: two different statements, both signed by this node.
+            Fault::StaleStore => return self.halt(t, io),
+        };
+        let cx = cx!(self, io);
+        cx.fault(node, what);
+        if let Some(evidence) = evidence {
+            self.cases.accuse(epoch, t, evidence, cx);
+        }
+    }
+
+    fn halt(&mut self, t: u64, io: &mut Io) {
+        let why = format!(
+            "the other nodes hold something that this node signed for t={t} and its store does not know: the store is older \
+             than what was signed. Restore the newest store; until then this node signs nothing for this agreement"
+        );
+        io.notice(Notice::Halted {
+            agreement: self.setting.id,
+            why: why.clone(),
+        });
+        self.halted = Some(why);
+    }
+
+    // ---- time
+
+    pub fn tick(&mut self, traces: &Traces, io: &mut Io) {
+        while let Some(timer) = self.timers.pop(io.now) {
+            match timer {
+                Timer::Leader => {
+                    let wishes = self.rounds.take_over(&self.history, cx!(self, io));
+                    self.carry_out(wishes, io);
+                }
+                Timer::Candidate => {
+                    let due = self.pipeline.overdue(io.now);
+                    self.look(due, traces, io);
+                }
+                Timer::Grace => {
+                    let t = self.pipeline.open_t();
+                    self.look_all(traces, io);
+                    let open = self.pipeline.open_t() == t && !self.pipeline.ended(&self.history);
+                    if open && self.halted.is_none() {
+                        self.begin_list(traces, io);
+                    }
+                }
+                Timer::HeldAgain => {
+                    let epoch = self.history.epoch();
+                    self.pipeline.list_again(epoch, cx!(self, io));
+                }
+                Timer::Execution => {
+                    self.pipeline
+                        .execute_again(traces, &self.history, cx!(self, io));
+                }
+                Timer::Idle => self.settle.idle(cx!(self, io)),
+                Timer::Submit => self.settle.submit(cx!(self, io)),
+                Timer::Fallback(t) => self.settle.fallback(t, cx!(self, io)),
+                Timer::Attempt(from, t) => self.settle.attempt_over(from, t, cx!(self, io)),
+                Timer::Door(t) => self.cases.submit(t, cx!(self, io)),
+                Timer::Reading(_) => {}
+            }
+        }
+        self.progress(traces, io);
+    }
+
+    // ---- the chain
+
+    pub fn chain(&mut self, event: ChainEvent, traces: &Traces, io: &mut Io) {
+        let id = self.setting.id;
+        match event {
+            ChainEvent::Settled {
+                from,
+                t,
+                tx,
+                gas_used,
+                outcomes,
+                ..
+            } => {
+                // What counts of it begins where the chain was; told again (blocks were lost), it may name another transaction.
+                let next = self.settle.chain_next();
+                let first = if t >= next { from.max(next) } else { from };
+                let record = FinalRecord::Settled {
+                    from,
+                    last: t,
+                    tx,
+                    gas_used,
+                    outcomes,
+                };
+                let told = (first..=t).filter(|at| !self.doors.contains(at));
+                let ops = told.map(|at| record.put(&id, at)).collect();
+                io.persist(ops, After::Nothing);
+                if self.settled(t, io) {
+                    io.notice(Notice::Settled {
+                        agreement: id,
+                        from: first,
+                        t,
+                    });
+                }
+            }
+            ChainEvent::Hole { t, dispute, tx, .. } => {
+                self.doors.insert(t);
+                io.persist(
+                    vec![FinalRecord::Hole { dispute, tx }.put(&id, t)],
+                    After::Nothing,
+                );
+                self.settled(t, io);
+            }
+            ChainEvent::Resolved {
+                t,
+                epoch,
+                resolution,
+                tx,
+                ..
+            } => {
+                self.doors.insert(t);
+                let ops = vec![
+                    FinalRecord::Resolved { tx }.put(&id, t),
+                    CellRecord {
+                        in_band: Some(epoch),
+                        writer: crate::api::CellWriter::Users,
+                        resolution: resolution.clone(),
+                        tx,
+                    }
+                    .put(&id, t),
+                ];
+                io.persist(ops, After::Nothing);
+                let new = self.cases.say(t, Word::InBand(epoch, resolution));
+                self.settled(t, io);
+                self.said(t, new, io);
+            }
+            ChainEvent::Cell {
+                t,
+                writer,
+                resolution,
+                tx,
+                ..
+            } => {
+                let record = CellRecord {
+                    in_band: None,
+                    writer,
+                    resolution: resolution.clone(),
+                    tx,
+                };
+                let new = self.cases.say(t, Word::Cell(resolution));
+                if new {
+                    io.persist(vec![record.put(&id, t)], After::Nothing);
+                }
+                self.said(t, new, io);
+            }
+            ChainEvent::Closed { last_t, .. } => {
+                self.record.last_t = Some(last_t);
+                io.persist(vec![self.record.put(&id)], After::Nothing);
+                self.history.close(last_t);
+                self.settle.closed(last_t, cx!(self, io));
+            }
+            ChainEvent::SensorVoid { .. } => {}
+        }
+        self.progress(traces, io);
+        self.reveal_if_due(io);
+    }
+
+    /// Everything up to t is final.
+    fn settled(&mut self, t: u64, io: &mut Io) -> bool {
+        let new = self.settle.settled(t, cx!(self, io));
+        let chain_next = self.settle.chain_next();
+        self.cases.advance(chain_next, cx!(self, io));
+        io.retire(self.setting.id, t);
+        new
+    }
+
+    fn said(&mut self, t: u64, new: bool, io: &mut Io) {
+        if new {
+            io.notice(Notice::Resolved {
+                agreement: self.setting.id,
+                t,
+            });
+            self.take_words(t, io);
+        }
+    }
+
+    /// Follows what the chain says of t, and of the first t that is not decided here, as far as this node has come (P-CELL-2, P-BAND-1).
+    fn take_words(&mut self, t: u64, io: &mut Io) {
+        for t in [t, self.history.next()] {
+            match self.cases.word(t).cloned() {
+                Some(Word::InBand(epoch, r)) if t <= self.history.next() => {
+                    // Told again, it is in force already.
+                    if epoch > self.history.epoch() {
+                        self.history.resolved(t, epoch);
+                        self.start_anew(t, r, io);
+                    }
+                }
+                Some(Word::Cell(r)) if self.history.cell(t) => self.start_anew(t, r, io),
+                _ => {}
+            }
+        }
+    }
+
+    /// t+1 starts from what was said of t.
+    fn start_anew(&mut self, t: u64, r: Resolution, io: &mut Io) {
+        self.pipeline
+            .start_anew(&self.setting, t + 1, r.carry, r.q_next, io.now);
+        for timer in [
+            Timer::Grace,
+            Timer::HeldAgain,
+            Timer::Candidate,
+            Timer::Execution,
+        ] {
+            self.timers.clear(timer);
+        }
+        self.rounds.start_anew();
+        self.listed.clear();
+        self.restored.clear();
+        let decided = self.history.next();
+        self.settle.forget_from(decided, cx!(self, io));
+        self.cases.forget_from(decided, cx!(self, io));
+        self.timers.clear(Timer::Leader);
+    }
+}
+
+/// Why t is a hole, in words.
+fn reason(s: &Setting, reveals: &[Reveal], all_abstained: bool) -> String {
+    if all_abstained {
+        return "every node abstained: none could run the code on this window within its own limits".into();
+    }
+    let mut groups: Vec<(&Reveal, Vec<String>)> = Vec::new();
+    for (node, r) in s.committee.nodes.iter().zip(reveals) {
+        match groups.iter_mut().find(|g| g.0.says_the_same(r)) {
+            Some(g) => g.1.push(node.hex()),
+            None => groups.push((r, vec![node.hex()])),
+        }
+    }
+    let parts: Vec<_> = groups.iter().map(|g| g.1.join(", ")).collect();
+    format!(
+        "the nodes revealed different outcomes: [{}]",
+        parts.join("] against [")
+    )
+}

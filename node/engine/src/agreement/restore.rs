@@ -1,0 +1,155 @@
+//! Taking up an agreement from what an earlier run made durable (R2). Records load state and emit nothing; what they leave to do
+//! begins with [`Agreement::resume`].
+
+use super::*;
+use crate::records::{ExecutionRecord, HeldRecord};
+use diversity_proto::wire::Part;
+use diversity_round::decide;
+
+impl Agreement {
+    /// How a t became final. Before everything else.
+    pub fn restore_final(&mut self, t: u64, r: &FinalRecord) {
+        match r {
+            FinalRecord::Settled { last, .. } => self.settle.restore_settled(*last),
+            FinalRecord::Hole { .. } | FinalRecord::Resolved { .. } => {
+                self.doors.insert(t);
+                self.settle.restore_settled(t);
+            }
+        }
+    }
+    /// What the chain said of a t. Before certificates.
+    pub fn restore_cell(&mut self, t: u64, r: CellRecord) {
+        let word = match r.in_band {
+            Some(epoch) => Word::InBand(epoch, r.resolution),
+            None => Word::Cell(r.resolution),
+        };
+        self.cases.say(t, word);
+    }
+
+    /// A certificate, in order of t. Before executions.
+    pub fn restore_certificate(&mut self, t: u64, part: Part) {
+        self.restore_words();
+        let Part::Round {
+            epoch,
+            body: Body::Certificate { commits, reveals },
+            ..
+        } = part
+        else {
+            return;
+        };
+        if t != self.history.next() || epoch != self.history.epoch() || reveals.is_empty() {
+            return; // Of an epoch that a resolution ended.
+        }
+        let certified = Certified {
+            t,
+            decision: decide(reveals.iter()),
+            seal: self.setting.place(epoch, t).seal(&commits),
+            commits,
+            reveals,
+        };
+        let c = &certified;
+        let settled = t < self.settle.chain_next();
+        match &c.decision {
+            Decision::Outcome => {
+                let outcome = c.reveals[0].outcome(self.setting.id, epoch, t, &c.seal);
+                self.history.outcome(outcome.kind == OutputKind::Null as u8);
+                let status = Status::Outcome {
+                    outcome,
+                    signatures: c.reveals.iter().map(|r| r.signature).collect(),
+                    holes: c.reveals[0].holes.clone(),
+                };
+                self.settle.restore_status(t, status);
+            }
+            Decision::Hole { state_agreed, .. } => {
+                self.history.hole(*state_agreed);
+                if !settled {
+                    self.cases.opened(c, epoch);
+                }
+                self.settle.restore_status(t, Status::Hole);
+            }
+        }
+        self.rounds.restore_decided(t, certified.commits);
+    }
+
+    /// All certificates are in.
+    pub fn restore_words(&mut self) {
+        loop {
+            let next = self.history.next();
+            let before = next.checked_sub(1);
+            match self.cases.word(next) {
+                Some(Word::InBand(epoch, _)) => {
+                    self.history.resolved(next, *epoch);
+                    self.restore_start(next);
+                    continue;
+                }
+                _ if before.is_some_and(|t| {
+                    matches!(self.cases.word(t), Some(Word::Cell(_))) && self.history.cell(t)
+                }) =>
+                {
+                    self.restore_start(next - 1);
+                    continue;
+                }
+                _ => return,
+            }
+        }
+    }
+
+    fn restore_start(&mut self, t: u64) {
+        let (Some(Word::InBand(_, r)) | Some(Word::Cell(r))) = self.cases.word(t).cloned() else {
+            return;
+        };
+        self.pipeline
+            .start_anew(&self.setting, t + 1, r.carry, r.q_next, 0);
+    }
+
+    /// An execution, in order of t. After certificates.
+    pub fn restore_execution(&mut self, t: u64, r: &ExecutionRecord) {
+        // What lies before a resolution, or was committed under an epoch that it ended, is not gone on from.
+        if t != self.pipeline.open_t()
+            || t >= self.history.next() && r.epoch != self.history.epoch()
+        {
+            return;
+        }
+        self.pipeline.restore(&self.setting, t, r);
+        if t < self.history.next() {
+            self.pipeline.decided(t);
+        } else {
+            self.restored.insert(t, r.commit);
+        }
+    }
+    /// The own list of open sensors. After executions.
+    pub fn restore_held(&mut self, t: u64, r: HeldRecord) {
+        if r.epoch == self.history.epoch() && t >= self.history.next() {
+            self.listed.insert(t);
+            self.pipeline.restore_held(t, r.held);
+        }
+    }
+    /// An own reveal. After executions.
+    pub fn restore_reveal(&mut self, t: u64, r: RevealRecord) {
+        if r.epoch == self.history.epoch() && self.restored.contains_key(&t) {
+            self.rounds.restore_reveal(t, r.seal, r.reveal);
+        }
+    }
+    /// All of the above are in: what is decided is cut into units, and aggregated signatures find theirs.
+    pub fn restore_units(&mut self, io: &mut Io) {
+        self.settle.restore_units(cx!(self, io));
+    }
+    /// An aggregated signature. After [`Agreement::restore_units`].
+    pub fn restore_aggregate(&mut self, part: &Part) {
+        if let Part::Aggregate { session, signature } = part {
+            self.settle.restore_aggregate(session, *signature);
+        }
+    }
+
+    /// All records are in: takes up what was left. The first thing that has effects.
+    pub fn resume(&mut self, traces: &Traces, io: &mut Io) {
+        self.pipeline.started(io.now);
+        for (t, commit) in core::mem::take(&mut self.restored) {
+            self.own_commit(t, commit, io);
+        }
+        self.settle.resume(cx!(self, io));
+        let chain_next = self.settle.chain_next();
+        self.cases.advance(chain_next, cx!(self, io));
+        self.look_all(traces, io);
+    }
+}
