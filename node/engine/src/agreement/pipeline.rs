@@ -32,6 +32,8 @@ struct Working {
 pub(crate) struct Pipeline {
     cutter: Cutter,
     lists: Lists,
+    /// The cutter is new: every trace is to be looked at.
+    fresh: bool,
     /// When this node started: no grace ends before it is over since then.
     started: Millis,
     /// When the agreement became known here.
@@ -60,6 +62,7 @@ impl Pipeline {
         Self {
             cutter: Cutter::new(&s.terms, 0, q0, BTreeSet::new()),
             lists: Lists::default(),
+            fresh: true,
             started: 0,
             heard,
             cut: heard,
@@ -173,6 +176,9 @@ impl Pipeline {
 
     /// Cuts and executes as far as it goes.
     pub fn progress(&mut self, traces: &Traces, h: &History, cx: &mut Cx<'_>) {
+        if core::mem::take(&mut self.fresh) {
+            self.look(0..cx.setting.sensors.len(), traces, cx);
+        }
         while self.closed.len() < cx.io.config.ahead_max && !self.ended(h) {
             let Some(window) = self.cutter.take() else {
                 break;
