@@ -46,6 +46,15 @@ pub enum Mined {
     },
 }
 
+/// Something on the chain that nodes are told, in its order.
+#[derive(Clone, Debug)]
+pub enum News {
+    /// An agreement stands.
+    Agreement(usize),
+    /// The rest.
+    Event(ChainEvent),
+}
+
 /// The contract, for one agreement.
 pub struct Contract {
     mode: Mode,
@@ -56,8 +65,8 @@ pub struct Contract {
     /// First t that never settles.
     pub end: u64,
     disputes: BTreeSet<[u8; 32]>,
-    /// Emitted events with the time of their block.
-    pub events: Vec<(u64, ChainEvent)>,
+    /// What the transaction that is being run emits.
+    emitted: Vec<ChainEvent>,
     /// A broken contract that verifies and orders nothing; only the sabotages of the oracles switch it on.
     pub gullible: bool,
 }
@@ -72,36 +81,43 @@ impl Contract {
             next_t: 0,
             end: u64::MAX,
             disputes: BTreeSet::new(),
-            events: Vec::new(),
+            emitted: Vec::new(),
             gullible: false,
         }
     }
 
-    /// Runs one transaction in a block of time `now`.
+    /// Runs one transaction and gives what it changed and emitted.
     ///
     /// # Errors
     /// Why it reverts; nothing has changed then.
     pub fn apply(
         &mut self,
-        now: u64,
         a: &Aggregate,
         submission: &Submission,
-    ) -> Result<Mined, Revert> {
-        match submission {
+    ) -> Result<(Mined, Vec<ChainEvent>), Revert> {
+        let mined = match submission {
             Submission::Settle {
                 from,
                 t,
                 settlement,
-            } => self.settle(now, a, *from, *t, settlement),
-            Submission::Dispute { epoch, t, evidence } => {
-                self.dispute(now, a, *epoch, *t, evidence)
-            }
+            } => self.settle(a, *from, *t, settlement),
+            Submission::Dispute { epoch, t, evidence } => self.dispute(a, *epoch, *t, evidence),
+        }?;
+        Ok((mined, std::mem::take(&mut self.emitted)))
+    }
+
+    /// All users end the agreement: `after` more t may settle.
+    pub fn close(&mut self, a: &Aggregate, after: u64) -> ChainEvent {
+        let last_t = self.next_t + after;
+        self.end = last_t + 1;
+        ChainEvent::Closed {
+            agreement: a.id,
+            last_t,
         }
     }
 
     fn settle(
         &mut self,
-        now: u64,
         a: &Aggregate,
         from: u64,
         t: u64,
@@ -150,17 +166,14 @@ impl Contract {
             &[&a.id.0[..], &from.to_be_bytes(), &t.to_be_bytes()].concat(),
         ));
         let outcomes = says.len() as u32;
-        self.events.push((
-            now,
-            ChainEvent::Settled {
-                agreement: a.id,
-                from,
-                t,
-                tx,
-                gas_used: 30_000,
-                outcomes,
-            },
-        ));
+        self.emitted.push(ChainEvent::Settled {
+            agreement: a.id,
+            from,
+            t,
+            tx,
+            gas_used: 30_000,
+            outcomes,
+        });
         Ok(Mined::Settled { from, says })
     }
 
@@ -203,7 +216,6 @@ impl Contract {
 
     fn dispute(
         &mut self,
-        now: u64,
         a: &Aggregate,
         epoch: u32,
         t: u64,
@@ -291,15 +303,12 @@ impl Contract {
         if !self.disputes.insert(id) {
             return Err(Revert::AlreadyRecorded);
         }
-        self.events.push((
-            now,
-            ChainEvent::Hole {
-                agreement: a.id,
-                t,
-                dispute: Digest(id),
-                tx: Digest(id),
-            },
-        ));
+        self.emitted.push(ChainEvent::Hole {
+            agreement: a.id,
+            t,
+            dispute: Digest(id),
+            tx: Digest(id),
+        });
         Ok(Mined::Dispute {
             t,
             blamed,

@@ -6,7 +6,7 @@ use crate::host::{Key, Queued};
 use crate::sabotage::Sabotage;
 use crate::world::{Event, World};
 use diversity_engine::api::{
-    Effect, Execution, ExecutionPlan, FrameRef, Input, Job, SHARE_FLUSH_MS, Submission,
+    Effect, Execution, ExecutionPlan, FrameRef, Input, Job, Notice, SHARE_FLUSH_MS, Submission,
 };
 use diversity_engine::records::{segment_key, split_segment, stored_part};
 use diversity_proto::frame::Frame;
@@ -48,13 +48,14 @@ impl World {
             }
             Effect::MusigNonce { session } => {
                 let randomness = self.rng.bytes32();
+                let agreement = self.index_of(&session.agreement);
                 let host = &mut self.hosts[node];
                 let kept = host
                     .nonces
                     .remove(&session)
                     .filter(|_| self.sabotage == Sabotage::NonceKept);
-                let nonce =
-                    kept.unwrap_or_else(|| self.aggregate.nonce(&host.party, &session, randomness));
+                let key = &self.agreements[agreement].aggregate;
+                let nonce = kept.unwrap_or_else(|| key.nonce(&host.party, &session, randomness));
                 let public = nonce.public();
                 host.nonces.insert(session, nonce);
                 self.tell(
@@ -80,9 +81,8 @@ impl World {
                 partials,
                 digest,
             } => {
-                let result = self
-                    .aggregate
-                    .aggregate(&session, &nonces, &partials, &digest);
+                let key = &self.agreements[self.index_of(&session.agreement)].aggregate;
+                let result = key.aggregate(&session, &nonces, &partials, &digest);
                 self.tell(node, job_ms, Input::MusigAggregated { session, result });
             }
             Effect::VerifyAggregate {
@@ -90,7 +90,8 @@ impl World {
                 digest,
                 signature,
             } => {
-                let good = self.aggregate.verify(&digest, &signature);
+                let key = &self.agreements[self.index_of(&session.agreement)].aggregate;
+                let good = key.verify(&digest, &signature);
                 self.tell(
                     node,
                     job_ms,
@@ -128,10 +129,13 @@ impl World {
                     let verdict = self.oracles.acknowledged.answered(node, &answer.held);
                     self.oracles.judge(now, "N1", verdict);
                 }
-                for (_, _, refusal) in &answer.refused {
-                    self.refused(node, refusal);
-                }
+                // Others than sensors may ask too.
                 if let Some(sensor) = self.hosts[node].tickets.remove(&ticket) {
+                    if !self.s.sensors[sensor].two_tongues() {
+                        for (_, _, refusal) in &answer.refused {
+                            self.refused(node, refusal);
+                        }
+                    }
                     let held = answer.held;
                     for at in self.net.arrivals(&self.s, now, usize::MAX, node) {
                         self.schedule(
@@ -145,11 +149,20 @@ impl World {
                     }
                 }
             }
-            Effect::Submit { submission, .. } => self.queue_submission(node, submission),
-            Effect::Retire { from, t, .. } => {
-                self.hosts[node].outbox.retain(
-                    |k, _| !matches!(k, Key::Settle { from: f, t: l, .. } if (*f, *l) == (from, t)),
-                );
+            Effect::Submit {
+                agreement,
+                submission,
+            } => self.queue_submission(node, agreement, submission),
+            Effect::Retire { agreement, from, t } => {
+                self.hosts[node].outbox.retain(|k, _| {
+                    !matches!(k, Key::Settle { agreement: a, from: f, t: l, .. } if (*a, *f, *l) == (agreement, from, t))
+                });
+            }
+            Effect::Notice(Notice::Fault {
+                node: named, what, ..
+            }) if self.s.honest(node) => {
+                let verdict = self.oracles.blame.noticed(&named, &what);
+                self.oracles.judge(now, "N4", verdict);
             }
             Effect::Notice(_) => {}
         }
@@ -219,8 +232,10 @@ impl World {
             config: config(&self.deployment, &agreement, epoch),
             t,
         };
-        if self.contract.make_a_hole(&subject, &commits, &reveals) {
-            let verdict = self.oracles.finality.decided_hole(t);
+        let at = self.index_of(&agreement);
+        let a = &mut self.agreements[at];
+        if a.contract.make_a_hole(&subject, &commits, &reveals) {
+            let verdict = a.finality.decided_hole(t);
             self.oracles.judge(self.now, "N2", verdict);
         }
     }
@@ -249,19 +264,16 @@ impl World {
                 );
             }
         };
-        let execution = if self.s.abstains.contains(&(node, plan.t)) {
+        let of = &self.agreements[self.index_of(&plan.agreement)].plan;
+        let execution = if of.abstains.contains(&(node, plan.t)) {
             function::abstain(plan, &window)
         } else {
             let mut window = window;
             if self.sabotage == Sabotage::FunctionSkipsMessages {
                 window.leaves.iter_mut().for_each(|l| l.body.clear());
             }
-            let mut output = function::run(
-                self.s.behaviour(plan.t),
-                self.s.keeps_carry,
-                &plan.carry,
-                &window,
-            );
+            let mut output =
+                function::run(of.behaviour(plan.t), of.keeps_carry, &plan.carry, &window);
             let differs = self.sabotage == Sabotage::FunctionDiffers && node == 0
                 || self.sabotage == Sabotage::OtherOutputAfterRestart
                     && self.hosts[node].incarnation > 0;
@@ -384,9 +396,9 @@ impl World {
             host.nonces.insert(next, SecretNonce::Test(n));
         }
         let public = nonce.public();
-        let partial = self
-            .aggregate
-            .partial(&host.party, nonce, session, nonces, digest)?;
+        let agreement = self.index_of(&session.agreement);
+        let key = &self.agreements[agreement].aggregate;
+        let partial = key.partial(&self.hosts[node].party, nonce, session, nonces, digest)?;
         let verdict = self.oracles.signing.musig(node, session, &public, *digest);
         self.oracles.judge(self.now, "N3", verdict);
         Some(partial)
@@ -492,12 +504,17 @@ impl World {
         let differs = (first.first_q..first.next_q())
             .any(|q| at(&second, q).is_some_and(|m| Some(m) != at(&first, q)));
         if differs {
-            let text = format!("node {node} finds a contradiction of the honest sensor {sensor}");
-            self.oracles.judge(self.now, "N4", Err(text));
+            let verdict = self.oracles.blame.sensor(sensor);
+            self.oracles.judge(self.now, "N4", verdict);
         }
     }
 
-    fn queue_submission(&mut self, node: usize, mut submission: Submission) {
+    fn queue_submission(
+        &mut self,
+        node: usize,
+        agreement: AgreementId,
+        mut submission: Submission,
+    ) {
         if let (Submission::Dispute { evidence, .. }, true) = (&submission, self.s.honest(node)) {
             let verdict = self.oracles.blame.accused(evidence);
             self.oracles.judge(self.now, "N4", verdict);
@@ -506,8 +523,9 @@ impl World {
         if self.sabotage == Sabotage::SettlesWrongResult {
             submission = other_result(submission);
         }
-        let key = Key::of(&submission);
+        let key = Key::of(agreement, &submission);
         self.hosts[node].outbox.entry(key).or_insert(Queued {
+            agreement,
             submission,
             durable_at,
         });

@@ -5,8 +5,8 @@ use crate::crypto::{Party, SecretNonce};
 use crate::disk::Disk;
 use diversity_engine::Node;
 use diversity_engine::api::{Evidence, Job, Settlement, Submission, Ticket};
-use diversity_proto::Address;
 use diversity_proto::round::Session;
+use diversity_proto::{Address, AgreementId};
 use std::collections::BTreeMap;
 
 /// Names a submission: equal ones are one.
@@ -14,6 +14,8 @@ use std::collections::BTreeMap;
 pub enum Key {
     /// A settlement of a range in one of its forms.
     Settle {
+        /// Which agreement.
+        agreement: AgreementId,
         /// First t.
         from: u64,
         /// Last t.
@@ -23,6 +25,8 @@ pub enum Key {
     },
     /// A dispute.
     Dispute {
+        /// Which agreement.
+        agreement: AgreementId,
         /// Which execution.
         t: u64,
         /// Which kind of evidence.
@@ -33,8 +37,8 @@ pub enum Key {
 }
 
 impl Key {
-    /// The key of a submission.
-    pub fn of(s: &Submission) -> Self {
+    /// The key of a submission for an agreement.
+    pub fn of(agreement: AgreementId, s: &Submission) -> Self {
         match s {
             Submission::Settle {
                 from,
@@ -47,6 +51,7 @@ impl Key {
                     Settlement::Reveals { .. } => 2,
                 };
                 Self::Settle {
+                    agreement,
                     from: *from,
                     t: *t,
                     form,
@@ -60,6 +65,7 @@ impl Key {
                     Evidence::SensorContradiction { sensor, .. } => (3, Some(sensor.address())),
                 };
                 Self::Dispute {
+                    agreement,
                     t: *t,
                     kind,
                     accused,
@@ -69,9 +75,18 @@ impl Key {
     }
 }
 
+impl Key {
+    /// A settlement of this agreement that begins below `next_t`.
+    pub fn overtaken(&self, a: &AgreementId, next_t: u64) -> bool {
+        matches!(self, Self::Settle { agreement, from, .. } if agreement == a && *from < next_t)
+    }
+}
+
 /// A submission in the durable outbox of the chain.
 #[derive(Clone, Debug)]
 pub struct Queued {
+    /// For which agreement.
+    pub agreement: AgreementId,
     /// What.
     pub submission: Submission,
     /// A crash before this loses it.
@@ -100,7 +115,7 @@ pub struct Host {
     pub tokens: BTreeMap<u64, usize>,
     /// Next ticket or token.
     pub counter: u64,
-    /// Events of the chain told so far.
+    /// News of the chain told so far.
     pub cursor: usize,
     /// The cursor after the last poll.
     pub told: usize,

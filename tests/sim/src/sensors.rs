@@ -1,7 +1,8 @@
 //! Sensors: they sign frames, send them to some nodes, and send them again until nodes of every user have acknowledged (R7).
 
-use crate::crypto::{Mode, Party};
+use crate::crypto::Party;
 use crate::rng::Rng;
+use crate::scenario::{AgreementPlan, Scenario};
 use crate::truth::Said;
 use diversity_proto::entity::{Period, SensorDeclaration};
 use diversity_proto::frame::{Frame, Message, Opening, Variable, VariableType, write_body};
@@ -35,6 +36,10 @@ pub struct Sensor {
     pub frames: Vec<Outgoing>,
     /// For each node, what it acknowledged.
     pub acknowledged: Vec<u64>,
+    /// For each user of an agreement over this sensor, the nodes that it trusts.
+    users: Vec<Vec<usize>>,
+    /// To whom it sends.
+    pub takers: Vec<usize>,
 }
 
 /// One message to come: when it is made (world, ms), what the sensor's clock says (s), and whether the sensor rebooted before it.
@@ -49,17 +54,11 @@ pub struct Planned {
 }
 
 impl Sensor {
-    /// Signs all that the sensor will ever say, in frames of 1 to `frame_max` messages.
-    pub fn new(
-        mode: Mode,
-        deployment: &Deployment,
-        period: Period,
-        plan: &[Planned],
-        frame_max: u64,
-        nodes: usize,
-        rng: &mut Rng,
-    ) -> Self {
-        let party = Party::new(mode, rng.bytes32());
+    /// Signs all that the `k`-th sensor of a plan will ever say, in frames of 1 to `frame_max` messages.
+    pub fn new(s: &Scenario, deployment: &Deployment, k: usize, rng: &mut Rng) -> Self {
+        let (plan, frame_max) = (&s.sensors[k].messages, s.sensors[k].frame_max);
+        let period = s.period;
+        let party = Party::new(s.mode, rng.bytes32());
         let id = SensorId::from(party.address);
         let variables = vec![
             Variable {
@@ -95,7 +94,9 @@ impl Sensor {
                 messages,
             },
             frames: Vec::new(),
-            acknowledged: vec![0; nodes],
+            acknowledged: vec![0; s.nodes],
+            users: s.over(k).flat_map(AgreementPlan::by_user).collect(),
+            takers: s.takers(k),
         };
         sensor.sign_all(&party, deployment, period, plan, frame_max, rng);
         sensor
@@ -159,18 +160,13 @@ impl Sensor {
         }
     }
 
-    /// A node acknowledged everything below `next_q`; `users` names for each node the user that trusts it.
-    pub fn acknowledge(&mut self, node: usize, next_q: u64, trust: &[u8]) {
+    /// A node acknowledged everything below `next_q`.
+    pub fn acknowledge(&mut self, node: usize, next_q: u64) {
         self.acknowledged[node] = self.acknowledged[node].max(next_q);
-        let users = trust.iter().max().map_or(0, |u| usize::from(*u) + 1);
-        let of_user = |u: usize| {
-            (0..trust.len())
-                .filter(|i| usize::from(trust[*i]) == u)
-                .map(|i| self.acknowledged[i])
-                .max()
-                .unwrap_or(0)
-        };
-        let all = (0..users).map(of_user).min().unwrap_or(0);
+        let best = |nodes: &Vec<usize>| nodes.iter().map(|i| self.acknowledged[*i]).max();
+        let all = self.users.iter().map(|u| best(u).unwrap_or(0)).min();
+        // What no agreement is about is sent once to somebody, and that is that.
+        let all = all.unwrap_or(next_q);
         for f in &mut self.frames {
             f.erased |= f.next_q <= all;
         }

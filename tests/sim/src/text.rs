@@ -2,16 +2,27 @@
 
 use crate::host::Key;
 use diversity_engine::api::{Effect, Execution, Input, Source};
-use diversity_proto::NodeId;
 use diversity_proto::round::Session;
 use diversity_proto::wire::Part;
+use diversity_proto::{AgreementId, NodeId};
 
-/// Names nodes by index.
-pub struct Names(pub Vec<NodeId>);
+/// Names nodes and agreements by index.
+pub struct Names {
+    /// All nodes.
+    pub nodes: Vec<NodeId>,
+    /// All agreements.
+    pub agreements: Vec<AgreementId>,
+}
 
 impl Names {
+    fn agreement(&self, id: &AgreementId) -> String {
+        self.agreements
+            .iter()
+            .position(|a| a == id)
+            .map_or_else(|| id.hex(), |i| format!("a{i}"))
+    }
     fn node(&self, id: &NodeId) -> String {
-        self.0
+        self.nodes
             .iter()
             .position(|n| n == id)
             .map_or_else(|| id.hex(), |i| format!("node {i}"))
@@ -22,7 +33,7 @@ impl Names {
         match input {
             Input::Tick => "tick".into(),
             Input::Sensor { .. } => "a sensor is registered".into(),
-            Input::Agreement { .. } => "the agreement stands".into(),
+            Input::Agreement { id, .. } => format!("{} stands", self.agreement(id)),
             Input::Frames { source, frames } => {
                 let from = match source {
                     Source::Api(t) => format!("request {t}"),
@@ -39,10 +50,17 @@ impl Names {
             }
             Input::SignaturesVerified { job, good } => format!("job {job}: signatures {good:?}"),
             Input::Persisted { job } => format!("job {job}: durable"),
-            Input::Executed { t, execution, .. } => {
-                format!("executed t {t}: {}", self.execution(execution))
+            Input::Executed {
+                agreement,
+                t,
+                execution,
+            } => {
+                let a = self.agreement(agreement);
+                format!("{a} executed t {t}: {}", self.execution(execution))
             }
-            Input::Committed { t, .. } => format!("commit of t {t} is signed"),
+            Input::Committed { agreement, t, .. } => {
+                format!("{} commit of t {t} is signed", self.agreement(agreement))
+            }
             Input::Signed { job, .. } => format!("job {job}: signed"),
             Input::MusigNonce { session, .. } => format!("nonce for {}", self.session(session)),
             Input::MusigSigned { session, partial } => {
@@ -86,7 +104,8 @@ impl Names {
         )
     }
     fn session(&self, s: &Session) -> String {
-        format!("{}..={} attempt {}", s.from, s.t, s.attempt)
+        let a = self.agreement(&s.agreement);
+        format!("{a} {}..={} attempt {}", s.from, s.t, s.attempt)
     }
 
     /// Parts that travel together.
@@ -123,7 +142,8 @@ impl Names {
             Part::Want { from_t, .. } => format!("want from t {from_t}"),
             Part::Terms { .. } => "terms".into(),
         };
-        parts.iter().map(one).collect::<Vec<_>>().join(", ")
+        let named = |p: &Part| format!("{} {}", self.agreement(&p.agreement()), one(p));
+        parts.iter().map(named).collect::<Vec<_>>().join(", ")
     }
 
     /// What a core wants done; nothing where the answer says it all.
@@ -135,7 +155,8 @@ impl Names {
                     format!("{}+{n}", l.first_q)
                 };
                 format!(
-                    "execute t {} on [{}], next q {:?}",
+                    "{} execute t {} on [{}], next q {:?}",
+                    self.agreement(&p.agreement),
                     p.t,
                     p.leaves.iter().map(leaf).collect::<Vec<_>>().join(" "),
                     p.q_next
@@ -164,8 +185,13 @@ impl Names {
                     answer.refused
                 )
             }
-            Effect::Submit { submission, .. } => format!("submit {:?}", Key::of(submission)),
-            Effect::Retire { from, t, .. } => format!("retire {from}..={t}"),
+            Effect::Submit {
+                agreement,
+                submission,
+            } => format!("submit {:?}", Key::of(*agreement, submission)),
+            Effect::Retire { agreement, from, t } => {
+                format!("retire {} {from}..={t}", self.agreement(agreement))
+            }
             Effect::Notice(n) => format!("notice {n:?}"),
             _ => return None,
         })

@@ -34,11 +34,14 @@ pub struct TrueWindow {
     pub next_q: Vec<u64>,
 }
 
+/// More windows than any run gets through: one message from 2036 closes them by the million.
+pub const WINDOWS_MAX: u64 = 400;
+
 /// All windows that the messages close. `overrides(t)` makes the nodes keep the carry of t-1 (a hole that all agree on,
 /// because all abstained).
 pub fn windows(
     terms: &Terms,
-    said: &[Said],
+    said: &[&Said],
     behaviour: impl Fn(u64) -> Behaviour,
     keeps_carry: bool,
     all_abstain: impl Fn(u64) -> bool,
@@ -46,10 +49,10 @@ pub fn windows(
     let mut starts: Vec<u64> = terms.sensors.iter().map(|s| s.q0).collect();
     let mut carry = Vec::new();
     let mut out = Vec::new();
-    'window: for t in 0.. {
+    'window: for t in 0..WINDOWS_MAX {
         let (from, to) = terms.window.span(t);
         let (mut closing_q, mut end_q, mut next_q, mut leaves) = (vec![], vec![], vec![], vec![]);
-        for (s, start) in said.iter().zip(&starts) {
+        for (s, start) in said.iter().copied().zip(&starts) {
             let Some((closing, end, next)) = cut(terms.window, to, s, *start) else {
                 break 'window;
             };

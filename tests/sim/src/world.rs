@@ -1,33 +1,38 @@
 //! The discrete-event world: a queue of events in time, and everything that an event can reach.
 
 use crate::actors::{Context, actor};
-use crate::chain::{Contract, Mined, Revert};
+use crate::chain::{Contract, Mined, News, Revert};
 use crate::crypto::{Aggregate, Party};
 use crate::host::{Host, Key};
 use crate::net::Net;
 use crate::oracle::{Acknowledged, Blame, Finality, Liveness, Oracles, Signing, View};
 use crate::rng::Rng;
 use crate::sabotage::Sabotage;
-use crate::scenario::{ActorKind, START, Scenario};
+use crate::scenario::{START, Scenario};
 use crate::sensors::Sensor;
 use crate::text::Names;
 use crate::trace::Trace;
 use crate::truth::{self, TrueWindow};
-use diversity_engine::api::{
-    ChainEvent, Config, Evidence, Input, Refusal, Settlement, Source, Submission,
-};
+use diversity_engine::api::{Config, Evidence, Input, Refusal, Settlement, Source, Submission};
 use diversity_engine::{Node, records};
 use diversity_proto::round::{Commit, OutputKind};
 use diversity_proto::terms::{Field, Qos, SensorStart, Terms, TrustedNode, WindowSpec};
-use diversity_proto::{Address, Deployment, Digest, SensorId, Signature, UserId};
+use diversity_proto::{
+    Address, AgreementId, Deployment, Digest, NodeId, SensorId, Signature, UserId,
+};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+mod agreement;
 mod begin;
 mod judge;
+mod ledger;
 mod life;
 mod outside;
+mod stranger;
 
+pub use agreement::Agreement;
+use begin::deployment;
 use judge::{bound_ms, ready_at};
 
 /// Most events of a run: beyond it something goes round in circles.
@@ -123,8 +128,28 @@ pub enum Event {
     /// A transaction reaches the chain.
     Transaction {
         node: usize,
+        agreement: usize,
         submission: Box<Submission>,
     },
+    /// An agreement is created.
+    Create {
+        agreement: usize,
+    },
+    /// All users close an agreement; `after` more t settle.
+    Close {
+        agreement: usize,
+        after: u64,
+    },
+    /// A copy of a disk is made.
+    Backup {
+        node: usize,
+    },
+    /// A node starts from the copy of its disk.
+    Restore {
+        node: usize,
+    },
+    /// Somebody outside the network sends rubbish.
+    Stranger,
     /// A block is made.
     Block,
     /// The oracles look at the whole.
@@ -142,24 +167,21 @@ pub struct World {
     /// Chance of jobs, disks and clocks.
     pub rng: Rng,
     actor_rng: Rng,
+    stranger_rng: Rng,
     /// Between nodes.
     pub net: Net,
     /// Chain and contract.
     pub deployment: Deployment,
-    /// The agreement's key.
-    pub aggregate: Aggregate,
-    /// Its terms.
-    pub terms: Terms,
-    /// The contract.
-    pub contract: Contract,
-    pool: Vec<(usize, Submission)>,
+    /// The agreements.
+    pub agreements: Vec<Agreement>,
+    members: BTreeMap<AgreementId, Vec<NodeId>>,
+    /// What the chain tells, with the time of each block.
+    news: Vec<(u64, News)>,
+    pool: Vec<(usize, usize, Submission)>,
     /// The nodes.
     pub hosts: Vec<Host>,
     /// The sensors.
     pub sensors: Vec<Sensor>,
-    /// What every window must be.
-    pub truth: Vec<TrueWindow>,
-    ready_at: Vec<u64>,
     /// The oracles.
     pub oracles: Oracles,
     /// What happened.
@@ -169,8 +191,6 @@ pub struct World {
     blamed: u64,
     by_reveals: u64,
     crashes: u64,
-    /// Since when an honest node does not know of something that the chain holds, once faults have stopped.
-    told_since: Option<u64>,
     /// Names for the trace.
     pub(crate) names: Names,
 }
@@ -178,6 +198,8 @@ pub struct World {
 /// What a run came to.
 #[derive(Clone, Debug, Default)]
 pub struct Summary {
+    /// Agreements.
+    pub agreements: u64,
     /// Windows that the messages closed.
     pub windows: u64,
     /// Settled as value, null or trap.
@@ -221,6 +243,11 @@ impl World {
             },
         );
     }
+    /// Where an agreement stands in the list.
+    pub fn index_of(&self, id: &AgreementId) -> usize {
+        let at = self.agreements.iter().position(|a| a.id() == *id);
+        at.expect("cores speak of agreements that they were told of")
+    }
     /// Whether the chain answers nobody.
     pub fn outage(&self) -> bool {
         self.s
@@ -261,46 +288,64 @@ impl World {
             }
         }
         self.tell_end();
-        let (settled, holes) = self.oracles.finality.counts();
+        let sum = |of: fn(&Agreement) -> u64| self.agreements.iter().map(of).sum();
         Summary {
-            windows: self.truth.len() as u64,
-            settled,
-            holes,
+            agreements: self.agreements.len() as u64,
+            windows: sum(Agreement::windows),
+            settled: sum(|a| a.finality.counts().0),
+            holes: sum(|a| a.finality.counts().1),
             blamed: self.blamed,
             by_reveals: self.by_reveals,
             crashes: self.crashes,
             events: self.trace.events,
             simulated_ms: self.now - START,
-            slowest_ms: self.oracles.liveness.slowest_ms,
-            complete: self.complete(),
+            slowest_ms: self
+                .agreements
+                .iter()
+                .map(|a| a.liveness.slowest_ms)
+                .max()
+                .unwrap_or(0),
+            complete: self.agreements.iter().all(Agreement::complete),
             fingerprint: self.trace.fingerprint(),
         }
     }
 
-    /// How each core sees the agreement at the end, for people.
+    /// How each core sees the agreements at the end, for people.
     fn tell_end(&mut self) {
         for node in 0..self.hosts.len() {
             let core = self.hosts[node].core.as_ref();
-            let status = core.and_then(|c| c.status(&self.aggregate.id));
+            for (i, a) in self.agreements.iter().enumerate() {
+                let status = core.and_then(|c| c.status(&a.id()));
+                self.trace.note(self.now, node, "end", || {
+                    format!("at the end, agreement {i}: {status:?}")
+                });
+            }
             let outbox: Vec<_> = self.hosts[node].outbox.keys().cloned().collect();
             self.trace.note(self.now, node, "end", || {
-                format!("at the end: {status:?}, outbox {outbox:?}")
+                format!("at the end, outbox {outbox:?}")
             });
         }
     }
 
-    fn complete(&self) -> bool {
-        self.oracles.liveness.first_open() as usize >= self.truth.len()
-    }
     fn finished(&self) -> bool {
         // A while after the faults, so that late repeats, retirements and retries show what they do.
         let quiet = self.now >= self.s.heal_at + 3_000;
-        let first = self.oracles.liveness.first_open();
-        let stuck = !self.complete() && !self.repairable(first);
-        quiet
-            && self.told_since.is_none()
-            && (self.complete() && self.sensors.iter().all(Sensor::done)
-                || stuck && self.now > self.s.heal_at + bound_ms(&self.s))
+        if !quiet || self.agreements.iter().any(|a| a.told_since.is_some()) {
+            return false;
+        }
+        let ends = |i: usize| {
+            let a = &self.agreements[i];
+            a.stands && (a.complete() || self.stuck(i))
+        };
+        (0..self.agreements.len()).all(ends) && self.sensors.iter().all(Sensor::done)
+            || (0..self.agreements.len()).all(|i| ends(i) && self.stuck(i))
+    }
+    /// Whether the agreement need not go on, and had the time to show what it does.
+    fn stuck(&self, agreement: usize) -> bool {
+        let a = &self.agreements[agreement];
+        let waits = !a.complete() && !self.repairable(agreement, a.liveness.first_open());
+        let since = self.s.heal_at.max(a.plan.created_at);
+        waits && self.now > since + bound_ms(&self.s, agreement)
     }
 
     fn happen(&mut self, event: Event) {
@@ -344,7 +389,7 @@ impl World {
             Event::ApiAnswer { sensor, node, held } => {
                 let id = self.sensors[sensor].id;
                 for (_, _, next_q) in held.iter().filter(|h| h.0 == id) {
-                    self.sensors[sensor].acknowledge(node, *next_q, &self.s.trust);
+                    self.sensors[sensor].acknowledge(node, *next_q);
                 }
             }
             Event::Sensor { sensor } => self.sensor(sensor),
@@ -358,7 +403,16 @@ impl World {
             Event::Link { node, peer } => self.link(node, peer),
             Event::Poll { node, incarnation } => self.poll(node, incarnation),
             Event::Outbox { node, incarnation } => self.submit(node, incarnation),
-            Event::Transaction { node, submission } => self.pool.push((node, *submission)),
+            Event::Transaction {
+                node,
+                agreement,
+                submission,
+            } => self.pool.push((node, agreement, *submission)),
+            Event::Create { agreement } => self.create(agreement),
+            Event::Close { agreement, after } => self.close(agreement, after),
+            Event::Backup { node } => self.hosts[node].disk.back_up(),
+            Event::Restore { node } => self.restore(node),
+            Event::Stranger => self.stranger(),
             Event::Block => self.block(),
             Event::Look => self.look(),
         }
@@ -393,6 +447,9 @@ impl World {
                 self.carry_out(node, effect);
             }
         }
+        let mut more = Vec::new();
+        self.with_actor(node, |actor, c| more = actor.after(c));
+        more.into_iter().for_each(|e| self.carry_out(node, e));
         self.rearm(node);
     }
 
@@ -411,10 +468,9 @@ impl World {
         let Some(mut actor) = self.hosts[node].actor.take() else {
             return;
         };
-        let ids: Vec<_> = self.hosts.iter().map(|h| h.party.node()).collect();
         let mut c = Context {
-            me: node,
-            nodes: &ids,
+            now: self.now,
+            members: &self.members,
             party: &self.hosts[node].party,
             deployment: self.deployment,
             rng: &mut self.actor_rng,

@@ -3,18 +3,19 @@
 
 use super::{Actor, Context, parts};
 use diversity_engine::api::{Effect, Input};
-use diversity_proto::Digest;
-use diversity_proto::round::{Commit, Reveal, seal};
+
+use diversity_proto::round::{Commit, Reveal};
 use diversity_proto::wire::Part;
+use diversity_proto::{AgreementId, Digest};
 use std::collections::BTreeMap;
 
 /// Copies one victim.
 pub struct Echo {
     variant: u64,
-    commits: BTreeMap<u64, Commit>,
-    reveals: BTreeMap<u64, Reveal>,
+    commits: BTreeMap<(AgreementId, u64), Commit>,
+    reveals: BTreeMap<(AgreementId, u64), Reveal>,
     /// What the others reveal under: the seal that holds the copied commit.
-    seals: BTreeMap<u64, Digest>,
+    seals: BTreeMap<(AgreementId, u64), Digest>,
 }
 
 impl Echo {
@@ -27,8 +28,8 @@ impl Echo {
             seals: BTreeMap::new(),
         }
     }
-    fn victim(&self, c: &Context<'_>) -> usize {
-        (c.me + 1) % c.nodes.len()
+    fn victim(&self, c: &Context<'_>, a: &AgreementId) -> usize {
+        (c.me(a) + 1) % c.nodes(a).len()
     }
 }
 
@@ -37,24 +38,29 @@ impl Actor for Echo {
         let Input::Message { from, parts } = input else {
             return;
         };
-        let victim = self.victim(c);
         for part in parts {
+            let a = part.agreement();
+            if c.me(&a) == usize::MAX {
+                continue;
+            }
+            let victim = self.victim(c, &a);
+            let is_victim = c.index(&a, from) == victim;
             match part {
-                Part::Commit { t, commit, .. } if *from == c.nodes[victim] => {
-                    self.commits.entry(*t).or_insert(*commit);
+                Part::Commit { t, commit, .. } if is_victim => {
+                    self.commits.entry((a, *t)).or_insert(*commit);
                 }
                 Part::Seal { t, commits, .. } | Part::Certificate { t, commits, .. } => {
                     if let Some(commit) = commits.get(victim) {
-                        self.commits.entry(*t).or_insert(*commit);
+                        self.commits.entry((a, *t)).or_insert(*commit);
                     }
                     if let Part::Certificate { t, reveals, .. } = part
                         && let Some(reveal) = reveals.get(victim)
                     {
-                        self.reveals.entry(*t).or_insert(reveal.clone());
+                        self.reveals.entry((a, *t)).or_insert(reveal.clone());
                     }
                 }
-                Part::Reveal { t, reveal, .. } if *from == c.nodes[victim] => {
-                    self.reveals.entry(*t).or_insert(reveal.clone());
+                Part::Reveal { t, reveal, .. } if is_victim => {
+                    self.reveals.entry((a, *t)).or_insert(reveal.clone());
                 }
                 _ => {}
             }
@@ -71,7 +77,7 @@ impl Actor for Echo {
                     t,
                     ..
                 } => {
-                    let copied = *self.commits.get(&t)?;
+                    let copied = *self.commits.get(&(agreement, t))?;
                     let commit = c.sign(&c.subject(&agreement, epoch, t), copied);
                     Part::Commit {
                         agreement,
@@ -87,15 +93,11 @@ impl Actor for Echo {
                     mut commits,
                 } => {
                     let subject = c.subject(&agreement, epoch, t);
-                    if let Some(copied) = self.commits.get(&t) {
-                        commits[c.me] = c.sign(&subject, *copied);
+                    if let Some(copied) = self.commits.get(&(agreement, t)) {
+                        commits[c.me(&agreement)] = c.sign(&subject, *copied);
                     }
-                    let digests: Vec<_> = commits
-                        .iter()
-                        .zip(c.nodes)
-                        .map(|(k, n)| k.digest(&subject, n))
-                        .collect();
-                    self.seals.insert(t, seal(&subject, &digests));
+                    let seal = c.seal(&agreement, &subject, &commits);
+                    self.seals.insert((agreement, t), seal);
                     Part::Seal {
                         agreement,
                         epoch,
@@ -111,11 +113,11 @@ impl Actor for Echo {
                     mut seal,
                     mut reveal,
                 } => {
-                    if let Some(sent) = self.seals.get(&t) {
+                    if let Some(sent) = self.seals.get(&(agreement, t)) {
                         seal = *sent;
                     }
                     if self.variant & 1 == 1
-                        && let Some(copied) = self.reveals.get(&t)
+                        && let Some(copied) = self.reveals.get(&(agreement, t))
                     {
                         reveal = copied.clone();
                     }

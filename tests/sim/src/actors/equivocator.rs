@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 /// Two-faced.
 pub struct Equivocator {
     variant: u64,
-    computed: BTreeMap<u64, Computed>,
+    computed: BTreeMap<(AgreementId, u64), Computed>,
 }
 
 impl Equivocator {
@@ -22,14 +22,11 @@ impl Equivocator {
         }
     }
     /// Peers with an odd index see the second face.
-    fn second_face(&self, c: &Context<'_>, to: NodeId) -> bool {
-        c.nodes
-            .iter()
-            .position(|n| *n == to)
-            .is_some_and(|i| i % 2 == 1)
+    fn second_face(&self, c: &Context<'_>, a: &AgreementId, to: NodeId) -> bool {
+        c.index(a, &to) % 2 == 1
     }
     fn other_commit(&self, c: &Context<'_>, a: &AgreementId, epoch: u32, t: u64) -> Option<Commit> {
-        let mut other = self.computed.get(&t)?.clone();
+        let mut other = self.computed.get(&(*a, t))?.clone();
         if other.kind == OutputKind::Value && !other.result.is_empty() {
             other.result[0] ^= 1;
         } else {
@@ -70,14 +67,9 @@ impl Equivocator {
             return None;
         };
         let s = c.subject(agreement, *epoch, *t);
-        let digests: Vec<_> = commits
-            .iter()
-            .zip(c.nodes)
-            .map(|(k, n)| k.digest(&s, n))
-            .collect();
-        let seal = diversity_proto::round::seal(&s, &digests);
+        let seal = c.seal(agreement, &s, commits);
         let mut reveals = reveals.clone();
-        let own = reveals.get_mut(c.me)?;
+        let own = reveals.get_mut(c.me(agreement))?;
         if t % 2 == 0 {
             own.from = own.from.wrapping_add(1);
         } else {
@@ -105,8 +97,14 @@ impl Equivocator {
 
 impl Actor for Equivocator {
     fn input(&mut self, _c: &mut Context<'_>, input: &mut Input) {
-        if let Input::Executed { t, execution, .. } = input {
-            self.computed.insert(*t, execution.computed.clone());
+        if let Input::Executed {
+            agreement,
+            t,
+            execution,
+        } = input
+        {
+            let computed = execution.computed.clone();
+            self.computed.insert((*agreement, *t), computed);
         }
     }
     fn effect(&mut self, c: &mut Context<'_>, effect: Effect) -> Vec<Effect> {
@@ -119,7 +117,7 @@ impl Actor for Equivocator {
             extra.extend(parts.iter().filter_map(|p| self.forge_hole(c, p)));
         }
         let mut out = parts(effect, |to, part| {
-            if !self.second_face(c, to) {
+            if !self.second_face(c, &part.agreement(), to) {
                 // The second commit also goes straight to a peer that did not ask for it.
                 if let (
                     Part::Commit {
@@ -131,10 +129,11 @@ impl Actor for Equivocator {
                     2,
                 ) = (&part, self.variant % 4)
                 {
-                    let peer = c.nodes[c.rng.index(c.nodes.len())];
+                    let nodes = c.nodes(agreement);
+                    let peer = nodes[c.rng.index(nodes.len())];
                     if let Some(commit) = self
                         .other_commit(c, agreement, *epoch, *t)
-                        .filter(|_| peer != c.nodes[c.me])
+                        .filter(|_| peer != c.party.node())
                     {
                         let part = Part::Commit {
                             agreement: *agreement,
@@ -172,7 +171,7 @@ impl Actor for Equivocator {
                     mut commits,
                 } if self.variant % 4 != 1 => {
                     if let Some(other) = self.other_commit(c, &agreement, epoch, t) {
-                        commits[c.me] = other;
+                        commits[c.me(&agreement)] = other;
                     }
                     Part::Seal {
                         agreement,
@@ -205,13 +204,8 @@ impl Actor for Equivocator {
                     mut reveals,
                 } if self.variant % 4 == 3 => {
                     let s = c.subject(&agreement, epoch, t);
-                    let digests: Vec<_> = commits
-                        .iter()
-                        .zip(c.nodes)
-                        .map(|(k, n)| k.digest(&s, n))
-                        .collect();
-                    let seal = diversity_proto::round::seal(&s, &digests);
-                    if let Some(own) = reveals.get_mut(c.me) {
+                    let seal = c.seal(&agreement, &s, &commits);
+                    if let Some(own) = reveals.get_mut(c.me(&agreement)) {
                         self.other_reveal(c, &agreement, epoch, t, &seal, own);
                     }
                     Part::Certificate {

@@ -1,9 +1,18 @@
 //! Byzantine nodes: a real core each, with an actor between it and the world that tampers with what goes in and out.
 //! An actor signs with its own node's key only; that a signature cannot be forged is assumed, not simulated.
 
+mod always_null;
 mod echo;
 mod equivocator;
+mod forced_cut;
+mod forger;
+mod framer;
+mod late_committer;
+mod lying_status;
+mod mute_leader;
+mod nonce_bumper;
 mod saboteur;
+mod slow_leader;
 mod withholder;
 mod wrong_output;
 
@@ -13,17 +22,18 @@ use crate::crypto::Party;
 use crate::rng::Rng;
 use crate::scenario::{ActorKind, ActorPlan};
 use diversity_engine::api::{Effect, Input};
-use diversity_proto::round::{Commit, Computed, Subject, opening_hash};
+use diversity_proto::round::{Commit, Computed, Subject, opening_hash, seal};
 use diversity_proto::terms::config;
 use diversity_proto::wire::Part;
-use diversity_proto::{AgreementId, Deployment, NodeId};
+use diversity_proto::{AgreementId, Deployment, Digest, NodeId};
+use std::collections::BTreeMap;
 
 /// What an actor knows.
 pub struct Context<'a> {
-    /// Its own index.
-    pub me: usize,
-    /// Node-index order.
-    pub nodes: &'a [NodeId],
+    /// World time, milliseconds.
+    pub now: u64,
+    /// Nodes of each agreement in node-index order.
+    pub members: &'a BTreeMap<AgreementId, Vec<NodeId>>,
     /// Its own key.
     pub party: &'a Party,
     /// Chain and contract.
@@ -32,7 +42,42 @@ pub struct Context<'a> {
     pub rng: &'a mut Rng,
 }
 
-impl Context<'_> {
+impl<'a> Context<'a> {
+    /// Nodes of an agreement in node-index order.
+    pub fn nodes(&self, a: &AgreementId) -> &'a [NodeId] {
+        self.members.get(a).map_or(&[], Vec::as_slice)
+    }
+    /// Its own index in an agreement; beyond the end where it has no part in it.
+    pub fn me(&self, a: &AgreementId) -> usize {
+        self.index(a, &self.party.node())
+    }
+    /// The index of a node in an agreement; beyond the end where it has no part in it.
+    pub fn index(&self, a: &AgreementId, node: &NodeId) -> usize {
+        let at = self.nodes(a).iter().position(|n| n == node);
+        at.unwrap_or(usize::MAX)
+    }
+    /// The other nodes of an agreement.
+    pub fn others(&self, a: &AgreementId) -> impl Iterator<Item = NodeId> + use<'a> {
+        let me = self.party.node();
+        self.nodes(a).iter().copied().filter(move |n| *n != me)
+    }
+    /// The same parts to each of the others.
+    pub fn to_all(&self, a: &AgreementId, parts: &[Part]) -> Vec<Effect> {
+        let send = |to| Effect::Send {
+            to,
+            parts: parts.to_vec(),
+        };
+        self.others(a).map(send).collect()
+    }
+    /// The seal over these commits.
+    pub fn seal(&self, a: &AgreementId, s: &Subject, commits: &[Commit]) -> Digest {
+        let digests: Vec<_> = commits
+            .iter()
+            .zip(self.nodes(a))
+            .map(|(k, n)| k.digest(s, n))
+            .collect();
+        seal(s, &digests)
+    }
     /// The subject of (a, epoch, t).
     pub fn subject(&self, a: &AgreementId, epoch: u32, t: u64) -> Subject {
         Subject {
@@ -69,6 +114,10 @@ pub trait Actor: Send {
     fn effect(&mut self, _c: &mut Context<'_>, effect: Effect) -> Vec<Effect> {
         vec![effect]
     }
+    /// Gives what it does of its own accord after a step of its core.
+    fn after(&mut self, _c: &mut Context<'_>) -> Vec<Effect> {
+        Vec::new()
+    }
 }
 
 /// The actor of a plan.
@@ -79,6 +128,15 @@ pub fn actor(plan: &ActorPlan) -> Box<dyn Actor> {
         ActorKind::Withholder => Box::new(withholder::Withholder::new(plan.variant)),
         ActorKind::Echo => Box::new(echo::Echo::new(plan.variant)),
         ActorKind::Saboteur => Box::new(saboteur::Saboteur::new(plan.variant)),
+        ActorKind::AlwaysNull => Box::new(always_null::AlwaysNull),
+        ActorKind::MuteLeader => Box::new(mute_leader::MuteLeader),
+        ActorKind::SlowLeader => Box::new(slow_leader::SlowLeader::new(plan.variant)),
+        ActorKind::NonceBumper => Box::new(nonce_bumper::NonceBumper::new(plan.variant)),
+        ActorKind::ForcedCut => Box::new(forced_cut::ForcedCut::default()),
+        ActorKind::Forger => Box::new(forger::Forger::new(plan.variant)),
+        ActorKind::LyingStatus => Box::new(lying_status::LyingStatus::new(plan.variant)),
+        ActorKind::LateCommitter => Box::new(late_committer::LateCommitter::new(plan.variant)),
+        ActorKind::Framer => Box::new(framer::Framer::new(plan.variant)),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::{Actor, Context, parts};
 use diversity_engine::api::Effect;
-use diversity_proto::round::partial_digest;
+use diversity_proto::round::{Session, partial_digest};
 use diversity_proto::wire::Part;
 use diversity_proto::{Digest, NodeId};
 use std::collections::BTreeMap;
@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 pub struct Saboteur {
     variant: u64,
     /// What the session's aggregate is over, as its own core was asked to sign it.
-    digests: BTreeMap<(u64, u64, u32), Digest>,
+    digests: BTreeMap<Session, Digest>,
 }
 
 impl Saboteur {
@@ -35,11 +35,7 @@ impl Saboteur {
                 0 | 1,
             ) => {
                 partial[5] ^= 1;
-                let digest = self
-                    .digests
-                    .get(&(session.from, session.t, session.attempt))
-                    .copied()
-                    .unwrap_or(Digest::ZERO);
+                let digest = self.digests.get(&session).copied().unwrap_or(Digest::ZERO);
                 let s = c.subject(&session.agreement, 0, session.t);
                 let signature = c.party.sign(&partial_digest(
                     &s,
@@ -72,8 +68,7 @@ impl Actor for Saboteur {
             session, digest, ..
         } = &effect
         {
-            self.digests
-                .insert((session.from, session.t, session.attempt), *digest);
+            self.digests.insert(*session, *digest);
         }
         // Its core would add up the true partials, its own among them.
         if matches!(effect, Effect::MusigAggregate { .. }) {

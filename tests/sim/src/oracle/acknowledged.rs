@@ -34,6 +34,11 @@ impl Acknowledged {
         self.droppable[sensor] = self.droppable[sensor].max(next_q);
     }
 
+    /// The node's disk was replaced by an old copy of it: what it promised since is lost, by its operator's doing.
+    pub fn excuse(&mut self, node: usize) {
+        self.promised[node].fill(0);
+    }
+
     /// A batch became durable.
     pub fn flushed(&mut self, node: usize, ops: &[Op], disk: &Disk) -> Result<(), String> {
         for op in ops {

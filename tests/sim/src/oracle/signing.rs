@@ -3,7 +3,7 @@
 use diversity_proto::round::{PublicNonce, Session, Subject};
 use diversity_proto::terms::config;
 use diversity_proto::wire::Part;
-use diversity_proto::{Deployment, Digest, NodeId};
+use diversity_proto::{AgreementId, Deployment, Digest, NodeId};
 use std::collections::BTreeMap;
 
 /// What a signature is for.
@@ -26,6 +26,8 @@ enum Phase {
 pub struct Signing {
     deployment: Deployment,
     nodes: Vec<NodeId>,
+    /// Who is in an agreement, in node-index order.
+    members: BTreeMap<AgreementId, Vec<usize>>,
     honest: Vec<bool>,
     signed: BTreeMap<(usize, Digest, u64, Phase), Digest>,
     /// Public nonces that an honest node has used up.
@@ -34,10 +36,16 @@ pub struct Signing {
 
 impl Signing {
     /// Nothing is signed yet.
-    pub fn new(deployment: Deployment, nodes: Vec<NodeId>, honest: Vec<bool>) -> Self {
+    pub fn new(
+        deployment: Deployment,
+        nodes: Vec<NodeId>,
+        members: BTreeMap<AgreementId, Vec<usize>>,
+        honest: Vec<bool>,
+    ) -> Self {
         Self {
             deployment,
             nodes,
+            members,
             honest,
             signed: BTreeMap::new(),
             nonces: BTreeMap::new(),
@@ -61,6 +69,10 @@ impl Signing {
             )),
             _ => Ok(()),
         }
+    }
+
+    fn index(&self, a: &AgreementId, node: usize) -> Option<usize> {
+        self.members.get(a)?.iter().position(|m| *m == node)
     }
 
     /// A node signed a commit.
@@ -117,7 +129,7 @@ impl Signing {
                 t,
                 commits,
             } => {
-                let Some(own) = commits.get(node) else {
+                let Some(own) = self.index(agreement, node).and_then(|i| commits.get(i)) else {
                     return Ok(());
                 };
                 let s = Subject {
@@ -155,17 +167,20 @@ impl Signing {
                     config: config(&d, agreement, *epoch),
                     t: *t,
                 };
-                let Some(own) = reveals.get(node) else {
+                let Some((i, own)) = self
+                    .index(agreement, node)
+                    .and_then(|i| Some((i, reveals.get(i)?)))
+                else {
                     return Ok(());
                 };
                 let digests: Vec<_> = commits
                     .iter()
-                    .zip(&self.nodes)
-                    .map(|(c, n)| c.digest(&s, n))
+                    .zip(&self.members[agreement])
+                    .map(|(c, n)| c.digest(&s, &self.nodes[*n]))
                     .collect();
                 let seal = diversity_proto::round::seal(&s, &digests);
                 let digest = own.digest(&d, &own.outcome(*agreement, *epoch, *t, &seal));
-                if let Some(own) = digests.get(node) {
+                if let Some(own) = digests.get(i) {
                     self.committed(node, &s, *own)?;
                 }
                 self.record(node, s.config, *t, Phase::Reveal, digest)
