@@ -49,7 +49,23 @@ impl ActorKind {
     pub fn spoils_aggregate(self) -> bool {
         matches!(
             self,
-            Self::Saboteur | Self::NonceBumper | Self::ForcedCut | Self::Framer
+            Self::Saboteur
+                | Self::NonceBumper
+                | Self::ForcedCut
+                | Self::Framer
+                | Self::MuteLeader
+                | Self::SlowLeader
+        )
+    }
+    /// Whether a hole may be its doing.
+    pub fn makes_holes(self) -> bool {
+        matches!(
+            self,
+            Self::WrongOutput
+                | Self::Equivocator
+                | Self::Echo
+                | Self::AlwaysNull
+                | Self::LateCommitter
         )
     }
 }

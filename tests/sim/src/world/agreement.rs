@@ -53,7 +53,8 @@ impl Agreement {
             .iter()
             .map(|w| ready_at(s, &plan, sensors, w))
             .collect();
-        let (lies, abstains) = (s.actor_in(i).is_some(), plan.abstains.clone());
+        let lies = s.actor_in(i).is_some_and(|a| a.kind.makes_holes());
+        let abstains = plan.abstains.clone();
         Self {
             aggregate: Aggregate::new(s.mode, &deployment, keys, &terms.digest()),
             contract: Contract::new(s.mode, deployment, ids),
