@@ -84,6 +84,7 @@ fn add(r: &mut Report, seed: u64, result: Result<Summary, Violation>) {
             t.windows += s.windows;
             t.settled += s.settled;
             t.holes += s.holes;
+            t.words += s.words;
             t.blamed += s.blamed;
             t.by_reveals += s.by_reveals;
             t.crashes += s.crashes;

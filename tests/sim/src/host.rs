@@ -4,89 +4,13 @@ use crate::actors::Actor;
 use crate::crypto::{Party, SecretNonce};
 use crate::disk::Disk;
 use diversity_engine::Node;
-use diversity_engine::api::{Evidence, Job, Settlement, Submission, Ticket};
+use diversity_engine::api::{Job, Submission, SubmissionId, Ticket};
 use diversity_proto::round::Session;
-use diversity_proto::{Address, AgreementId};
 use std::collections::BTreeMap;
-
-/// Names a submission: equal ones are one.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Key {
-    /// A settlement of a range in one of its forms.
-    Settle {
-        /// Which agreement.
-        agreement: AgreementId,
-        /// First t.
-        from: u64,
-        /// Last t.
-        t: u64,
-        /// Single, batch, reveals.
-        form: u8,
-    },
-    /// A dispute.
-    Dispute {
-        /// Which agreement.
-        agreement: AgreementId,
-        /// Which execution.
-        t: u64,
-        /// Which kind of evidence.
-        kind: u8,
-        /// Who is accused: a node or a sensor.
-        accused: Option<Address>,
-    },
-}
-
-impl Key {
-    /// The key of a submission for an agreement.
-    pub fn of(agreement: AgreementId, s: &Submission) -> Self {
-        match s {
-            Submission::Settle {
-                from,
-                t,
-                settlement,
-            } => {
-                let form = match settlement {
-                    Settlement::Single { .. } => 0,
-                    Settlement::Batch { .. } => 1,
-                    Settlement::Reveals { .. } => 2,
-                };
-                Self::Settle {
-                    agreement,
-                    from: *from,
-                    t: *t,
-                    form,
-                }
-            }
-            Submission::Dispute { t, evidence, .. } => {
-                let (kind, accused) = match evidence {
-                    Evidence::Equivocation { node, .. } => (0, Some(node.address())),
-                    Evidence::FalseOpening { node, .. } => (1, Some(node.address())),
-                    Evidence::UnequalReveals { .. } => (2, None),
-                    Evidence::SensorContradiction { sensor, .. } => (3, Some(sensor.address())),
-                };
-                Self::Dispute {
-                    agreement,
-                    t: *t,
-                    kind,
-                    accused,
-                }
-            }
-        }
-    }
-}
-
-impl Key {
-    /// A settlement of this agreement that begins below `next_t`.
-    pub fn overtaken(&self, a: &AgreementId, next_t: u64) -> bool {
-        matches!(self, Self::Settle { agreement, from, .. } if agreement == a && *from < next_t)
-    }
-}
 
 /// A submission in the durable outbox of the chain.
 #[derive(Clone, Debug)]
 pub struct Queued {
-    /// For which agreement.
-    pub agreement: AgreementId,
     /// What.
     pub submission: Submission,
     /// A crash before this loses it.
@@ -104,7 +28,7 @@ pub struct Host {
     /// Survives crashes.
     pub disk: Disk,
     /// Survives crashes, but for the newest entries.
-    pub outbox: BTreeMap<Key, Queued>,
+    pub outbox: BTreeMap<SubmissionId, Queued>,
     /// Secret nonces, lost at a crash.
     pub nonces: BTreeMap<Session, SecretNonce>,
     /// Peers that it believes to be reachable.

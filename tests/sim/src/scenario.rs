@@ -27,6 +27,8 @@ pub const START: u64 = 1_760_000_000_000;
 pub struct SensorPlan {
     /// What it says, from q = 0 on.
     pub messages: Vec<Planned>,
+    /// What it would say if nothing were wrong with it.
+    pub meant: Vec<Planned>,
     /// Most messages of a frame.
     pub frame_max: u64,
     /// What is wrong with it.
@@ -102,14 +104,16 @@ pub struct Scenario {
     pub repeat: u64,
     /// Somebody outside the network sends rubbish to every door.
     pub stranger: bool,
+    /// Users look at their agreements and say what counts where nodes cannot.
+    pub users: bool,
     /// Who lies.
     pub actor: Option<ActorPlan>,
 }
 
 impl Scenario {
-    /// The plan of a seed, with the classes of faults that the present engine stands.
+    /// The plan of a seed, with every class of faults.
     pub fn new(seed: u64, mode: Mode) -> Self {
-        Self::with(seed, mode, Classes::default())
+        Self::with(seed, mode, Classes::all())
     }
 
     /// The plan of a seed with these classes of faults. A class that is switched on leaves the rest of the plan as it is.
@@ -146,6 +150,7 @@ impl Scenario {
             submit_loss: 0,
             repeat: 0,
             stranger: false,
+            users: classes.resolutions,
             actor: None,
         };
         s.plan_first(&mut rng);
@@ -168,7 +173,10 @@ impl Scenario {
         (s.submit_loss, s.repeat, s.actor) = (0, 0, None);
         (s.stranger, s.backup) = (false, None);
         s.agreements.iter_mut().for_each(|a| a.abstains.clear());
-        s.sensors.iter_mut().for_each(|x| x.oddity = None);
+        for x in &mut s.sensors {
+            x.oddity = None;
+            x.messages.clone_from(&x.meant);
+        }
         s
     }
 

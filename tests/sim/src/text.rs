@@ -1,10 +1,9 @@
 //! One line for each thing that happens, for people who follow a trace.
 
-use crate::host::Key;
 use diversity_engine::api::{Effect, Execution, Input, Source};
-use diversity_proto::round::Session;
+use diversity_proto::round::{Body, Commit, Session};
 use diversity_proto::wire::Part;
-use diversity_proto::{AgreementId, NodeId};
+use diversity_proto::{AgreementId, Digest, NodeId};
 
 /// Names nodes and agreements by index.
 pub struct Names {
@@ -54,6 +53,7 @@ impl Names {
                 agreement,
                 t,
                 execution,
+                ..
             } => {
                 let a = self.agreement(agreement);
                 format!("{a} executed t {t}: {}", self.execution(execution))
@@ -94,6 +94,12 @@ impl Names {
                 format!("{} asks for {} ranges", self.node(from), ranges.len())
             }
             Input::Chain(e) => format!("chain: {e:?}"),
+            Input::Taken(id) => format!("the outbox has {id:?}"),
+            Input::TimesLoaded { times, .. } => format!("times of {} frames", times.len()),
+            Input::Compared { contradiction, .. } => {
+                let q = contradiction.as_ref().map(|c| c.q);
+                format!("compared frames: differ at q {q:?}")
+            }
         }
     }
 
@@ -108,32 +114,53 @@ impl Names {
         format!("{a} {}..={} attempt {}", s.from, s.t, s.attempt)
     }
 
-    /// Parts that travel together.
-    pub fn parts(&self, parts: &[Part]) -> String {
-        let one = |p: &Part| match p {
-            Part::Commit { t, commit, .. } => format!("commit t {t} {:.10}", commit.commitment),
-            Part::Seal { t, commits, .. } => {
-                let all: Vec<_> = commits
-                    .iter()
-                    .map(|c| format!("{:.10}", c.commitment))
-                    .collect();
-                format!("seal t {t} [{}]", all.join(" "))
-            }
-            Part::Reveal {
-                t, seal, reveal, ..
-            } => {
-                format!(
-                    "reveal t {t} under {seal:.10} from {} holes {:?}",
-                    reveal.from, reveal.holes
-                )
-            }
-            Part::Certificate { t, reveals, .. } => {
+    fn body(&self, t: u64, body: &Body) -> String {
+        let short = |commits: &[Commit]| {
+            let all = commits.iter().map(|c| short(&c.commitment));
+            all.collect::<Vec<_>>().join(" ")
+        };
+        match body {
+            Body::Commit { commit } => format!("commit t {t} {}", short(&[*commit])),
+            Body::Seal { commits } => format!("seal t {t} [{}]", short(commits)),
+            Body::Reveal { seal, reveal } => format!(
+                "reveal t {t} under {} from {} holes {:?}",
+                self::short(seal),
+                reveal.from,
+                reveal.holes
+            ),
+            Body::Certificate { commits, reveals } => {
                 let all: Vec<_> = reveals
                     .iter()
                     .map(|r| format!("{}/{:?}", r.from, r.holes))
                     .collect();
-                format!("certificate t {t} [{}]", all.join(" "))
+                format!("certificate t {t} [{}] [{}]", short(commits), all.join(" "))
             }
+        }
+    }
+
+    /// Parts that travel together.
+    pub fn parts(&self, parts: &[Part]) -> String {
+        let one = |p: &Part| match p {
+            Part::Round { epoch, t, body, .. } => {
+                let epoch = if *epoch == 0 {
+                    String::new()
+                } else {
+                    format!(" epoch {epoch:x}")
+                };
+                format!("{}{epoch}", self.body(*t, body))
+            }
+            Part::Held { t, held, .. } => {
+                let open: Vec<_> = held
+                    .open
+                    .iter()
+                    .map(|o| {
+                        let doubt = o.contradiction.as_ref().map(|c| c.q);
+                        format!("{}:{}/{doubt:?}", o.index, o.lacks)
+                    })
+                    .collect();
+                format!("held t {t} [{}]", open.join(" "))
+            }
+            Part::Leaves { t, .. } => format!("leaves t {t}"),
             Part::Nonce { session, .. } => format!("nonce {}", self.session(session)),
             Part::Nonces { session, .. } => format!("nonces {}", self.session(session)),
             Part::Partial { session, .. } => format!("partial {}", self.session(session)),
@@ -185,15 +212,17 @@ impl Names {
                     answer.refused
                 )
             }
-            Effect::Submit {
-                agreement,
-                submission,
-            } => format!("submit {:?}", Key::of(*agreement, submission)),
-            Effect::Retire { agreement, from, t } => {
-                format!("retire {} {from}..={t}", self.agreement(agreement))
+            Effect::Submit { id, .. } => format!("submit {id:?}"),
+            Effect::Retire { agreement, t } => {
+                format!("retire {} ..={t}", self.agreement(agreement))
             }
+            Effect::LoadTimes { frames, .. } => format!("load times of {} frames", frames.len()),
             Effect::Notice(n) => format!("notice {n:?}"),
             _ => return None,
         })
     }
+}
+
+fn short(d: &Digest) -> String {
+    d.hex().chars().skip(2).take(6).collect()
 }

@@ -1,9 +1,9 @@
 //! The discrete-event world: a queue of events in time, and everything that an event can reach.
 
 use crate::actors::{Context, actor};
-use crate::chain::{Contract, Mined, News, Revert};
+use crate::chain::{Contract, Mined, News, Revert, Voids};
 use crate::crypto::{Aggregate, Party};
-use crate::host::{Host, Key};
+use crate::host::Host;
 use crate::net::Net;
 use crate::oracle::{Acknowledged, Blame, Finality, Liveness, Oracles, Signing, View};
 use crate::rng::Rng;
@@ -12,10 +12,10 @@ use crate::scenario::{START, Scenario};
 use crate::sensors::Sensor;
 use crate::text::Names;
 use crate::trace::Trace;
-use crate::truth::{self, TrueWindow};
-use diversity_engine::api::{Config, Evidence, Input, Refusal, Settlement, Source, Submission};
+use crate::truth::TrueWindow;
+use diversity_engine::api::{ChainEvent, Config, Evidence, Input, Refusal, Settlement, Source, Submission};
 use diversity_engine::{Node, records};
-use diversity_proto::round::{Commit, OutputKind};
+use diversity_proto::round::Commit;
 use diversity_proto::terms::{Field, Qos, SensorStart, Terms, TrustedNode, WindowSpec};
 use diversity_proto::{
     Address, AgreementId, Deployment, Digest, NodeId, SensorId, Signature, UserId,
@@ -30,6 +30,7 @@ mod ledger;
 mod life;
 mod outside;
 mod stranger;
+mod users;
 
 pub use agreement::Agreement;
 use begin::deployment;
@@ -128,7 +129,6 @@ pub enum Event {
     /// A transaction reaches the chain.
     Transaction {
         node: usize,
-        agreement: usize,
         submission: Box<Submission>,
     },
     /// An agreement is created.
@@ -150,6 +150,8 @@ pub enum Event {
     },
     /// Somebody outside the network sends rubbish.
     Stranger,
+    /// Users look at their agreements.
+    Users,
     /// A block is made.
     Block,
     /// The oracles look at the whole.
@@ -177,7 +179,10 @@ pub struct World {
     members: BTreeMap<AgreementId, Vec<NodeId>>,
     /// What the chain tells, with the time of each block.
     news: Vec<(u64, News)>,
-    pool: Vec<(usize, usize, Submission)>,
+    pool: Vec<(usize, Submission)>,
+    voids: Voids,
+    /// Nodes whose disk was replaced by an old copy.
+    restored: Vec<bool>,
     /// The nodes.
     pub hosts: Vec<Host>,
     /// The sensors.
@@ -189,6 +194,7 @@ pub struct World {
     /// What is broken on purpose.
     pub sabotage: Sabotage,
     blamed: u64,
+    words: u64,
     by_reveals: u64,
     crashes: u64,
     /// Names for the trace.
@@ -206,7 +212,9 @@ pub struct Summary {
     pub settled: u64,
     /// Holes.
     pub holes: u64,
-    /// Disputes that blame somebody.
+    /// Words of users on a t.
+    pub words: u64,
+    /// Records that blame somebody.
     pub blamed: u64,
     /// Settlements by n signed reveals.
     pub by_reveals: u64,
@@ -248,6 +256,10 @@ impl World {
         let at = self.agreements.iter().position(|a| a.id() == *id);
         at.expect("cores speak of agreements that they were told of")
     }
+    /// Whether the node never lies, and nothing that it signed was taken from it.
+    pub fn honest(&self, node: usize) -> bool {
+        self.s.honest(node) && !self.restored[node]
+    }
     /// Whether the chain answers nobody.
     pub fn outage(&self) -> bool {
         self.s
@@ -283,7 +295,7 @@ impl World {
                 .oracles
                 .acknowledged
                 .recovered(node, &self.hosts[node].disk);
-            if self.s.honest(node) {
+            if self.honest(node) {
                 self.oracles.judge(self.now, "N1", verdict);
             }
         }
@@ -294,6 +306,7 @@ impl World {
             windows: sum(Agreement::windows),
             settled: sum(|a| a.finality.counts().0),
             holes: sum(|a| a.finality.counts().1),
+            words: self.words,
             blamed: self.blamed,
             by_reveals: self.by_reveals,
             crashes: self.crashes,
@@ -345,7 +358,8 @@ impl World {
         let a = &self.agreements[agreement];
         let waits = !a.complete() && !self.repairable(agreement, a.liveness.first_open());
         let since = self.s.heal_at.max(a.plan.created_at);
-        waits && self.now > since + bound_ms(&self.s, agreement)
+        let helped = !self.users_may_help(agreement);
+        waits && helped && self.now > since + 2 * bound_ms(&self.s, agreement)
     }
 
     fn happen(&mut self, event: Event) {
@@ -403,16 +417,13 @@ impl World {
             Event::Link { node, peer } => self.link(node, peer),
             Event::Poll { node, incarnation } => self.poll(node, incarnation),
             Event::Outbox { node, incarnation } => self.submit(node, incarnation),
-            Event::Transaction {
-                node,
-                agreement,
-                submission,
-            } => self.pool.push((node, agreement, *submission)),
+            Event::Transaction { node, submission } => self.pool.push((node, *submission)),
             Event::Create { agreement } => self.create(agreement),
             Event::Close { agreement, after } => self.close(agreement, after),
             Event::Backup { node } => self.hosts[node].disk.back_up(),
             Event::Restore { node } => self.restore(node),
             Event::Stranger => self.stranger(),
+            Event::Users => self.users(),
             Event::Block => self.block(),
             Event::Look => self.look(),
         }
@@ -480,7 +491,7 @@ impl World {
     }
 
     /// What the node's clock shows.
-    fn local(&self, node: usize) -> u64 {
+    pub(crate) fn local(&self, node: usize) -> u64 {
         self.now.saturating_add_signed(self.s.skew_ms[node])
     }
 

@@ -4,7 +4,7 @@
 use super::{Actor, Context, parts};
 use diversity_engine::api::Effect;
 use diversity_proto::AgreementId;
-use diversity_proto::round::{OutputKind, Session};
+use diversity_proto::round::{Body, OutputKind, Session};
 use diversity_proto::wire::Part;
 
 /// Opens sessions over ranges that nobody would cut.
@@ -19,10 +19,10 @@ pub struct ForcedCut {
 impl Actor for ForcedCut {
     fn effect(&mut self, _c: &mut Context<'_>, effect: Effect) -> Vec<Effect> {
         parts(effect, |_, part| {
-            if let Part::Reveal {
+            if let Part::Round {
                 agreement,
                 t,
-                reveal,
+                body: Body::Reveal { reveal, .. },
                 ..
             } = &part
                 && reveal.computed.kind == OutputKind::Null

@@ -1,10 +1,9 @@
 //! Alters the unsigned parts of what it relays: in a certificate the secrets of others, which no signature covers (T1, T1b).
 
-use super::{Actor, Context, parts};
+use super::{Actor, Context, Place, bodies};
 use diversity_engine::api::Effect;
 use diversity_proto::NodeId;
-use diversity_proto::round::Reveal;
-use diversity_proto::wire::Part;
+use diversity_proto::round::{Body, Reveal};
 
 /// Forges certificates.
 pub struct Forger {
@@ -19,24 +18,22 @@ impl Forger {
 
     fn alter(&self, r: &mut Reveal) {
         match self.variant / 4 % 3 {
-            0 => r.secret[0] ^= 1,
-            1 => r.salt[31] ^= 1,
+            0 => r.blinding.secret[0] ^= 1,
+            1 => r.blinding.salt[31] ^= 1,
             _ => r.computed.trace.0[0] ^= 1,
         }
     }
 
-    fn forge(&self, c: &mut Context<'_>, to: NodeId, part: Part) -> Part {
-        let Part::Certificate {
-            agreement,
-            epoch,
-            t,
+    fn forge(&self, c: &mut Context<'_>, to: NodeId, place: Place, body: Body) -> Body {
+        let Body::Certificate {
             commits,
             mut reveals,
-        } = part
+        } = body
         else {
-            return part;
+            return body;
         };
-        let (me, to) = (c.me(&agreement), c.index(&agreement, &to));
+        let a = &place.agreement;
+        let (me, to) = (c.me(a), c.index(a, &to));
         for (i, r) in reveals.iter_mut().enumerate().filter(|(i, _)| *i != me) {
             let chosen = match self.variant % 4 {
                 // The receiver's own reveal: is its store older than what it signed?
@@ -50,13 +47,7 @@ impl Forger {
                 self.alter(r);
             }
         }
-        Part::Certificate {
-            agreement,
-            epoch,
-            t,
-            commits,
-            reveals,
-        }
+        Body::Certificate { commits, reveals }
     }
 }
 
@@ -66,6 +57,8 @@ impl Actor for Forger {
         if matches!(effect, Effect::SendStored { .. }) {
             return Vec::new();
         }
-        parts(effect, |to, part| Some(self.forge(c, to, part)))
+        bodies(effect, |to, place, body| {
+            Some(self.forge(c, to, place, body))
+        })
     }
 }

@@ -3,6 +3,7 @@
 
 use super::{Actor, Context, parts};
 use diversity_engine::api::Effect;
+use diversity_proto::round::Body;
 use diversity_proto::wire::Part;
 
 /// Frames others.
@@ -16,16 +17,27 @@ impl Framer {
         Self { variant }
     }
 
-    fn frame(&self, c: &mut Context<'_>, part: Part) -> Part {
+    fn frame(&self, c: &mut Context<'_>, mut part: Part) -> Part {
         let me = c.me(&part.agreement());
-        let mut part = part;
         match (&mut part, self.variant % 4) {
-            (Part::Seal { commits, .. }, 0) => {
+            (
+                Part::Round {
+                    body: Body::Seal { commits },
+                    ..
+                },
+                0,
+            ) => {
                 for (_, k) in commits.iter_mut().enumerate().filter(|(i, _)| *i != me) {
                     k.commitment.0[0] ^= 1;
                 }
             }
-            (Part::Certificate { reveals, .. }, 1) => {
+            (
+                Part::Round {
+                    body: Body::Certificate { reveals, .. },
+                    ..
+                },
+                1,
+            ) => {
                 for (_, r) in reveals.iter_mut().enumerate().filter(|(i, _)| *i != me) {
                     r.from = r.from.wrapping_add(1);
                 }

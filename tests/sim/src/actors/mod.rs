@@ -22,11 +22,34 @@ use crate::crypto::Party;
 use crate::rng::Rng;
 use crate::scenario::{ActorKind, ActorPlan};
 use diversity_engine::api::{Effect, Input};
-use diversity_proto::round::{Commit, Computed, Subject, opening_hash, seal};
+use diversity_proto::round::{Body, Commit, Computed, Reveal, Subject, seal_of};
 use diversity_proto::terms::config;
 use diversity_proto::wire::Part;
-use diversity_proto::{AgreementId, Deployment, Digest, NodeId};
+use diversity_proto::{AgreementId, Deployment, Digest, NodeId, Signature};
 use std::collections::BTreeMap;
+
+/// Of which round something is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    /// `a`.
+    pub agreement: AgreementId,
+    /// Resolution epoch.
+    pub epoch: u32,
+    /// Execution.
+    pub t: u64,
+}
+
+impl Place {
+    /// The part that carries a body.
+    pub fn part(self, body: Body) -> Part {
+        Part::Round {
+            agreement: self.agreement,
+            epoch: self.epoch,
+            t: self.t,
+            body,
+        }
+    }
+}
 
 /// What an actor knows.
 pub struct Context<'a> {
@@ -69,40 +92,35 @@ impl<'a> Context<'a> {
         };
         self.others(a).map(send).collect()
     }
-    /// The seal over these commits.
-    pub fn seal(&self, a: &AgreementId, s: &Subject, commits: &[Commit]) -> Digest {
-        let digests: Vec<_> = commits
-            .iter()
-            .zip(self.nodes(a))
-            .map(|(k, n)| k.digest(s, n))
-            .collect();
-        seal(s, &digests)
-    }
-    /// The subject of (a, epoch, t).
-    pub fn subject(&self, a: &AgreementId, epoch: u32, t: u64) -> Subject {
+    /// The subject of a round.
+    pub fn subject(&self, p: &Place) -> Subject {
         Subject {
             deployment: self.deployment,
-            config: config(&self.deployment, a, epoch),
-            t,
+            config: config(&self.deployment, &p.agreement, p.epoch),
+            t: p.t,
         }
     }
+    /// The seal over these commits.
+    pub fn seal(&self, p: &Place, commits: &[Commit]) -> Digest {
+        seal_of(&self.subject(p), self.nodes(&p.agreement), commits)
+    }
     /// A correctly signed commit of this node to any values.
-    pub fn commit_to(&self, s: &Subject, computed: &Computed) -> Commit {
-        let (secret, salt) = self.party.secret_salt(s);
-        let commitment = computed.commitment(s, &self.party.node(), &secret, &salt);
-        self.sign(
-            s,
-            Commit {
-                commitment,
-                opening: opening_hash(&secret, &salt),
-                signature: diversity_proto::Signature([0; 64]),
-            },
-        )
+    pub fn commit_to(&self, p: &Place, computed: &Computed) -> Commit {
+        let s = self.subject(p);
+        let blinding = self.party.blinding(&s);
+        let sign = |d: &Digest| self.party.sign(d);
+        Commit::make(&s, &self.party.node(), computed, &blinding, sign)
     }
     /// The commit with this node's own signature.
-    pub fn sign(&self, s: &Subject, mut commit: Commit) -> Commit {
-        commit.signature = self.party.sign(&commit.digest(s, &self.party.node()));
+    pub fn sign(&self, p: &Place, mut commit: Commit) -> Commit {
+        let digest = commit.digest(&self.subject(p), &self.party.node());
+        commit.signature = self.party.sign(&digest);
         commit
+    }
+    /// This node's own signature over the reveal.
+    pub fn sign_reveal(&self, p: &Place, seal: &Digest, r: &Reveal) -> Signature {
+        let outcome = r.outcome(p.agreement, p.epoch, p.t, seal);
+        self.party.sign(&r.digest(&self.deployment, &outcome))
     }
 }
 
@@ -153,4 +171,46 @@ fn parts(effect: Effect, mut change: impl FnMut(NodeId, Part) -> Option<Part>) -
         }
         other => vec![other],
     }
+}
+
+/// The same for the bodies of rounds alone; other parts leave as they are.
+fn bodies(
+    effect: Effect,
+    mut change: impl FnMut(NodeId, Place, Body) -> Option<Body>,
+) -> Vec<Effect> {
+    parts(effect, |to, part| match part {
+        Part::Round {
+            agreement,
+            epoch,
+            t,
+            body,
+        } => {
+            let place = Place {
+                agreement,
+                epoch,
+                t,
+            };
+            change(to, place, body).map(|body| place.part(body))
+        }
+        other => Some(other),
+    })
+}
+
+/// What a part says of a round.
+fn body_of(part: &Part) -> Option<(Place, &Body)> {
+    let Part::Round {
+        agreement,
+        epoch,
+        t,
+        body,
+    } = part
+    else {
+        return None;
+    };
+    let place = Place {
+        agreement: *agreement,
+        epoch: *epoch,
+        t: *t,
+    };
+    Some((place, body))
 }

@@ -2,6 +2,7 @@
 
 use super::{Actor, Context, parts};
 use diversity_engine::api::Effect;
+use diversity_proto::round::Body;
 use diversity_proto::wire::Part;
 
 /// Never seals, certifies, hands out nonces or aggregates.
@@ -12,9 +13,10 @@ impl Actor for MuteLeader {
         parts(effect, |_, part| {
             let leads = matches!(
                 part,
-                Part::Seal { .. }
-                    | Part::Certificate { .. }
-                    | Part::Nonces { .. }
+                Part::Round {
+                    body: Body::Seal { .. } | Body::Certificate { .. },
+                    ..
+                } | Part::Nonces { .. }
                     | Part::Aggregate { .. }
             );
             (!leads).then_some(part)

@@ -3,6 +3,7 @@
 use super::{Actor, Context};
 use diversity_engine::api::Effect;
 use diversity_proto::NodeId;
+use diversity_proto::round::Body;
 use diversity_proto::wire::Part;
 
 /// Holds back what only a leader sends.
@@ -29,7 +30,10 @@ impl Actor for SlowLeader {
         let leads = |p: &Part| {
             matches!(
                 p,
-                Part::Seal { .. } | Part::Certificate { .. } | Part::Nonces { .. }
+                Part::Round {
+                    body: Body::Seal { .. } | Body::Certificate { .. },
+                    ..
+                } | Part::Nonces { .. }
             )
         };
         let (late, parts): (Vec<_>, Vec<_>) = parts.into_iter().partition(leads);

@@ -1,5 +1,5 @@
 //! `simulate --seed N [--trace] [--real]` runs one seed; `simulate --seeds A..B [--real] [--failures K]` runs many.
-//! `--on CLASS` switches a class of faults on (see `Classes`), `--on all` every one.
+//! `--off CLASS` leaves a class of faults out (see `Classes`), `--off all` every one.
 
 use diversity_sim::campaign::campaign_of;
 use diversity_sim::crypto::Mode;
@@ -9,13 +9,13 @@ use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 use std::time::Instant;
 
-const USAGE: &str = "usage: simulate --seed N [--trace] [--real] [--on CLASS] | simulate --seeds A..B [--real] [--failures K] [--on CLASS]";
+const USAGE: &str = "usage: simulate --seed N [--trace] [--real] [--off CLASS] | simulate --seeds A..B [--real] [--failures K] [--off CLASS]";
 
 fn main() -> ExitCode {
     let mut args = std::env::args().skip(1);
     let (mut seed, mut seeds, mut trace, mut mode, mut failures) =
         (None, None, false, Mode::Test, 10);
-    let mut classes = Classes::default();
+    let mut classes = Classes::all();
     while let Some(arg) = args.next() {
         match arg.as_str() {
             "--seed" => seed = args.next().and_then(|v| v.parse::<u64>().ok()),
@@ -25,7 +25,7 @@ fn main() -> ExitCode {
                     Some(a.parse::<u64>().ok()?..b.parse::<u64>().ok()?)
                 });
             }
-            "--on" if args.next().is_some_and(|name| classes.switch_on(&name)) => {}
+            "--off" if args.next().is_some_and(|name| classes.switch_off(&name)) => {}
             "--trace" => trace = true,
             "--real" => mode = Mode::Real,
             "--failures" => failures = args.next().and_then(|v| v.parse().ok()).unwrap_or(failures),
@@ -80,7 +80,7 @@ fn many(seeds: std::ops::Range<u64>, mode: Mode, classes: Classes, failures: usi
     }
     let t = &report.total;
     println!(
-        "{} seeds in {:.1} s: {} failed, {} complete; {} agreements, {} windows, {} settled, {} holes, {} crashes, {} events, {} simulated seconds, slowest window {} ms after the faults, fingerprint {:016x}",
+        "{} seeds in {:.1} s: {} failed, {} complete; {} agreements, {} windows, {} settled, {} holes, {} words of users, {} crashes, {} events, {} simulated seconds, slowest window {} ms after the faults, fingerprint {:016x}",
         report.seeds,
         start.elapsed().as_secs_f64(),
         report.failures.len(),
@@ -89,6 +89,7 @@ fn many(seeds: std::ops::Range<u64>, mode: Mode, classes: Classes, failures: usi
         t.windows,
         t.settled,
         t.holes,
+        t.words,
         t.crashes,
         t.events,
         t.simulated_ms / 1000,

@@ -32,9 +32,13 @@ impl Blame {
             Ok(())
         }
     }
-    /// The contract recorded a dispute.
-    pub fn recorded(&self, blamed: Option<&NodeId>) -> Result<(), String> {
-        blamed.map_or(Ok(()), |n| self.spare(n, "a dispute on the chain"))
+    /// The contract recorded a misbehaviour.
+    pub fn recorded(&self, blamed: &NodeId) -> Result<(), String> {
+        self.spare(blamed, "a record on the chain")
+    }
+    /// This node was honest, but its operator put back an old copy of its disk: it may sign twice (R2).
+    pub fn excuse(&mut self, node: &NodeId) {
+        self.honest.retain(|n| n != node);
     }
     /// An honest node tells people of a fault.
     pub fn noticed(&self, node: &NodeId, what: &str) -> Result<(), String> {
@@ -45,8 +49,6 @@ impl Blame {
         match evidence {
             Evidence::Equivocation { node, .. } => self.spare(node, "evidence of two commits"),
             Evidence::FalseOpening { node, .. } => self.spare(node, "evidence of a false opening"),
-            Evidence::SensorContradiction { sensor, .. } => self.sensor(sensor),
-            Evidence::UnequalReveals { .. } => Ok(()),
         }
     }
 }

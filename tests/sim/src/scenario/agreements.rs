@@ -3,6 +3,7 @@
 use super::{Classes, START, Scenario};
 use crate::function::Behaviour;
 use crate::rng::Rng;
+use diversity_proto::entity::Period;
 use diversity_proto::terms::{Leader, Qos, WindowSpec};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,6 +23,10 @@ pub struct AgreementPlan {
     pub window: WindowSpec,
     /// Seconds.
     pub future_tolerance_s: u32,
+    /// See the terms.
+    pub grace_s: u32,
+    /// See the terms.
+    pub abstain_ms: u32,
     /// Who leads.
     pub leader: Leader,
     /// See the terms.
@@ -62,6 +67,8 @@ impl AgreementPlan {
             sensors: Vec::new(),
             window,
             future_tolerance_s: rng.range(0, 5) as u32,
+            grace_s: rng.range(1, 6) as u32,
+            abstain_ms: rng.pick(&[0, 300, 2_000]),
             leader: if rng.chance(500) {
                 Leader::Rotating
             } else {
@@ -146,6 +153,9 @@ impl Scenario {
             let late = rng.chance(600);
             let (window, old) = self.another_window(rng);
             let mut a = AgreementPlan::draw(rng, nodes, window);
+            if old && self.period != Period::None {
+                a.grace_s = rng.pick(&[5, 40, 31 * 86_400]);
+            }
             a.created_at = if late {
                 START + rng.below((self.heal_at - START) * 3 / 2)
             } else {

@@ -1,15 +1,15 @@
 //! Classes of faults that a campaign can leave out.
 
-/// Which classes take part. The default is what the present engine stands; `all` is what it must stand in the end.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// Which classes take part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Classes {
-    /// An agreement created later cuts again what an earlier one has executed (T5: its times were forgotten).
+    /// An agreement created later cuts again what an earlier one has executed (T5).
     pub older_q0: bool,
     /// An agreement is closed at a t that a batch of several outcomes may straddle (T11).
     pub closed_batches: bool,
     /// Sensors that contradict themselves, fork, fall silent or have wrong clocks (T8, T9, T10).
     pub odd_sensors: bool,
-    /// Actors that break the present engine: forged certificates, bumped nonces, forced cuts, late second commits and so on
+    /// Actors that broke the first engine: forged certificates, bumped nonces, forced cuts, late second commits and so on
     /// (T1, T2, T4, T6, T12).
     pub hard_actors: bool,
     /// The disk of a node is replaced by an old copy.
@@ -31,8 +31,20 @@ impl Classes {
         }
     }
 
-    /// Switches a class on by its name; false if there is none of that name.
-    pub fn switch_on(&mut self, name: &str) -> bool {
+    /// None of them: crashes, partitions, losses and the older actors alone.
+    pub fn none() -> Self {
+        Self {
+            older_q0: false,
+            closed_batches: false,
+            odd_sensors: false,
+            hard_actors: false,
+            backups: false,
+            resolutions: false,
+        }
+    }
+
+    /// Switches a class off by its name; false if there is none of that name.
+    pub fn switch_off(&mut self, name: &str) -> bool {
         let class = match name {
             "older-q0" => &mut self.older_q0,
             "closed-batches" => &mut self.closed_batches,
@@ -41,12 +53,12 @@ impl Classes {
             "backups" => &mut self.backups,
             "resolutions" => &mut self.resolutions,
             "all" => {
-                *self = Self::all();
+                *self = Self::none();
                 return true;
             }
             _ => return false,
         };
-        *class = true;
+        *class = false;
         true
     }
 }

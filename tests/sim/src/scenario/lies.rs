@@ -85,7 +85,7 @@ pub struct ActorPlan {
 
 impl ActorPlan {
     /// Whether t must become final all the same, in an agreement that has this liar.
-    pub fn spares(&self, t: u64) -> bool {
+    pub fn spares(&self, t: u64, users: bool) -> bool {
         match self.kind {
             // Settlement only gets dearer, or later.
             ActorKind::Saboteur
@@ -100,9 +100,11 @@ impl ActorPlan {
             ActorKind::AlwaysNull => true,
             // Silence waits for the node (R5); a silent leader is followed by the next.
             ActorKind::Withholder => self.reforms || matches!(self.variant % 8, 4 | 5),
-            // State apart: all after it waits for a resolution.
+            // State apart: all after it waits for a word of the users.
             ActorKind::WrongOutput => {
-                self.variant & 7 != 7 || !(0..t).any(|t| WrongOutput::new(self.variant).lies_at(t))
+                users
+                    || self.variant & 7 != 7
+                    || !(0..t).any(|t| WrongOutput::new(self.variant).lies_at(t))
             }
             // A reveal that speaks from another t is silence. After two commits or a false opening the parties must resolve.
             ActorKind::Equivocator => self.variant % 4 == 1 && self.reforms,

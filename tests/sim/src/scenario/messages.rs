@@ -35,6 +35,11 @@ impl Scenario {
                 }
             }
         };
+        a.grace_s = rng.range(1, 6) as u32;
+        if matches!(a.window, WindowSpec::Month { .. }) && rng.chance(700) {
+            // Longer than the replay takes.
+            a.grace_s = 40;
+        }
         for sensor in 0..sensors {
             let q0 = rng.below(4);
             let messages = match a.window {
@@ -58,6 +63,7 @@ impl Scenario {
                 WindowSpec::Month { .. } => old(rng, a.window, windows, q0, emit_ms),
             };
             self.sensors.push(SensorPlan {
+                meant: messages.clone(),
                 messages,
                 frame_max,
                 oddity: None,

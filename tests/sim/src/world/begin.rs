@@ -35,9 +35,12 @@ impl World {
             stranger_rng: Rng::new(s.seed, 5),
             net: Net::new(&s),
             news: Vec::new(),
+            voids: Voids::default(),
+            restored: vec![false; n],
             pool: Vec::new(),
             trace: Trace::new(START, print),
             blamed: 0,
+            words: 0,
             by_reveals: 0,
             crashes: 0,
             names,
@@ -86,6 +89,9 @@ impl World {
             self.schedule(b.taken_at, Event::Backup { node: b.node });
             self.schedule(b.restored_at, Event::Restore { node: b.node });
         }
+        if self.s.users {
+            self.schedule(START + 300, Event::Users);
+        }
         if self.s.stranger {
             self.schedule(START + 200, Event::Stranger);
         }
@@ -100,7 +106,6 @@ impl World {
                 START + 500,
                 Event::Transaction {
                     node: 1,
-                    agreement: 0,
                     submission,
                 },
             );

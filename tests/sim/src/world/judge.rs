@@ -1,7 +1,8 @@
 //! What the oracle of liveness needs to know of the world: when a window can be had, and when it must be final.
 
 use super::*;
-use crate::scenario::AgreementPlan;
+use crate::function::Behaviour;
+use crate::scenario::{ActorKind, AgreementPlan};
 
 impl World {
     /// Whether t is final: settled or a hole on the chain; or, of a null that nothing has followed yet, certified at every
@@ -11,32 +12,33 @@ impl World {
         if a.finality.is_final(t) {
             return true;
         }
-        let Some(w) = a.truth.get(t as usize) else {
-            return false;
-        };
         let key = records::t_key(records::CERTIFICATE, &a.id(), t);
-        w.output.kind == OutputKind::Null
+        a.plan.behaviour(t) == Behaviour::Null
             && !a.plan.all_abstain(t)
             && a.plan
                 .nodes
                 .iter()
-                .all(|i| !self.s.honest(*i) || self.hosts[*i].disk.read(&key).is_some())
+                .all(|i| !self.honest(*i) || self.hosts[*i].disk.read(&key).is_some())
     }
 
     /// Whether t must become final once faults have stopped.
     pub fn repairable(&self, agreement: usize, t: u64) -> bool {
         let plan = &self.agreements[agreement].plan;
-        // A node that abstained alone leaves the states apart where there is a carry: all later t wait for a resolution.
-        let apart = |at: u64| !plan.all_abstain(at) && plan.keeps_carry;
-        if plan.abstains.iter().any(|(_, at)| *at < t && apart(*at)) {
+        // A node that abstained alone leaves the states apart: all later t wait for a word of the users.
+        if !self.s.users && plan.abstains.iter().any(|(_, at)| *at < t) {
+            return false;
+        }
+        // Whoever put back an old disk may have to be waited for.
+        if plan.nodes.iter().any(|i| self.restored[*i]) {
             return false;
         }
         let actor = self.s.actor_in(agreement);
-        actor.is_none_or(|a| a.spares(t))
+        actor.is_none_or(|a| a.spares(t, self.s.users))
     }
 
     pub(super) fn look(&mut self) {
         self.schedule(self.now + 100, Event::Look);
+        self.look_who_ends();
         for agreement in 0..self.agreements.len() {
             let a = &mut self.agreements[agreement];
             let mut liveness = std::mem::replace(&mut a.liveness, Liveness::new(0));
@@ -46,7 +48,8 @@ impl World {
                 windows: self.agreements[agreement].windows(),
                 due: &|t| {
                     let ready = self.agreements[agreement].ready_at.get(t as usize);
-                    ready.copied().filter(|_| self.repairable(agreement, t))
+                    let ready = ready.copied().flatten();
+                    ready.filter(|_| self.repairable(agreement, t))
                 },
                 is_final: &|t| self.is_final(agreement, t),
             });
@@ -54,6 +57,19 @@ impl World {
             let verdict = verdict.map_err(|text| format!("agreement {agreement}: {text}"));
             self.oracles.judge(self.now, "N5", verdict);
             self.look_who_knows(agreement);
+        }
+    }
+
+    /// An agreement whose last sensor is void has no more windows.
+    fn look_who_ends(&mut self) {
+        for a in &mut self.agreements {
+            let id = a.id();
+            for i in a.plan.nodes.iter().filter(|i| self.s.honest(**i)) {
+                let status = self.hosts[*i].core.as_ref().and_then(|c| c.status(&id));
+                if let Some(s) = status.filter(|s| s.ended) {
+                    a.ended_at = a.ended_at.min(s.open_t);
+                }
+            }
         }
     }
 
@@ -66,7 +82,7 @@ impl World {
             .nodes
             .iter()
             .copied()
-            .filter(|i| self.s.honest(*i))
+            .filter(|i| self.honest(*i))
             .find(|i| {
                 (0..next_t).any(|t| {
                     let key = records::t_key(records::FINAL, &a.id(), t);
@@ -89,25 +105,36 @@ impl World {
     }
 }
 
-/// When the last message that closes the window can be had and counts on every clock.
+/// When all that closes the window t can be had and counts on every clock: messages, or the grace without them.
 pub(super) fn ready_at(
     s: &Scenario,
     plan: &AgreementPlan,
     sensors: &[Sensor],
     w: &TrueWindow,
-) -> u64 {
+    t: u64,
+) -> Option<u64> {
     let slowest = s.skew_ms.iter().min().copied().unwrap_or(0).min(0);
+    let on_every_clock = |time_s: u64| (time_s * 1000).saturating_add_signed(-slowest);
     let count = matches!(plan.window, WindowSpec::Count { .. });
-    let of = |(sensor, q): (&Sensor, &u64)| {
-        let time = sensor.said.messages[*q as usize].0;
-        let counts = (time.saturating_sub(plan.future_tolerance_s.into()) * 1000)
-            .saturating_add_signed(-slowest);
-        // Whatever a window needs was made by then: frames are made in the order of q.
-        sensor.made_at(*q).max(if count { 0 } else { counts })
-    };
-    let its = plan.sensors.iter().map(|(k, _)| &sensors[*k]);
-    let had = its.zip(&w.closing_q).map(of).max().unwrap_or(0);
-    had.max(plan.created_at + catch_up_ms(s, plan))
+    let (_, to) = plan.window.span(t);
+    let mut ready = plan.created_at + catch_up_ms(s, plan);
+    for ((k, _), q) in plan.sensors.iter().zip(&w.closing_q) {
+        let said = &sensors[*k].said;
+        let at = match q.filter(|q| *q < said.doubtful_from) {
+            Some(q) if count => sensors[*k].made_at(q),
+            Some(q) => {
+                let time = said.messages()[q as usize].0;
+                let counts = time.saturating_sub(plan.future_tolerance_s.into()).max(to);
+                // Whatever a window needs was made by then: frames are made in the order of q.
+                sensors[*k].made_at(q).max(on_every_clock(counts))
+            }
+            None if plan.grace_s > agreement::RECORDS_GRACE_S => return None,
+            None if count => 0,
+            None => on_every_clock(to + u64::from(plan.grace_s)),
+        };
+        ready = ready.max(at);
+    }
+    Some(ready)
 }
 
 /// How long nodes that were in no agreement over the sensors may take to get what was said before theirs stood.
@@ -124,8 +151,7 @@ fn catch_up_ms(s: &Scenario, plan: &AgreementPlan) -> u64 {
 }
 
 /// How long a window may take once nothing stands in its way (N5): n + 2 capped round timeouts, then each node's turn to
-/// settle, then the chain; and before all that the sensors' resending and the nodes' repair. A saboteur of the aggregate
-/// costs the 2n attempts after which reveals settle (P-MUSIG-3).
+/// settle, then the chain; and before all that the sensors' resending and the nodes' repair.
 pub(super) fn bound_ms(s: &Scenario, agreement: usize) -> u64 {
     let plan = &s.agreements[agreement];
     let n = plan.nodes.len() as u64;
@@ -133,9 +159,26 @@ pub(super) fn bound_ms(s: &Scenario, agreement: usize) -> u64 {
     let settle = n * s.settle_stage_ms + u64::from(plan.flush_ms);
     let actor = s.actor_in(agreement);
     let sabotaged = actor.is_some_and(|a| a.kind.spoils_aggregate());
-    let attempts = u64::from(sabotaged) * 2 * n * u64::from(plan.round_timeout_max_ms);
+    let timeout = u64::from(plan.round_timeout_max_ms);
+    // P-MUSIG-3: whoever spoils the aggregate only delays settlement until the n reveals settle.
+    let attempts = (u64::from(sabotaged) * (2 * n + 4) + u64::from(plan.batch > 1) * 4) * timeout;
+    // What no message ends, the lists of open sensors end; a list that was lost is shown again.
+    let grace = if plan.grace_s > agreement::RECORDS_GRACE_S {
+        0
+    } else {
+        let spread = s.skew_ms.iter().map(|x| x.unsigned_abs()).max().unwrap_or(0);
+        u64::from(plan.grace_s) * 1_000 + 2 * spread + 3 * timeout
+    };
+    let tried_again = if plan.abstains.is_empty() {
+        0
+    } else {
+        u64::from(plan.abstain_ms) + users::PATIENCE_MS + 2 * users::LOOK_MS
+    };
+    let states_apart = actor.is_some_and(|a| a.kind == ActorKind::WrongOutput);
+    let words = u64::from(states_apart) * (users::PATIENCE_MS + 2 * users::LOOK_MS);
+    let grace = grace + tried_again + words;
     let chain = 2 * s.block_ms + 4 * s.rpc_ms + 2 * POLL_MS + 2 * RETRY_MS;
     let repair = 3 * s.status_interval_ms + 4 * RESEND_MS + s.gossip_flush_ms;
     let work = 20 * (s.delay_ms + s.disk_ms + s.job_ms + s.execute_ms);
-    rounds + settle + attempts + chain + repair + work + 1_000
+    rounds + settle + attempts + grace + chain + repair + work + 1_000
 }

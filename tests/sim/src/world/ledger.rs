@@ -1,6 +1,9 @@
 //! The chain: agreements come and end, nodes look at it, and what they submit is mined.
 
 use super::*;
+use crate::crypto::verify;
+use diversity_engine::api::SubmissionId;
+use diversity_proto::frame::{Contradiction, Frame};
 
 impl World {
     pub(super) fn poll(&mut self, node: usize, incarnation: u32) {
@@ -31,8 +34,13 @@ impl World {
         // What another settlement has overtaken can never be mined again.
         if self.sabotage != Sabotage::SettlesTwice {
             for a in &self.agreements {
-                host.outbox
-                    .retain(|k, _| !k.overtaken(&a.id(), a.contract.next_t));
+                let next_t = a.contract.next_t;
+                host.outbox.retain(|k, _| match k {
+                    SubmissionId::Settle(of, _, t, _) | SubmissionId::Hole(of, t) => {
+                        *of != a.id() || *t >= next_t
+                    }
+                    _ => true,
+                });
             }
         }
         // In the order of the chain; a second telling may come behind later news.
@@ -86,9 +94,9 @@ impl World {
             .outbox
             .values()
             .filter(|q| q.durable_at <= self.now)
-            .map(|q| (q.agreement, q.submission.clone()))
+            .map(|q| q.submission.clone())
             .collect();
-        for (agreement, submission) in due {
+        for submission in due {
             let lost = self.outage()
                 || self.faulty() && self.rng.chance(self.s.submit_loss)
                 || self.sabotage == Sabotage::ChainDeaf;
@@ -98,7 +106,6 @@ impl World {
                     at,
                     Event::Transaction {
                         node,
-                        agreement: self.index_of(&agreement),
                         submission: Box::new(submission),
                     },
                 );
@@ -113,46 +120,69 @@ impl World {
         }
         let mut pool = std::mem::take(&mut self.pool);
         self.rng.shuffle(&mut pool);
-        for (node, agreement, submission) in pool {
-            let a = &mut self.agreements[agreement];
-            let key = Key::of(a.id(), &submission);
-            let result = a.contract.apply(&a.aggregate, &submission);
+        for (node, submission) in pool {
+            let id = submission.id();
+            let result = match &submission {
+                Submission::Contradiction {
+                    sensor,
+                    contradiction,
+                } => self.void(sensor, contradiction),
+                _ => self.run_transaction(node, &submission),
+            };
             self.trace.note(self.now, usize::MAX, ("tx", node), || {
-                format!("chain: {key:?} of node {node}: {result:?}")
+                format!("chain: {id:?} of node {node}: {result:?}")
             });
+            let keeps = self.sabotage == Sabotage::SettlesTwice;
             match result {
-                Ok((mined, events)) => {
-                    let at = self.now;
-                    let news = events.into_iter().map(|e| (at, News::Event(e)));
-                    self.news.extend(news);
-                    self.mined(node, agreement, &submission, &mined);
+                Err(Revert::NotYet) => {}
+                Ok(()) if keeps => {}
+                Ok(()) | Err(Revert::Overtaken | Revert::BeyondEnd) => {
+                    self.hosts[node].outbox.remove(&id);
                 }
-                Err(Revert::FromIsNotNext) => {}
-                Err(Revert::AlreadyRecorded | Revert::BeyondEnd) => {
-                    self.hosts[node].outbox.remove(&key);
-                }
-                Err(Revert::Refused(why)) if self.s.honest(node) => {
-                    let text = format!("the contract refuses {key:?} of honest node {node}: {why}");
+                Err(Revert::Refused(why)) if self.honest(node) => {
+                    let text = format!("the contract refuses {id:?} of honest node {node}: {why}");
                     self.oracles.judge(self.now, "chain", Err(text));
                 }
                 Err(Revert::Refused(_)) => {
-                    self.hosts[node].outbox.remove(&key);
+                    self.hosts[node].outbox.remove(&id);
                 }
             }
         }
     }
 
-    fn mined(&mut self, node: usize, agreement: usize, submission: &Submission, mined: &Mined) {
+    fn void(&mut self, sensor: &SensorId, c: &Contradiction) -> Result<(), Revert> {
+        let of = self.sensors.iter().find(|s| s.id == *sensor);
+        let key = of.ok_or(Revert::Refused("no such sensor"))?;
+        let key = key.declaration.public_key;
+        let signed = |bytes: &[u8]| {
+            Frame::decode(bytes).is_ok_and(|f| {
+                f.sensor == *sensor
+                    && verify(self.s.mode, &key, &f.digest(&self.deployment), &f.signature)
+            })
+        };
+        let both = signed(&c.first) && signed(&c.second);
+        self.voids.record(sensor, c, both)?;
+        let verdict = self.oracles.blame.sensor(sensor);
+        self.oracles.judge(self.now, "N4", verdict);
+        let event = ChainEvent::SensorVoid {
+            sensor: *sensor,
+            contradiction: c.clone(),
+        };
+        self.news.push((self.now, News::Event(event)));
+        Ok(())
+    }
+
+    fn run_transaction(&mut self, node: usize, submission: &Submission) -> Result<(), Revert> {
+        let id = match submission {
+            Submission::Settle { agreement, .. }
+            | Submission::Hole { agreement, .. }
+            | Submission::Misbehaviour { agreement, .. } => *agreement,
+            Submission::Reading { outcome, .. } => outcome.agreement,
+            Submission::Contradiction { .. } => unreachable!("no transaction of an agreement"),
+        };
+        let agreement = self.index_of(&id);
         let a = &mut self.agreements[agreement];
-        let key = Key::of(a.id(), submission);
-        let verdict = a.finality.mined(mined);
-        let verdict = verdict.map_err(|text| format!("agreement {agreement}: {text}"));
-        self.oracles.judge(self.now, "N2", verdict);
-        if let Mined::Dispute { blamed, .. } = mined {
-            self.blamed += u64::from(blamed.is_some());
-            let verdict = self.oracles.blame.recorded(blamed.as_ref());
-            self.oracles.judge(self.now, "N4", verdict);
-        }
+        let (mined, events) = a.contract.apply(&a.aggregate, submission)?;
         if let Submission::Settle {
             settlement: Settlement::Reveals { .. },
             ..
@@ -160,11 +190,28 @@ impl World {
         {
             self.by_reveals += 1;
         }
-        if matches!(mined, Mined::Settled { .. }) {
-            self.let_go();
-        }
-        if self.sabotage != Sabotage::SettlesTwice {
-            self.hosts[node].outbox.remove(&key);
+        let _ = node;
+        self.mined(agreement, mined, events);
+        Ok(())
+    }
+
+    /// The chain has changed.
+    pub(super) fn mined(&mut self, agreement: usize, mined: Mined, events: Vec<ChainEvent>) {
+        let at = self.now;
+        let news = events.into_iter().map(|e| (at, News::Event(e)));
+        self.news.extend(news);
+        let a = &mut self.agreements[agreement];
+        let verdict = a.finality.mined(&mined);
+        let verdict = verdict.map_err(|text| format!("agreement {agreement}: {text}"));
+        self.oracles.judge(self.now, "N2", verdict);
+        match mined {
+            Mined::Blamed(node) => {
+                self.blamed += 1;
+                let verdict = self.oracles.blame.recorded(&node);
+                self.oracles.judge(self.now, "N4", verdict);
+            }
+            Mined::Covered { .. } | Mined::Resolved { .. } => self.let_go(),
+            Mined::Cell { .. } => {}
         }
     }
 
@@ -186,7 +233,8 @@ impl World {
             signature: Signature([x; 64]),
         };
         let node = self.hosts[0].party.node();
-        Submission::Dispute {
+        Submission::Misbehaviour {
+            agreement: self.agreements[0].id(),
             epoch: 0,
             t: 0,
             evidence: Evidence::Equivocation {

@@ -1,6 +1,7 @@
 //! The life of a node: it starts, reaches its peers, flushes, dies.
 
 use super::*;
+use diversity_proto::DecodeError;
 
 impl World {
     pub(super) fn start(&mut self, node: usize) {
@@ -20,7 +21,12 @@ impl World {
         if host.core.is_some() {
             return;
         }
-        let core = Node::recover(config, host.disk.records()).expect("a core reads what it wrote");
+        let disk = &host.disk;
+        let core = Node::recover(config, |family, each| -> Result<(), DecodeError> {
+            let of = disk.records().filter(|(k, _)| k.first() == Some(&family));
+            of.into_iter().try_for_each(|(k, v)| each(k, v))
+        });
+        let core = core.expect("a core reads what it wrote");
         host.core = Some(core);
         // The driver keeps the place up to which the core's records of what it was told are durable; some keep none.
         host.cursor = if faulty && self.rng.chance(300) {
@@ -95,7 +101,11 @@ impl World {
         host.disk.restore();
         host.outbox.clear();
         host.safe_cursor = 0;
+        self.restored[node] = true;
         self.oracles.acknowledged.excuse(node);
+        self.oracles.signing.excuse(node);
+        let id = self.hosts[node].party.node();
+        self.oracles.blame.excuse(&id);
         let verdict = self
             .oracles
             .acknowledged

@@ -91,7 +91,25 @@ impl World {
                 }
             }
         }
-        if !self.sensors[sensor].done() {
+        if self.now < self.s.heal_at
+            && self.rng.chance(300)
+            && let Some(lie) = self.sensors[sensor].lie(self.now)
+        {
+            let node = self.rng.pick(&self.sensors[sensor].takers.clone());
+            for at in self.net.arrivals(&self.s, self.now, usize::MAX, node) {
+                let frames = vec![lie.clone()];
+                self.schedule(
+                    at,
+                    Event::Api {
+                        sensor,
+                        node,
+                        frames,
+                    },
+                );
+            }
+        }
+        let stops = self.sensors[sensor].done() && self.now > self.s.heal_at + 2_000;
+        if !stops {
             self.schedule(self.now + RESEND_MS, Event::Sensor { sensor });
         }
     }
