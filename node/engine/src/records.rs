@@ -69,12 +69,12 @@ pub fn t_key(prefix: u8, a: &AgreementId, t: u64) -> Vec<u8> {
     k
 }
 
-/// Splits a key of [`t_key`].
+/// Splits a key that begins as [`t_key`] makes it; that of an own list of open sensors goes on with its epoch.
 pub fn split_t_key(key: &[u8]) -> Option<(AgreementId, u64)> {
     let rest = key.get(1..)?;
     Some((
         AgreementId(rest.get(..32)?.try_into().ok()?),
-        u64::from_be_bytes(rest.get(32..)?.try_into().ok()?),
+        u64::from_be_bytes(rest.get(32..40)?.try_into().ok()?),
     ))
 }
 
