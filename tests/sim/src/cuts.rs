@@ -158,8 +158,8 @@ impl Cuts {
         for (said, s) in self.said.iter().zip(&r.stretches) {
             let messages = said.tongues.get(tongue).unwrap_or(&said.tongues[0]);
             self.may_cut(t, said, messages, s)?;
-            let taken = messages[s.start.min(s.end) as usize..s.end as usize].iter();
-            let taken = taken.map(|(time, values)| frame::Message {
+            let taken = messages.get(s.start as usize..s.end as usize);
+            let taken = taken.unwrap_or_default().iter().map(|(time, values)| frame::Message {
                 time: *time,
                 values,
             });
