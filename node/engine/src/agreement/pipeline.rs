@@ -32,6 +32,8 @@ struct Working {
 pub(crate) struct Pipeline {
     cutter: Cutter,
     lists: Lists,
+    /// Own lists of an earlier run for windows that are cut anew (P-HELD-1: one for each, ever).
+    kept: BTreeMap<u64, Held>,
     /// When this node started: no grace ends before it is over since then.
     started: Millis,
     /// When the agreement became known here.
@@ -60,6 +62,7 @@ impl Pipeline {
         Self {
             cutter: Cutter::new(&s.terms, 0, q0, BTreeSet::new()),
             lists: Lists::default(),
+            kept: BTreeMap::new(),
             started: 0,
             heard,
             cut: heard,
@@ -91,6 +94,8 @@ impl Pipeline {
     pub fn restore_held(&mut self, t: u64, held: Held) {
         if t == self.cutter.t() {
             self.lists = Lists::restore(held);
+        } else if t > self.cutter.t() {
+            self.kept.insert(t, held);
         }
     }
     /// t is decided: what this node computed for it is not needed any more.
@@ -183,7 +188,8 @@ impl Pipeline {
                 messages: window.messages(),
             });
             self.closed.push_back(window);
-            self.lists = Lists::default();
+            let own = self.kept.remove(&self.cutter.t());
+            self.lists = own.map(Lists::restore).unwrap_or_default();
             self.cut = cx.io.now;
             cx.timers.clear(Timer::HeldAgain);
             cx.timers.clear(Timer::Grace);
