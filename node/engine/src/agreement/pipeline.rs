@@ -34,6 +34,8 @@ pub(crate) struct Pipeline {
     lists: Lists,
     /// The cutter is new: every trace is to be looked at.
     fresh: bool,
+    /// Own lists of an earlier run for windows that are cut anew (P-HELD-1: one for each, ever).
+    kept: BTreeMap<u64, Held>,
     /// When this node started: no grace ends before it is over since then.
     started: Millis,
     /// When the agreement became known here.
@@ -63,6 +65,7 @@ impl Pipeline {
             cutter: Cutter::new(&s.terms, 0, q0, BTreeSet::new()),
             lists: Lists::default(),
             fresh: true,
+            kept: BTreeMap::new(),
             started: 0,
             heard,
             cut: heard,
@@ -94,6 +97,8 @@ impl Pipeline {
     pub fn restore_held(&mut self, t: u64, held: Held) {
         if t == self.cutter.t() {
             self.lists = Lists::restore(held);
+        } else if t > self.cutter.t() {
+            self.kept.insert(t, held);
         }
     }
     /// t is decided: what this node computed for it is not needed any more.
@@ -189,7 +194,8 @@ impl Pipeline {
                 messages: window.messages(),
             });
             self.closed.push_back(window);
-            self.lists = Lists::default();
+            let own = self.kept.remove(&self.cutter.t());
+            self.lists = own.map(Lists::restore).unwrap_or_default();
             self.cut = cx.io.now;
             cx.timers.clear(Timer::HeldAgain);
             cx.timers.clear(Timer::Grace);
