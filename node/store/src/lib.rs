@@ -2,19 +2,23 @@
 //!
 //! One ordered map of byte strings, changed by atomic batches: a batch is on disk, whole, before it is
 //! acknowledged (design rule R2 and invariant N1: what a node signs or acknowledges survives any crash). The engine below
-//! is sled 0.34, which by itself acknowledges before it is durable; here every batch is flushed first, and
-//! [`Writer`] makes many batches share one flush.
+//! is sled 0.34, which by itself acknowledges before it is durable; here every batch is in a synced journal of its own first
+//! (ADR 10), and [`Writer`] makes many batches share one sync.
 //!
 //! A store belongs to one node of one deployment: the directory carries a version and an identity, and one that was
 //! made by another version or for another node is refused in words.
 
 mod directory;
+mod journal;
 mod writer;
 
 use std::ops::RangeBounds;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use journal::{Appended, Journal};
 
 pub use writer::{Done, Full, Writer, WriterLimits};
 
@@ -100,6 +104,14 @@ pub enum StoreError {
         /// What the engine said.
         reason: String,
     },
+    /// A journal has a hole in it: something that was acknowledged is gone.
+    #[error(
+        "the journal {path} is damaged in the middle: the disk lost or changed what was written. Restore this node's newest backup, or let it start from an empty data directory and fetch from its peers what they hold"
+    )]
+    Damaged {
+        /// Which file.
+        path: String,
+    },
     /// A write failed before; nothing is acknowledged any more.
     #[error(
         "an earlier write failed, so nothing more is written or acknowledged: stop the node, mend the disk, and start again"
@@ -153,9 +165,34 @@ pub struct Store {
 
 struct Inner {
     // Dropped in this order: the engine lets go of its files before the lock is released.
+    journal: Mutex<Journal>,
+    checkpoint: Mutex<Option<JoinHandle<Result<(), StoreError>>>>,
     db: sled::Db,
     poisoned: AtomicBool,
     _lock: directory::Lock,
+}
+
+fn apply(db: &sled::Db, ops: Vec<Op>) -> Result<(), StoreError> {
+    let mut batch = sled::Batch::default();
+    for op in ops {
+        match op {
+            Op::Put(key, value) => batch.insert(key, value),
+            Op::Delete(key) => batch.remove(key),
+        }
+    }
+    db.apply_batch(batch)
+        .map_err(|error| engine("apply a batch", &error))
+}
+
+fn flush(db: &sled::Db) -> Result<(), StoreError> {
+    db.flush()
+        .map(|_| ())
+        .map_err(|error| engine("flush to disk", &error))
+}
+
+/// A write that panicked half-way has poisoned the store itself, so its locks need not be.
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Store {
@@ -176,8 +213,11 @@ impl Store {
             .flush_every_ms(None)
             .open()
             .map_err(|error| engine("open its files", &error))?;
+        let journal = Journal::open(dir, |ops| apply(&db, ops), || flush(&db))?;
         Ok(Self {
             inner: Arc::new(Inner {
+                journal: Mutex::new(journal),
+                checkpoint: Mutex::new(None),
                 db,
                 poisoned: AtomicBool::new(false),
                 _lock: lock,
@@ -199,28 +239,47 @@ impl Store {
         for op in &ops {
             op.check()?;
         }
-        let mut batch = sled::Batch::default();
-        for op in ops {
-            match op {
-                Op::Put(key, value) => batch.insert(key, value),
-                Op::Delete(key) => batch.remove(key),
-            }
-        }
         let guard = PoisonUnlessDone(&self.inner.poisoned);
-        self.inner
-            .db
-            .apply_batch(batch)
-            .map_err(|error| engine("apply a batch", &error))?;
-        self.inner
-            .db
-            .flush()
-            .map_err(|error| engine("flush to disk", &error))?;
+        {
+            // One after the other: the engine sees batches in the order of the journal.
+            let mut journal = lock(&self.inner.journal);
+            let appended = journal.append(&ops, || self.checkpointed())?;
+            if appended == Appended::Turned {
+                self.begin_checkpoint()?;
+            }
+            apply(&self.inner.db, ops)?;
+        }
         std::mem::forget(guard);
         // Somebody else's flush may have failed meanwhile, and then this one means nothing.
         if self.inner.poisoned.load(Ordering::Acquire) {
             return Err(StoreError::Poisoned);
         }
         Ok(())
+    }
+
+    /// Everything before is flushed behind the writer's back, while it goes on in the other file of the journal.
+    fn begin_checkpoint(&self) -> Result<(), StoreError> {
+        let db = self.inner.db.clone();
+        let thread = std::thread::Builder::new()
+            .name("store-checkpoint".into())
+            .spawn(move || flush(&db))
+            .map_err(|error| StoreError::Engine {
+                action: "start its checkpoint",
+                reason: error.to_string(),
+            })?;
+        *lock(&self.inner.checkpoint) = Some(thread);
+        Ok(())
+    }
+    /// Waits for the checkpoint that was begun last.
+    fn checkpointed(&self) -> Result<(), StoreError> {
+        match lock(&self.inner.checkpoint).take().map(JoinHandle::join) {
+            None => Ok(()),
+            Some(Ok(result)) => result,
+            Some(Err(_)) => Err(StoreError::Engine {
+                action: "flush to disk",
+                reason: "the engine panicked; its message is on standard error".into(),
+            }),
+        }
     }
 
     /// The value of a key.
