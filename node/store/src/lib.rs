@@ -12,6 +12,7 @@ mod directory;
 mod journal;
 mod writer;
 
+use std::fs::File;
 use std::ops::RangeBounds;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -167,6 +168,8 @@ struct Inner {
     // Dropped in this order: the engine lets go of its files before the lock is released.
     journal: Mutex<Journal>,
     checkpoint: Mutex<Option<JoinHandle<Result<(), StoreError>>>>,
+    /// The directory, for syncing its file system.
+    files: Arc<File>,
     db: sled::Db,
     poisoned: AtomicBool,
     _lock: directory::Lock,
@@ -184,10 +187,15 @@ fn apply(db: &sled::Db, ops: Vec<Op>) -> Result<(), StoreError> {
         .map_err(|error| engine("apply a batch", &error))
 }
 
-fn flush(db: &sled::Db) -> Result<(), StoreError> {
+/// Brings everything that the engine holds onto the disk. Its own flush leaves the files' metadata and the disk's cache alone,
+/// so the file system is synced behind it.
+fn flush(db: &sled::Db, files: &File) -> Result<(), StoreError> {
     db.flush()
-        .map(|_| ())
-        .map_err(|error| engine("flush to disk", &error))
+        .map_err(|error| engine("flush to disk", &error))?;
+    rustix::fs::syncfs(files).map_err(|error| StoreError::Engine {
+        action: "sync its file system",
+        reason: error.to_string(),
+    })
 }
 
 /// A write that panicked half-way has poisoned the store itself, so its locks need not be.
@@ -213,11 +221,17 @@ impl Store {
             .flush_every_ms(None)
             .open()
             .map_err(|error| engine("open its files", &error))?;
-        let journal = Journal::open(dir, |ops| apply(&db, ops), || flush(&db))?;
+        let files = File::open(dir).map_err(|error| StoreError::File {
+            action: "open",
+            path: dir.display().to_string(),
+            reason: error.to_string(),
+        })?;
+        let journal = Journal::open(dir, |ops| apply(&db, ops), || flush(&db, &files))?;
         Ok(Self {
             inner: Arc::new(Inner {
                 journal: Mutex::new(journal),
                 checkpoint: Mutex::new(None),
+                files: Arc::new(files),
                 db,
                 poisoned: AtomicBool::new(false),
                 _lock: lock,
@@ -259,10 +273,10 @@ impl Store {
 
     /// Everything before is flushed behind the writer's back, while it goes on in the other file of the journal.
     fn begin_checkpoint(&self) -> Result<(), StoreError> {
-        let db = self.inner.db.clone();
+        let (db, files) = (self.inner.db.clone(), Arc::clone(&self.inner.files));
         let thread = std::thread::Builder::new()
             .name("store-checkpoint".into())
-            .spawn(move || flush(&db))
+            .spawn(move || flush(&db, &files))
             .map_err(|error| StoreError::Engine {
                 action: "start its checkpoint",
                 reason: error.to_string(),
