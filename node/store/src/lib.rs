@@ -18,6 +18,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use journal::{Appended, Journal};
 
@@ -33,6 +34,10 @@ pub const VALUE_BYTES_MAX: usize = 16 * 1024 * 1024;
 pub const IDENTITY_BYTES_MAX: usize = 256;
 /// Memory for pages that are kept decoded, in bytes.
 const CACHE_BYTES: u64 = 64 * 1024 * 1024;
+
+/// How long an engine that is being closed is waited for.
+const CLOSING_MAX: Duration = Duration::from_secs(10);
+const CLOSING_STEP: Duration = Duration::from_millis(5);
 
 /// What can go wrong with a store. Clonable, because one failed flush is told to everyone who waits for it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -158,6 +163,16 @@ fn check_length(what: &'static str, bytes: usize, max: usize) -> Result<(), Stor
     Ok(())
 }
 
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // A checkpoint holds the engine's files.
+        if let Some(checkpoint) = lock(&self.checkpoint).take() {
+            // What it failed with is told by the next start, which reads the journal again.
+            let _ = checkpoint.join();
+        }
+    }
+}
+
 /// An open store. Clones share it; the directory is free for another opener when the last one is dropped.
 #[derive(Clone)]
 pub struct Store {
@@ -173,6 +188,25 @@ struct Inner {
     db: sled::Db,
     poisoned: AtomicBool,
     _lock: directory::Lock,
+}
+
+/// The directory is ours. An engine that was closed a moment ago may still let go of its files in a thread of its own, and says
+/// nothing when it has; so it is asked again for a while.
+fn open_engine(config: &sled::Config) -> Result<sled::Db, StoreError> {
+    let since = Instant::now();
+    loop {
+        match config.open() {
+            Err(sled::Error::Io(error)) if is_lock(&error) && since.elapsed() < CLOSING_MAX => {
+                std::thread::sleep(CLOSING_STEP);
+            }
+            opened => return opened.map_err(|error| engine("open its files", &error)),
+        }
+    }
+}
+
+/// The engine wraps what the system said into words of its own.
+fn is_lock(error: &std::io::Error) -> bool {
+    error.to_string().contains("could not acquire lock")
 }
 
 fn apply(db: &sled::Db, ops: Vec<Op>) -> Result<(), StoreError> {
@@ -213,14 +247,13 @@ impl Store {
     pub fn open(dir: &Path, identity: &[u8]) -> Result<Self, StoreError> {
         check_length("identity record", identity.len(), IDENTITY_BYTES_MAX)?;
         let lock = directory::claim(dir, identity)?;
-        let db = sled::Config::new()
+        let config = sled::Config::new()
             .path(dir.join(directory::ENGINE))
             .cache_capacity(CACHE_BYTES)
             .mode(sled::Mode::HighThroughput)
-            // Flushed by hand, after each group of batches.
-            .flush_every_ms(None)
-            .open()
-            .map_err(|error| engine("open its files", &error))?;
+            // Flushed by hand, at each checkpoint.
+            .flush_every_ms(None);
+        let db = open_engine(&config)?;
         let files = File::open(dir).map_err(|error| StoreError::File {
             action: "open",
             path: dir.display().to_string(),
