@@ -5,6 +5,7 @@ import {IMainContract} from "./IMainContract.sol";
 import {Deployment} from "./Deployment.sol";
 import {Digests} from "./lib/Digests.sol";
 import {Hash} from "./lib/Hash.sol";
+import {Signed} from "./lib/Signed.sol";
 
 /// @title Users, sensors and intermediate nodes
 /// @dev One slot per user: a head over everything that the user has registered, and how much that is. Declarations are
@@ -87,7 +88,7 @@ abstract contract Registry is Deployment {
         bytes32 digest = Digests.entity(Digests.NODE_TYPE, node, owner, hash);
         _checkTyped(owner, digest, ownerSignature.r, ownerSignature.vs);
         bytes32 bound = Digests.registration(Digests.NODE_REGISTRATION, deployment, owner, node, hash);
-        _checkSigner(node, bound, binding.r, binding.vs);
+        Signed.by(node, bound, binding.r, binding.vs);
         _users[owner] = _append(_registered(owner), digest);
         _logTail(NodeRegistered.selector, node, owner, declaration);
     }
@@ -117,7 +118,7 @@ abstract contract Registry is Deployment {
         if (declaration.length == 0) revert DeclarationEmpty();
         bytes32 hash = Hash.data(declaration);
         bytes32 consented = Digests.registration(Digests.SENSOR_REGISTRATION, deployment, owner, sensor, hash);
-        _checkSigner(sensor, consented, consent.r, consent.vs);
+        Signed.by(sensor, consented, consent.r, consent.vs);
         _logTail(SensorRegistered.selector, sensor, owner, declaration);
         return Digests.entity(Digests.SENSOR_TYPE, sensor, owner, hash);
     }
