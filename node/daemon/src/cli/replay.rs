@@ -1,6 +1,6 @@
 //! Re-running a dispute from its evidence: nothing in the bundle is believed that can be computed anew.
 
-use diversity_client::api::{ComputedJson, EvidenceBundle};
+use diversity_client::api::{ComputedJson, DisputeKind, EvidenceBundle};
 use diversity_client::draft::agreement_key;
 use diversity_exec::{Kind, ModuleId};
 use diversity_keys::{VerifyingKey, verify};
@@ -21,7 +21,7 @@ pub struct Replay {
     /// Dispute.
     pub dispute: String,
     /// Kind of dispute.
-    pub kind: String,
+    pub kind: DisputeKind,
     /// What `f` gives on the evidence's window, when it was run again.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub recomputed: Option<Recomputed>,
@@ -75,16 +75,18 @@ pub async fn replay(
     }
     let mut out = Replay {
         dispute: bundle.dispute.dispute.hex(),
-        kind: bundle.dispute.kind.clone(),
+        kind: bundle.dispute.kind,
         recomputed: None,
         nodes: Vec::new(),
         checks: Vec::new(),
         verdict: String::new(),
         holds: false,
     };
-    match bundle.dispute.kind.as_str() {
-        "sensor-contradiction" => sensor(bundle, &mut out)?,
-        _ => nodes(bundle, module, &mut out).await?,
+    match bundle.dispute.kind {
+        DisputeKind::SensorContradiction => sensor(bundle, &mut out)?,
+        DisputeKind::Equivocation | DisputeKind::FalseReveal | DisputeKind::UnequalReveals => {
+            nodes(bundle, module, &mut out).await?;
+        }
     }
     Ok(out)
 }
@@ -295,21 +297,15 @@ fn recompute(
     Ok((computed, super::code::kind(&ran.kind)))
 }
 
-fn computed_of(json: &ComputedJson) -> Option<Computed> {
-    Some(Computed {
-        kind: match json.kind.as_str() {
-            "null" => OutputKind::Null,
-            "value" => OutputKind::Value,
-            "trap" => OutputKind::Trap,
-            "abstain" => OutputKind::Abstain,
-            _ => return None,
-        },
+fn computed_of(json: &ComputedJson) -> Computed {
+    Computed {
+        kind: json.kind,
         result: json.result.0.clone(),
         detail_root: json.detail_root,
         state: json.state,
         trace: json.trace,
         window_hash: json.window_hash,
-    })
+    }
 }
 
 /// Checks signatures and openings of every commit and reveal, and compares each with what was recomputed.
@@ -368,7 +364,7 @@ fn reveals(
             );
             continue;
         };
-        let (Some(computed), Some(seal)) = (computed_of(&r.computed), bundle.seal) else {
+        let Some(seal) = bundle.seal else {
             good &= out.check(
                 false,
                 format_args!("the reveal of {} is incomplete", r.node),
@@ -376,7 +372,7 @@ fn reveals(
             continue;
         };
         let reveal = Reveal {
-            computed,
+            computed: computed_of(&r.computed),
             secret: r.secret.0,
             salt: r.salt.0,
             from: r.from,

@@ -7,7 +7,7 @@ use axum::extract::State;
 use diversity_chain::{EvmSignature, calls};
 use diversity_client::abi::usable_name;
 use diversity_client::api::{
-    AcceptRequest, AgreementCreation, AgreementSummary, AgreementView, CloseRequest,
+    AcceptRequest, AgreementCreation, AgreementSummary, AgreementView, CloseRequest, Life,
     NodeAcceptance, Page, Progress, UserSignature,
 };
 use diversity_client::hexed::WalletSignature;
@@ -280,13 +280,12 @@ async fn view(api: &Api, a: &AgreementId) -> ApiResult<AgreementView> {
     })
 }
 
-fn life(record: &AgreementRecord, status: Option<&AgreementStatus>) -> String {
+fn life(record: &AgreementRecord, status: Option<&AgreementStatus>) -> Life {
     match record.end {
-        None => "open",
-        Some(end) if status.is_some_and(|s| s.unsettled_t >= end) => "closed",
-        Some(_) => "closing",
+        None => Life::Open,
+        Some(end) if status.is_some_and(|s| s.unsettled_t >= end) => Life::Closed,
+        Some(_) => Life::Closing,
     }
-    .into()
 }
 
 /// Where an agreement stands, and what it waits for.

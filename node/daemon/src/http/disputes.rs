@@ -9,7 +9,7 @@ use diversity_chain::evidence::{self, Evidence};
 use diversity_client::api::{DisputeView, EvidenceBundle, ResolveRequest};
 use diversity_client::hexed::Bytes;
 use diversity_client::terms_json::TermsJson;
-use diversity_proto::round::{Outcome, OutputKind, word};
+use diversity_proto::round::{Outcome, word};
 use diversity_proto::terms::resolution_digest;
 use diversity_proto::{AgreementId, Digest};
 
@@ -166,12 +166,10 @@ pub async fn resolve(
         )
     })?;
     let (_, checked) = load(&api, &a)?;
-    let kind = match r.kind.as_str() {
-        "null" => OutputKind::Null,
-        "value" => OutputKind::Value,
-        "trap" => OutputKind::Trap,
-        _ => return Err(ApiError::malformed("kind is null, value or trap")),
-    };
+    let kind = r
+        .kind
+        .output()
+        .ok_or_else(|| ApiError::malformed("kind is null, value or trap"))?;
     if r.from > r.t || r.t != found.at {
         return Err(ApiError::malformed(format!(
             "the dispute is about t {}, and from lies at or before it",

@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use diversity_client::abi::decode_packed;
 use diversity_client::api::{
     CommitJson, ComputedJson, PAGE_MAX, ResultsPage, RevealJson, SensorDetail, SettledResult,
-    WindowRange, WindowView,
+    WindowRange, WindowStatus, WindowView,
 };
 use diversity_client::hexed::Bytes;
 use diversity_engine::records::{self, ExecutionRecord, FinalRecord, stored_part, t_key};
@@ -27,7 +27,6 @@ use super::extract::{Execution, Id, Params};
 use super::problem::{ApiError, ApiResult};
 use super::{Api, PAGE};
 use crate::node::driver::Command;
-use crate::node::explain::output_name;
 use crate::node::registry::{ChainLog, SettledRecord};
 
 #[derive(Deserialize)]
@@ -114,7 +113,7 @@ fn settled_result(
         t,
         from: x.from,
         to: x.to,
-        kind: output_name(computed.kind).into(),
+        kind: computed.kind,
         result: fields(&terms.result, computed)?,
         sensors: details(api, terms, &x)?,
         window_hash: computed.window_hash,
@@ -290,7 +289,7 @@ pub fn reveal_json(node: NodeId, r: &Reveal) -> RevealJson {
 
 fn computed_json(c: &Computed) -> ComputedJson {
     ComputedJson {
-        kind: output_name(c.kind).into(),
+        kind: c.kind,
         result: Bytes(c.result.clone()),
         detail_root: c.detail_root,
         state: c.state,
@@ -502,10 +501,10 @@ fn view(
         .map(|v| FinalRecord::decode(&v).map_err(ApiError::internal))
         .transpose()?;
     let status = match (&last, &certificate) {
-        (Some(FinalRecord::Settled { .. }), _) => "settled",
-        (Some(FinalRecord::Hole { .. }), _) => "hole",
-        (None, Some(_)) => "certified",
-        (None, None) => "open",
+        (Some(FinalRecord::Settled { .. }), _) => WindowStatus::Settled,
+        (Some(FinalRecord::Hole { .. }), _) => WindowStatus::Hole,
+        (None, Some(_)) => WindowStatus::Certified,
+        (None, None) => WindowStatus::Open,
     };
     let mut sensors = Vec::with_capacity(terms.sensors.len());
     for (k, s) in terms.sensors.iter().enumerate() {
@@ -522,7 +521,7 @@ fn view(
             label: label(api, &s.sensor),
             first_q: start,
             count: u32::try_from(end.saturating_sub(start)).unwrap_or(u32::MAX),
-            end: "message".into(),
+            end: WindowEnd::Message,
             detail,
         });
     }
@@ -532,7 +531,7 @@ fn view(
         t,
         from: x.from,
         to: x.to,
-        status: status.into(),
+        status,
         computed: computed_json(&x.execution.computed),
         result: fields(&terms.result, &x.execution.computed)?,
         sensors,

@@ -374,7 +374,7 @@ impl Follow {
                 .agreement
                 .and_then(|a| registry::terms(&self.store, &a).ok().flatten());
             let view = explain::view(&registry, terms.as_ref(), dispute);
-            tracing::warn!(dispute = %view.dispute, kind = view.kind, explanation = view.explanation, "chain.dispute");
+            tracing::warn!(dispute = %view.dispute, kind = view.kind.as_str(), explanation = view.explanation, "chain.dispute");
             self.tell(Event::Dispute { dispute: view });
         }
         for (sensor, from_q) in &applied.void {

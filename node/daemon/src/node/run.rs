@@ -23,7 +23,6 @@ use crate::node::activation::{Waiting, aggregate};
 use crate::node::chain::ChainView;
 use crate::node::driver::{Activation, Driver, DriverError, Inbox, Parts};
 use crate::node::execute::Frames;
-use crate::node::explain::output_name;
 use crate::node::follow::{Follow, FollowError, stored_identity};
 use crate::node::modules::{ModuleStoreError, Modules};
 use crate::node::outbox::{Agreements, Known, ToChain};
@@ -500,13 +499,13 @@ fn event(notice: &Notice) -> Option<Event> {
         },
         Notice::Executed { agreement, t } => Event::Executed { agreement, t },
         Notice::Certified { agreement, t, kind } => {
-            let kind = [Kind::Null, Kind::Value, Kind::Trap, Kind::Abstain]
-                .into_iter()
-                .find(|k| *k as u8 == kind);
             Event::Certified {
                 agreement,
                 t,
-                kind: kind.map_or("unknown", output_name).into(),
+                // The core tells only of kinds that there are.
+                kind: [Kind::Null, Kind::Value, Kind::Trap, Kind::Abstain]
+                    .into_iter()
+                    .find(|k| *k as u8 == kind)?,
             }
         }
         Notice::Hole {
