@@ -2,13 +2,15 @@
 
 use diversity_client::api::{ComputedJson, DisputeKind, EvidenceBundle};
 use diversity_client::draft::agreement_key;
+use diversity_daemon::node::cut::{LeafRange, recut};
+use diversity_daemon::node::evidence::contradiction;
 use diversity_exec::{Kind, ModuleId};
 use diversity_keys::{VerifyingKey, verify};
 use diversity_proto::codec::Reader;
-use diversity_proto::frame::{Frame, read_body};
+use diversity_proto::frame::Frame;
 use diversity_proto::round::{Commit, Computed, OutputKind, Reveal, Subject, opening_hash, seal};
 use diversity_proto::terms::{Terms, config};
-use diversity_proto::window::{Window, detail_root, state};
+use diversity_proto::window::{Leaf, Window, detail_root, state};
 use diversity_proto::{Deployment, Digest, NodeId};
 use serde::Serialize;
 
@@ -124,8 +126,7 @@ fn sensor(bundle: &EvidenceBundle, out: &mut Replay) -> Outcome {
     );
     good &= out.check(signed(first), "the sensor signed the first frame");
     good &= out.check(signed(second), "the sensor signed the second frame");
-    let q =
-        diversity_daemon::node::evidence::contradiction(&bundle.frames[0].0, &bundle.frames[1].0);
+    let q = contradiction(&bundle.frames[0].0, &bundle.frames[1].0);
     good &= out.check(
         q.is_some() && q == bundle.dispute.q,
         "their messages differ at the q of the dispute",
@@ -235,22 +236,18 @@ fn window_is_signed(
         diversity_keys::recovery_parity(&f.digest(deployment).0, &f.signature.0, &f.sensor.0)
             .is_ok()
     });
-    let signed = |leaf: &diversity_proto::window::Leaf| {
-        let of_sensor: Vec<_> = frames.iter().filter(|f| f.sensor == leaf.sensor).collect();
-        (leaf.first_q..)
-            .zip(read_body(&leaf.body, leaf.width))
-            .all(|(q, message)| {
-                of_sensor.iter().any(|f| {
-                    (f.first_q..f.next_q()).contains(&q)
-                        && f.messages().nth((q - f.first_q) as usize).as_ref()
-                            == message.as_ref().ok()
-                })
-            })
+    let range = |leaf: &Leaf| LeafRange {
+        sensor: leaf.sensor,
+        first_q: leaf.first_q,
+        end_q: leaf.first_q.saturating_add(leaf.count.into()),
+        width: leaf.width,
+        end: leaf.end,
     };
+    let ranges: Vec<_> = window.leaves.iter().map(range).collect();
+    let again = recut((window.t, window.from, window.to), &ranges, &frames);
     let messages: u64 = window.leaves.iter().map(|l| u64::from(l.count)).sum();
-    let good = window.leaves.iter().all(signed);
     out.check(
-        good,
+        again.as_ref() == Some(window),
         format_args!(
             "all {messages} messages of the window stand in frames that their sensors signed"
         ),

@@ -32,7 +32,7 @@ use crate::keyring::{Keyring, Tokens};
 use crate::node::activation::Waiting;
 use crate::node::chain::{Chain, ChainView, RelayError};
 use crate::node::driver::Command;
-use crate::node::execute::Frames;
+use crate::node::frames::Frames;
 use crate::node::modules::Modules;
 use crate::node::peers::PeerMap;
 use crate::node::registry::Registry;

@@ -16,7 +16,7 @@ use diversity_client::hexed::Bytes;
 use diversity_engine::records::{self, ExecutionRecord, FinalRecord, stored_part, t_key};
 use diversity_proto::round::{Commit, Computed, Entry, OutputKind, Reveal, Subject, seal};
 use diversity_proto::terms::{Field, Terms, config};
-use diversity_proto::window::{Leaf, Window, WindowEnd, detail_root};
+use diversity_proto::window::{Window, WindowEnd, detail_root};
 use diversity_proto::wire::{Part, Range};
 use diversity_proto::{AgreementId, Digest, NodeId, SensorId};
 use serde::Deserialize;
@@ -26,6 +26,7 @@ use super::agreements::{Checked, load};
 use super::extract::{Execution, Id, Params};
 use super::problem::{ApiError, ApiResult};
 use super::{Api, PAGE};
+use crate::node::cut::{LeafRange, recut};
 use crate::node::driver::Command;
 use crate::node::registry::{ChainLog, SettledRecord};
 
@@ -330,65 +331,45 @@ pub async fn recorded(
     t: u64,
     x: &ExecutionRecord,
 ) -> ApiResult<Option<Recorded>> {
-    let mut places = Vec::with_capacity(terms.sensors.len());
+    let mut ranges = Vec::with_capacity(terms.sensors.len());
+    let mut places = Vec::new();
     for (k, s) in terms.sensors.iter().enumerate() {
-        let (Some(&start), Some(&end)) = (x.q_start.get(k), x.q_end.get(k)) else {
+        let (Some(&first_q), Some(&end_q)) = (x.q_start.get(k), x.q_end.get(k)) else {
             return Err(ApiError::internal(
                 "a stored execution has not one range for each sensor",
             ));
         };
-        places.push((
-            s.sensor,
-            start,
-            end,
-            frames_of(api, s.sensor, start, end).await?,
-        ));
-    }
-    let (api, from, to, expected) = (
-        Arc::clone(api),
-        x.from,
-        x.to,
-        x.execution.computed.window_hash,
-    );
-    let cut = tokio::task::spawn_blocking(move || -> ApiResult<Option<Recorded>> {
-        let (mut leaves, mut encoded) = (Vec::new(), Vec::new());
-        for (sensor, start, end, found) in places {
-            let width = api
+        ranges.push(LeafRange {
+            sensor: s.sensor,
+            first_q,
+            end_q,
+            width: api
                 .registry()
                 .sensors
-                .get(&sensor)
-                .map_or(0, |r| r.declaration.width());
-            let mut frames = Vec::with_capacity(found.len());
-            for at in found {
-                frames.push(api.frames.decoded(at).map_err(ApiError::internal)?);
-            }
-            let messages = frames.iter().flat_map(|f| {
-                (f.first_q..)
-                    .zip(f.messages())
-                    .filter(|(q, _)| (start..end).contains(q))
-                    .map(|(_, m)| m)
-            });
-            leaves.push(Leaf::new(
-                sensor,
-                start,
-                WindowEnd::Message,
-                width,
-                messages,
-            ));
-            encoded.extend(frames.iter().map(diversity_proto::frame::Frame::encode));
-        }
-        let window = Window {
-            t,
-            from,
-            to,
-            leaves,
-        };
-        Ok((window.hash() == expected).then_some(Recorded {
+                .get(&s.sensor)
+                .map_or(0, |r| r.declaration.width()),
+            end: WindowEnd::Message,
+        });
+        places.extend(frames_of(api, s.sensor, first_q, end_q).await?);
+    }
+    let api = Arc::clone(api);
+    let (span, expected) = ((t, x.from, x.to), x.execution.computed.window_hash);
+    let again = tokio::task::spawn_blocking(move || -> ApiResult<Option<Recorded>> {
+        let frames = places
+            .into_iter()
+            .map(|at| api.frames.decoded(at))
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(ApiError::internal)?;
+        let window = recut(span, &ranges, &frames).filter(|w| w.hash() == expected);
+        Ok(window.map(|window| Recorded {
             window,
-            frames: encoded,
+            frames: frames
+                .iter()
+                .map(diversity_proto::frame::Frame::encode)
+                .collect(),
         }))
     });
-    cut.await.map_err(ApiError::internal)?
+    again.await.map_err(ApiError::internal)?
 }
 
 async fn frames_of(

@@ -24,7 +24,8 @@ use diversity_proto::{AgreementId, Digest, NodeId, PublicKey, SensorId};
 use diversity_store::{Op, StoreError, Writer};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::node::execute::{CutError, Frames};
+use crate::node::cut::CutError;
+use crate::node::frames::Frames;
 use crate::node::modules::Modules;
 use crate::node::peers::{Change, PeerMap};
 use crate::node::signer::{SignError, Signer};

@@ -2,11 +2,13 @@
 
 pub mod activation;
 pub mod chain;
+pub mod cut;
 pub mod driver;
 pub mod evidence;
 pub mod execute;
 pub mod explain;
 pub mod follow;
+pub mod frames;
 pub mod modules;
 pub mod outbox;
 pub mod peers;

@@ -14,6 +14,7 @@ use diversity_store::Op;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Answer, Driver, DriverError, GOSSIP_JUDGED_MAX, Write};
+use crate::node::cut::cut;
 use crate::node::evidence::contradiction;
 use crate::node::execute;
 use crate::node::signer::{SignError, aggregate};
@@ -324,7 +325,8 @@ impl Driver {
         let answers = self.promise();
         self.parts.workers.submit(Priority::Urgent, move || {
             let started = Instant::now();
-            let done = execute::cut(&frames, &plan).map(|window| {
+            let span = (plan.t, plan.from, plan.to);
+            let done = cut(span, &plan.leaves, |at| frames.decoded(at)).map(|window| {
                 execute::execute(&*runner, &modules, &terms, &plan, &window, |s| {
                     metrics.run_seconds.observe(s)
                 })
