@@ -10,10 +10,13 @@ pub mod explain;
 pub mod follow;
 pub mod frames;
 pub mod modules;
+mod notices;
 pub mod outbox;
 pub mod peers;
+mod recover;
 pub mod registry;
 mod run;
+pub mod shared;
 pub mod signer;
 pub mod workers;
 
