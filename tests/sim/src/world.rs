@@ -358,7 +358,12 @@ impl World {
     /// Whether the agreement need not go on, and had the time to show what it does.
     fn stuck(&self, agreement: usize) -> bool {
         let a = &self.agreements[agreement];
-        let waits = !a.complete() && !self.repairable(agreement, a.liveness.first_open());
+        let t = a.liveness.first_open();
+        if !a.complete() && a.ready_at[t as usize].is_none() {
+            // Nothing ends it in the time of a run.
+            return true;
+        }
+        let waits = !a.complete() && !self.repairable(agreement, t);
         let since = self.s.heal_at.max(a.plan.created_at);
         let helped = !self.users_may_help(agreement);
         waits && helped && self.now > since + 2 * bound_ms(&self.s, agreement)
