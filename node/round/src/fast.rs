@@ -269,10 +269,15 @@ impl Round {
         }
         let seal = self.place.seal(&commits);
         let mut differs = self.sealed.is_some_and(|s| s != seal);
+        // After a restart the seal is known from the own reveal, and a second commit may have come before those under it.
+        let ours = self.sealed == Some(seal);
         for (i, c) in commits.iter().enumerate() {
             match self.commits[i] {
                 Some(k) if !same(&k, c) => {
                     differs = true;
+                    if ours {
+                        self.commits[i] = Some(*c);
+                    }
                     out.push(Output::Fault(Fault::Equivocation {
                         node: i,
                         first: k,

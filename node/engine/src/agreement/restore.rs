@@ -68,7 +68,7 @@ impl Agreement {
                 self.settle.restore_status(t, Status::Hole);
             }
         }
-        self.rounds.restore_decided(t, certified.commits);
+        self.rounds.restore_decided(epoch, t, certified.commits);
     }
 
     /// All certificates are in.
