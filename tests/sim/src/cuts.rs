@@ -251,7 +251,8 @@ impl Cuts {
             || s.end == s.start
             || closed.is_some_and(|(_, end)| s.end == end)
             || inside(s.end - 1)
-            || s.end == said.doubtful_from;
+            // A contradiction may be found at any q from there on.
+            || s.end >= said.doubtful_from;
         if fits {
             Ok(())
         } else {
