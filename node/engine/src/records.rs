@@ -230,7 +230,7 @@ pub struct ExecutionRecord {
     pub to: u64,
     /// What each sensor's window takes and what ended it, agreement order.
     pub stretches: Vec<Stretch>,
-    /// Indices of sensors that are void by what ended this window or one before it.
+    /// Indices of sensors that what ended this window makes void.
     pub void: Vec<u32>,
     /// What `f` gave.
     pub execution: Execution,

@@ -81,6 +81,8 @@ pub(crate) struct Agreement {
     listed: BTreeSet<u64>,
     /// t whose last word on chain was no settlement.
     doors: BTreeSet<u64>,
+    /// Holes of an earlier run whose windows are not restored yet.
+    restored_holes: BTreeSet<u64>,
     /// Commits of an earlier run whose rounds are not over.
     restored: BTreeMap<u64, Commit>,
     /// Why this node signs nothing more.
@@ -123,6 +125,7 @@ impl Agreement {
             served: Served::default(),
             listed: BTreeSet::new(),
             doors: BTreeSet::new(),
+            restored_holes: BTreeSet::new(),
             restored: BTreeMap::new(),
             halted: None,
             history,
@@ -440,7 +443,8 @@ impl Agreement {
                 Status::Hole
             }
         };
-        self.pipeline.decided(t);
+        let hole = !matches!(c.decision, Decision::Outcome);
+        self.pipeline.decided(t, hole);
         self.listed = self.listed.split_off(&self.history.next());
         self.rounds.over(t, c.commits, &self.history, cx!(self, io));
         self.settle.decided(t, status, cx!(self, io));

@@ -2,7 +2,7 @@
 //! once (design §3, §5).
 
 use crate::agreement::Cx;
-use crate::agreement::cutter::{Closed, Cutter};
+use crate::agreement::cutter::{Closed, Cutter, Void};
 use crate::agreement::held::Lists;
 use crate::agreement::history::History;
 use crate::agreement::setting::Setting;
@@ -62,7 +62,7 @@ impl Pipeline {
     pub fn new(s: &Setting, heard: Millis) -> Self {
         let q0 = s.terms.sensors.iter().map(|x| x.q0).collect();
         Self {
-            cutter: Cutter::new(&s.terms, 0, q0, BTreeSet::new()),
+            cutter: Cutter::new(&s.terms, 0, q0, Void::default()),
             lists: Lists::default(),
             fresh: true,
             kept: BTreeMap::new(),
@@ -85,7 +85,8 @@ impl Pipeline {
     /// An execution of an earlier run and its commit, in order of t.
     pub fn restore(&mut self, s: &Setting, t: u64, r: &ExecutionRecord) {
         let next = r.stretches.iter().map(|x| x.next).collect();
-        let void = r.void.iter().map(|k| *k as usize).collect();
+        let mut void = core::mem::take(self.cutter.void());
+        void.by(t, r.void.iter().map(|k| *k as usize));
         self.cutter = Cutter::new(&s.terms, t + 1, next, void);
         self.lists = Lists::default();
         self.carry.clone_from(&r.execution.carry);
@@ -102,7 +103,8 @@ impl Pipeline {
         }
     }
     /// t is decided: what this node computed for it is not needed any more.
-    pub fn decided(&mut self, t: u64) {
+    pub fn decided(&mut self, t: u64, hole: bool) {
+        self.cutter.void().decided(t, hole);
         self.own.remove(&t);
     }
     /// Everything from t on starts anew from an agreed state (P-CELL-2, P-BAND-1).
@@ -115,7 +117,7 @@ impl Pipeline {
         now: Millis,
     ) {
         *self = Self {
-            cutter: Cutter::new(&s.terms, t, q_next, BTreeSet::new()),
+            cutter: Cutter::new(&s.terms, t, q_next, Void::default()),
             started: self.started,
             carry,
             execute_next: t,

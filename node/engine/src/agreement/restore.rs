@@ -62,6 +62,7 @@ impl Agreement {
             }
             Decision::Hole { state_agreed, .. } => {
                 self.history.hole(*state_agreed);
+                self.restored_holes.insert(t);
                 if !settled {
                     self.cases.opened(c, epoch);
                 }
@@ -112,7 +113,8 @@ impl Agreement {
         }
         self.pipeline.restore(&self.setting, t, r);
         if t < self.history.next() {
-            self.pipeline.decided(t);
+            let hole = self.restored_holes.remove(&t);
+            self.pipeline.decided(t, hole);
         } else {
             self.restored.insert(t, r.commit);
         }
