@@ -12,6 +12,9 @@ use diversity_proto::terms::{Terms, WindowSpec};
 use diversity_proto::window::{Leaf, Window, WindowEnd, state};
 use std::collections::BTreeMap;
 
+/// Which tongue of a sensor of the world the node heard at q.
+pub type Heard<'a> = dyn Fn(usize, u64) -> usize + 'a;
+
 /// Where a t starts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct State {
@@ -86,6 +89,7 @@ impl Cuts {
         t: u64,
         r: &ExecutionRecord,
         plan: &AgreementPlan,
+        heard: &Heard<'_>,
     ) -> Result<Right, String> {
         let (from, to) = self.terms.window.span(t);
         if (r.from, r.to) != (from, to) || clock_s < to {
@@ -101,17 +105,15 @@ impl Cuts {
             if starts != before.q_next {
                 continue;
             }
-            for tongue in 0..2 {
-                match self.judge(node, t, r, plan, &before, tongue) {
-                    Ok(right) => {
-                        let all = self.right.entry((t, r.epoch)).or_default();
-                        if !all.contains(&right) {
-                            all.push(right.clone());
-                        }
-                        return Ok(right);
+            match self.judge(node, t, r, plan, &before, heard) {
+                Ok(right) => {
+                    let all = self.right.entry((t, r.epoch)).or_default();
+                    if !all.contains(&right) {
+                        all.push(right.clone());
                     }
-                    Err(e) => why = e,
+                    return Ok(right);
                 }
+                Err(e) => why = e,
             }
         }
         Err(why)
@@ -151,21 +153,20 @@ impl Cuts {
         r: &ExecutionRecord,
         plan: &AgreementPlan,
         before: &State,
-        tongue: usize,
+        heard: &Heard<'_>,
     ) -> Result<Right, String> {
         let (from, to) = self.terms.window.span(t);
         let mut leaves = Vec::new();
-        for (said, s) in self.said.iter().zip(&r.stretches) {
-            let messages = said.tongues.get(tongue).unwrap_or(&said.tongues[0]);
-            self.may_cut(t, said, messages, s)?;
-            let taken = messages.get(s.start as usize..s.end as usize);
-            let taken = taken
-                .unwrap_or_default()
-                .iter()
-                .map(|(time, values)| frame::Message {
-                    time: *time,
-                    values,
-                });
+        let sensors = plan.sensors.iter().map(|s| s.0);
+        for ((said, s), k) in self.said.iter().zip(&r.stretches).zip(sensors) {
+            // The tongues differ in what they say, not in when.
+            self.may_cut(t, said, said.messages(), s)?;
+            let message = |q: u64| &said.tongues[heard(k, q)][q as usize];
+            let taken = (s.start..s.end).map(message);
+            let taken = taken.map(|(time, values)| frame::Message {
+                time: *time,
+                values,
+            });
             leaves.push(Leaf::new(said.sensor, s.start, s.by, said.width, taken));
         }
         let window = Window {

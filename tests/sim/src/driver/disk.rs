@@ -76,7 +76,9 @@ impl World {
         let at = self.index_of(&id);
         let clock = self.local(node) / 1_000;
         let a = &mut self.agreements[at];
-        let verdict = a.cuts.kept(node, clock, t, &record, &a.plan);
+        let acknowledged = &self.oracles.acknowledged;
+        let heard = |sensor: usize, q: u64| acknowledged.tongue(node, sensor, q);
+        let verdict = a.cuts.kept(node, clock, t, &record, &a.plan, &heard);
         if let Ok(right) = &verdict {
             a.finality.computed(t, record.epoch, right);
         }

@@ -64,12 +64,14 @@ impl World {
     fn look_who_ends(&mut self) {
         for a in &mut self.agreements {
             let id = a.id();
-            for i in a.plan.nodes.iter().filter(|i| self.s.honest(**i)) {
-                let status = self.hosts[*i].core.as_ref().and_then(|c| c.status(&id));
-                if let Some(s) = status.filter(|s| s.ended) {
-                    a.ended_at = a.ended_at.min(s.open_t);
-                }
-            }
+            let honest = a.plan.nodes.iter().filter(|i| self.s.honest(**i));
+            let status = |i: &usize| self.hosts[*i].core.as_ref()?.status(&id);
+            let ends: Vec<_> = honest.filter_map(status).map(|s| (s.ended, s.open_t)).collect();
+            // All say so: what one alone holds for the end may be a hole yet.
+            a.ended_at = match ends.iter().map(|e| e.1).max() {
+                Some(t) if ends.iter().all(|e| e.0) => t,
+                _ => u64::MAX,
+            };
         }
     }
 

@@ -102,6 +102,13 @@ impl World {
         host.outbox.clear();
         host.safe_cursor = 0;
         self.restored[node] = true;
+        // Where nobody honest is left, anything may settle.
+        for i in 0..self.agreements.len() {
+            let nodes = self.agreements[i].plan.nodes.clone();
+            if !nodes.iter().any(|n| self.honest(*n)) {
+                self.agreements[i].finality.nobody_honest();
+            }
+        }
         self.oracles.acknowledged.excuse(node);
         self.oracles.signing.excuse(node);
         let id = self.hosts[node].party.node();
