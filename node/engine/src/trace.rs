@@ -5,6 +5,7 @@ use crate::api::{FrameRef, Piece, Refusal};
 use diversity_proto::Digest;
 use diversity_proto::entity::SensorDeclaration;
 use diversity_proto::frame::{Contradiction, Frame, values_comply};
+use diversity_round::sabotage::{Defect, on};
 
 /// Frames whose times are read again in one go, at most.
 const RELOAD_FRAMES_MAX: usize = 1_024;
@@ -245,6 +246,7 @@ impl Trace {
         for (first, s) in self.stored(from, to) {
             match &s.times {
                 Times::Lost => {}
+                Times::Forgotten if on(Defect::ForgottenIsNoMessage) => {}
                 Times::Forgotten => {
                     let forgotten = |(_, s): &(u64, &Stored)| matches!(s.times, Times::Forgotten);
                     return Err(Forgotten(

@@ -3,6 +3,7 @@
 //! Any node that holds all n commits seals, and any node that holds all n reveals certifies: leadership only says where to
 //! send. Both depend on the collected messages alone, so two leaders at once are harmless.
 
+use crate::sabotage::{Defect, on};
 use crate::{Decision, Fault, Input, Output, Place, SignatureCheck, Unverified, decide};
 use alloc::vec::Vec;
 use diversity_proto::Digest;
@@ -335,6 +336,11 @@ impl Round {
             return false;
         };
         if r.blinding.opening_hash() != commit.opening {
+            let by = if on(Defect::ForgedCertificateNamesAnother) {
+                node
+            } else {
+                by
+            };
             out.push(Output::Fault(Fault::Altered { by }));
             return false;
         }
@@ -371,7 +377,11 @@ impl Round {
         for (i, r) in reveals.into_iter().enumerate() {
             match &self.reveals[i] {
                 // R2: our own signature stands under another statement than our store's.
-                Some(own) if i == me && !own.says_the_same(&r) => {
+                Some(own)
+                    if i == me
+                        && (!own.says_the_same(&r)
+                            || *own != r && on(Defect::ForgedCertificateHalts)) =>
+                {
                     out.push(Output::Fault(Fault::StaleStore));
                     return;
                 }

@@ -10,7 +10,7 @@ use diversity_proto::frame;
 use diversity_proto::round::{Entry, OutputKind};
 use diversity_proto::terms::{Terms, WindowSpec};
 use diversity_proto::window::{Leaf, Window, WindowEnd, state};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Which tongue of a sensor of the world the node heard at q.
 pub type Heard<'a> = dyn Fn(usize, u64) -> usize + 'a;
@@ -41,6 +41,8 @@ pub struct Cuts {
     stretches: BTreeMap<(u64, u32), (usize, Vec<Stretch>)>,
     /// What the users or a cell said of t.
     words: BTreeMap<u64, State>,
+    /// Honest nodes that gave a list of open sensors.
+    lists: BTreeMap<(u64, u32), BTreeSet<usize>>,
 }
 
 impl Cuts {
@@ -53,6 +55,7 @@ impl Cuts {
             right: BTreeMap::new(),
             stretches: BTreeMap::new(),
             words: BTreeMap::new(),
+            lists: BTreeMap::new(),
         }
     }
     /// t+1 may start from what was said of t.
@@ -60,9 +63,19 @@ impl Cuts {
         let (carry, q_next) = (r.carry.clone(), r.q_next.clone());
         self.words.insert(t, State { carry, q_next });
     }
+    /// An honest node gave its list of open sensors.
+    pub fn listed(&mut self, node: usize, t: u64, epoch: u32) {
+        self.lists.entry((t, epoch)).or_default().insert(node);
+    }
     /// From now on honest nodes may cut differently.
     pub fn may_differ(&mut self) {
         self.alike = false;
+    }
+
+    /// Whether t is null for everybody who computed it.
+    pub fn is_null(&self, t: u64) -> bool {
+        let mut all = self.right.range((t, 0)..=(t, u32::MAX)).peekable();
+        all.peek().is_some() && all.all(|(_, r)| r.iter().all(|r| r.says == Entry::Null))
     }
 
     /// What the users of an agreement hold to be right at t, as far as an honest node has cut it.
@@ -90,6 +103,7 @@ impl Cuts {
         r: &ExecutionRecord,
         plan: &AgreementPlan,
         heard: &Heard<'_>,
+        honest: &dyn Fn(usize) -> bool,
     ) -> Result<Right, String> {
         let (from, to) = self.terms.window.span(t);
         if (r.from, r.to) != (from, to) || clock_s < to {
@@ -99,6 +113,16 @@ impl Cuts {
             ));
         }
         self.all_alike(node, t, r)?;
+        if r.stretches.iter().any(|s| s.by == WindowEnd::ClosingRecord) {
+            // P-HELD-3: only the lists of all nodes make a record.
+            let lists = self.lists.get(&(t, r.epoch));
+            let gave = |i: &&usize| lists.is_some_and(|l| l.contains(i));
+            if let Some(i) = plan.nodes.iter().filter(|i| honest(**i)).find(|i| !gave(i)) {
+                return Err(format!(
+                    "a record ends t {t}, and node {i} has listed nothing as open or not"
+                ));
+            }
+        }
         let mut why = format!("t {t} does not start where the one before ended");
         for before in self.before(t, r.epoch) {
             let starts: Vec<_> = r.stretches.iter().map(|s| s.start).collect();

@@ -5,7 +5,7 @@ use crate::chain::{Contract, Mined, News, Revert, Voids};
 use crate::crypto::{Aggregate, Party};
 use crate::host::Host;
 use crate::net::Net;
-use crate::oracle::{Acknowledged, Blame, Finality, Liveness, Oracles, Signing, View};
+use crate::oracle::{Acknowledged, Blame, Bounds, Finality, Liveness, Oracles, Signing, View};
 use crate::rng::Rng;
 use crate::sabotage::Sabotage;
 use crate::scenario::{START, Scenario};
@@ -184,7 +184,7 @@ pub struct World {
     pool: Vec<(usize, Submission)>,
     voids: Voids,
     /// Nodes whose disk was replaced by an old copy.
-    restored: Vec<bool>,
+    pub restored: Vec<bool>,
     /// The nodes.
     pub hosts: Vec<Host>,
     /// The sensors.

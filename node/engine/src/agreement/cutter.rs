@@ -9,6 +9,7 @@ use crate::trace::{Forgotten, Trace};
 use diversity_proto::SensorId;
 use diversity_proto::terms::{Terms, WindowSpec};
 use diversity_proto::window::WindowEnd;
+use diversity_round::sabotage::{Defect, on};
 
 /// A window that is closed.
 #[derive(Clone, Debug)]
@@ -150,6 +151,13 @@ impl Cutter {
         // the message at `end` in a time window, the one before in a count window.
         let count = matches!(self.spec, WindowSpec::Count { .. });
         let doubtful = trace.doubtful_from();
+        if let Some(void) = trace.void_from()
+            && on(Defect::TheChainsVoidCuts)
+            && end.is_none_or(|e| e > void)
+        {
+            self.close(k, void.max(self.start[k]), WindowEnd::ClosingRecord);
+            return Ok(());
+        }
         let certain = |end: u64| {
             if count {
                 doubtful >= end
@@ -226,7 +234,8 @@ impl Cutter {
         let latest = to.saturating_add(self.grace_s + self.tolerance_s);
         let (mut scan, mut inside, mut found) = (self.scan[k], self.inside[k], None);
         let looked = trace.scan(scan, bound, |q, time| {
-            if (to..=latest).contains(&time) {
+            let future = time > latest && on(Defect::TheFutureIsACandidate);
+            if (to..=latest).contains(&time) || future {
                 found = Some((q, time));
                 return false;
             }

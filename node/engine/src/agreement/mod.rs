@@ -29,6 +29,7 @@ use cases::{Cases, Word};
 use diversity_proto::held::Held;
 use diversity_proto::round::{Blinding, Body, Commit, OutputKind, PublicNonce, Reveal, Session};
 use diversity_proto::{AgreementId, Digest, NodeId, SensorId, Signature};
+use diversity_round::sabotage::{Defect, on};
 use diversity_round::{Decision, Fault};
 use history::History;
 pub(crate) use messages::Pending;
@@ -501,6 +502,9 @@ impl Agreement {
         cx.fault(node, what);
         if let Some(evidence) = evidence {
             self.cases.accuse(epoch, t, evidence, cx);
+            if on(Defect::ReportedMeansBlocked) && t == self.history.next() {
+                self.history.hole(false);
+            }
         }
     }
 

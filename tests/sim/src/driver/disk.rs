@@ -75,10 +75,12 @@ impl World {
         let record = ExecutionRecord::decode(value).expect("a core reads what it writes");
         let at = self.index_of(&id);
         let clock = self.local(node) / 1_000;
+        let (plan, restored) = (&self.s, &self.restored);
+        let honest = |i: usize| plan.honest(i) && !restored[i];
         let a = &mut self.agreements[at];
         let acknowledged = &self.oracles.acknowledged;
         let heard = |sensor: usize, q: u64| acknowledged.tongue(node, sensor, q);
-        let verdict = a.cuts.kept(node, clock, t, &record, &a.plan, &heard);
+        let verdict = a.cuts.kept(node, clock, t, &record, &a.plan, &heard, &honest);
         if let Ok(right) = &verdict {
             a.finality.computed(t, record.epoch, right);
         }

@@ -139,6 +139,13 @@ impl World {
         let agreement = self.index_of(&session.agreement);
         let key = &self.agreements[agreement].aggregate;
         let partial = key.partial(&self.hosts[node].party, nonce, session, nonces, digest)?;
+        if self.honest(node) && self.agreements[agreement].cuts.is_null(session.t) {
+            let text = format!(
+                "node {node} signs {}..={}, which ends in a null and cannot settle",
+                session.from, session.t
+            );
+            self.oracles.judge(self.now, "chain", Err(text));
+        }
         let words = self.agreements[agreement].contract.words;
         let verdict = self
             .oracles

@@ -126,10 +126,14 @@ impl Acknowledged {
         held.iter().position(Option::is_none).unwrap_or(held.len()) as u64
     }
 
+    /// Which tongue of a sensor a node holds at q, if any.
+    pub fn heard(&self, node: usize, sensor: usize, q: u64) -> Option<usize> {
+        self.held[node][sensor].get(q as usize).copied().flatten()
+    }
+
     /// Which tongue of a sensor a node heard at q.
     pub fn tongue(&self, node: usize, sensor: usize, q: u64) -> usize {
-        let held = self.held[node][sensor].get(q as usize);
-        held.copied().flatten().unwrap_or(0)
+        self.heard(node, sensor, q).unwrap_or(0)
     }
 
     fn index(&self, sensor: &SensorId) -> Option<usize> {

@@ -129,6 +129,7 @@ impl World {
             format!("dies; {survive} of the waiting batches are on its disk")
         });
         self.hosts[node].die(self.now);
+        self.oracles.bounds.restart(node);
         for ops in self.hosts[node].disk.crash(survive) {
             let verdict = self
                 .oracles

@@ -14,6 +14,7 @@ use crate::records;
 use diversity_proto::round::{Outcome, OutputKind, PublicNonce, Session, partial_digest};
 use diversity_proto::wire::Part;
 use diversity_proto::{Digest, Signature};
+use diversity_round::sabotage::{Defect, on};
 use signing::{Signing, Step};
 use staging::Staging;
 pub(crate) use units::Status;
@@ -152,6 +153,9 @@ impl Settle {
 
     /// P-CLOSE-1: nothing behind `last` settles; what reached over it is cut anew.
     pub fn closed(&mut self, last: u64, cx: &mut Cx<'_>) {
+        if on(Defect::CloseStrands) {
+            return;
+        }
         for (from, t) in self.units.close(last) {
             self.signing.drop(from, t, cx);
         }
@@ -208,6 +212,10 @@ impl Settle {
     /// A node's public nonce.
     pub fn nonce(&mut self, from: usize, session: Session, nonce: PublicNonce, cx: &mut Cx<'_>) {
         let (first, last) = (session.from, session.t);
+        if on(Defect::AttemptsPostponeTheFallback) && cx.timers.runs(Timer::Fallback(last)) {
+            let due = cx.io.now + cx.setting.fallback_ms();
+            cx.timers.set(Timer::Fallback(last), due);
+        }
         if last < self.staging.chain_next() || self.units.is_signed(first, last) {
             let key = records::t_key(records::AGGREGATE, &cx.setting.id, last);
             cx.serve(from, last, key);

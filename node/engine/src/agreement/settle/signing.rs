@@ -13,6 +13,7 @@ use diversity_proto::Digest;
 use diversity_proto::round::{PublicNonce, Session};
 use diversity_proto::terms::Leader;
 use diversity_proto::wire::Part;
+use diversity_round::sabotage::{Defect, on};
 
 /// Ranges that only others speak of yet, at most.
 const EARLY_MAX: usize = 128;
@@ -164,12 +165,13 @@ impl Signing {
             }
             return Step::Nothing;
         }
-        if session.attempt > r.attempt + 2 * n || !newer {
+        let pruned = !on(Defect::AttemptsAreNeverPruned);
+        if (session.attempt > r.attempt + 2 * n || !newer) && pruned {
             return Step::Nothing;
         }
         r.nonces.insert(from, (session.attempt, nonce));
         if session.attempt > r.attempt {
-            if r.joined || !r.own {
+            if (r.joined && pruned) || !r.own {
                 return Step::Nothing;
             }
             r.joined = true;
