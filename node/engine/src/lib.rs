@@ -226,6 +226,11 @@ impl Node {
                 from: _,
                 ranges,
             } => repair::serve(token, &ranges, &self.traces, io),
+            Input::Reread { agreement, t } => {
+                if let Some(a) = self.agreements.get_mut(&agreement) {
+                    a.reread(t, &self.traces, io);
+                }
+            }
             Input::Chain(event) => self.chain(event),
             Input::Taken(id) => io.taken(&id),
         }

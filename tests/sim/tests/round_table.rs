@@ -5,7 +5,7 @@
 //! secrets, `reveal 1*` does not open the commit, `reveal 1~` is correct but for another seal. A seal or certificate names its items.
 
 use diversity_proto::round::{Blinding, Body, Commit, Computed, OutputKind, Reveal, Subject};
-use diversity_proto::{AgreementId, Address, Deployment, Digest, NodeId, PublicKey, Signature};
+use diversity_proto::{Address, AgreementId, Deployment, Digest, NodeId, PublicKey, Signature};
 use diversity_round::{Committee, Decision, Fault, Input, Output, Place, Round};
 use std::sync::Arc;
 
@@ -162,10 +162,7 @@ const CASES: &[Case] = &[
             ("commit 2?", "make-reveal 0? 1? 2?, send-seal all"),
             ("own-reveal 0?", ""),
             ("reveal 1?", ""),
-            (
-                "reveal 2?",
-                "send-certificate, hole all-abstained",
-            ),
+            ("reveal 2?", "send-certificate, hole all-abstained"),
         ],
     },
     Case {

@@ -80,7 +80,9 @@ impl World {
         let a = &mut self.agreements[at];
         let acknowledged = &self.oracles.acknowledged;
         let heard = |sensor: usize, q: u64| acknowledged.tongue(node, sensor, q);
-        let verdict = a.cuts.kept(node, clock, t, &record, &a.plan, &heard, &honest);
+        let verdict = a
+            .cuts
+            .kept(node, clock, t, &record, &a.plan, &heard, &honest);
         if let Ok(right) = &verdict {
             a.finality.computed(t, record.epoch, right);
         }

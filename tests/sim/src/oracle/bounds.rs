@@ -21,7 +21,13 @@ impl Bounds {
     }
 
     /// A node draws a nonce; its own timer opens an attempt every `timeout_ms` at least, and the others may open one between.
-    pub fn nonce(&mut self, now: u64, node: usize, s: &Session, timeout_ms: u64) -> Result<(), String> {
+    pub fn nonce(
+        &mut self,
+        now: u64,
+        node: usize,
+        s: &Session,
+        timeout_ms: u64,
+    ) -> Result<(), String> {
         let range = Session { attempt: 0, ..*s };
         let (since, drawn) = self.nonces.entry((node, range)).or_insert((now, 0));
         *drawn += 1;
@@ -37,7 +43,14 @@ impl Bounds {
     }
 
     /// A node sends a peer what it keeps; the same not before `every_ms` are over.
-    pub fn served(&mut self, now: u64, node: usize, to: usize, key: &[u8], every_ms: u64) -> Result<(), String> {
+    pub fn served(
+        &mut self,
+        now: u64,
+        node: usize,
+        to: usize,
+        key: &[u8],
+        every_ms: u64,
+    ) -> Result<(), String> {
         let before = self.served.insert((node, to, key.to_vec()), now);
         match before {
             Some(at) if now < at + every_ms => Err(format!(

@@ -113,7 +113,10 @@ impl World {
             let id = a.id();
             let honest = a.plan.nodes.iter().filter(|i| self.s.honest(**i));
             let status = |i: &usize| self.hosts[*i].core.as_ref()?.status(&id);
-            let ends: Vec<_> = honest.filter_map(status).map(|s| (s.ended, s.open_t)).collect();
+            let ends: Vec<_> = honest
+                .filter_map(status)
+                .map(|s| (s.ended, s.open_t))
+                .collect();
             // All say so: what one alone holds for the end may be a hole yet.
             a.ended_at = match ends.iter().map(|e| e.1).max() {
                 Some(t) if ends.iter().all(|e| e.0) => t,

@@ -15,7 +15,8 @@ use diversity_proto::round::{Outcome, OutputKind, PublicNonce, Session, partial_
 use diversity_proto::wire::Part;
 use diversity_proto::{Digest, Signature};
 use diversity_round::sabotage::{Defect, on};
-use signing::{Signing, Step};
+pub(crate) use signing::Signing;
+use signing::Step;
 use staging::Staging;
 pub(crate) use units::Status;
 use units::Units;

@@ -77,6 +77,14 @@ impl Signing {
     pub fn open(&mut self, from: u64, t: u64, _: &mut Cx<'_>) {
         self.ranges.entry((from, t)).or_default().own = true;
     }
+    /// This node works on a second reading of t from now on, whose attempts are numbered from `attempt`.
+    pub fn open_at(&mut self, t: u64, attempt: u32) {
+        let r = self.ranges.entry((t, t)).or_default();
+        r.own = true;
+        if r.attempt < attempt {
+            r.attempt(attempt);
+        }
+    }
     /// The range is signed, or is none any more.
     pub fn drop(&mut self, from: u64, t: u64, cx: &mut Cx<'_>) {
         self.ranges.remove(&(from, t));
