@@ -41,6 +41,8 @@ pub struct Cuts {
     stretches: BTreeMap<(u64, u32), (usize, Vec<Stretch>)>,
     /// What the users or a cell said of t.
     words: BTreeMap<u64, State>,
+    /// Where second readings of t lead.
+    readings: BTreeMap<u64, Vec<State>>,
     /// Honest nodes that gave a list of open sensors.
     lists: BTreeMap<(u64, u32), BTreeSet<usize>>,
 }
@@ -55,6 +57,7 @@ impl Cuts {
             right: BTreeMap::new(),
             stretches: BTreeMap::new(),
             words: BTreeMap::new(),
+            readings: BTreeMap::new(),
             lists: BTreeMap::new(),
         }
     }
@@ -62,6 +65,28 @@ impl Cuts {
     pub fn said_of(&mut self, t: u64, r: &Resolution) {
         let (carry, q_next) = (r.carry.clone(), r.q_next.clone());
         self.words.insert(t, State { carry, q_next });
+    }
+    /// An honest node read t once more.
+    ///
+    /// # Errors
+    /// It committed to a state that it did not compute, and that t+1 did not start from before.
+    pub fn read_again(&mut self, t: u64, r: &ExecutionRecord) -> Result<(), String> {
+        let after = State {
+            carry: r.execution.carry.clone(),
+            q_next: r.stretches.iter().map(|s| s.next).collect(),
+        };
+        let own = state(&after.carry, &after.q_next) == r.execution.computed.state;
+        let first = self.right.range((t, 0)..=(t, 0xffff));
+        let frozen = first
+            .flat_map(|(_, all)| all)
+            .any(|x| state(&x.after.carry, &x.after.q_next) == r.execution.computed.state);
+        if !own && !frozen && r.execution.computed.kind != OutputKind::Abstain {
+            return Err(format!(
+                "a reading of t {t} leads to a state that nobody computed"
+            ));
+        }
+        self.readings.entry(t).or_default().push(after);
+        Ok(())
     }
     /// An honest node gave its list of open sensors.
     pub fn listed(&mut self, node: usize, t: u64, epoch: u32) {
@@ -167,7 +192,11 @@ impl Cuts {
         };
         let computed = self.right.range((last, 0)..=(last, epoch));
         let computed = computed.flat_map(|(_, all)| all.iter().map(|r| r.after.clone()));
-        computed.chain(self.words.get(&last).cloned()).collect()
+        let read = self.readings.get(&last).into_iter().flatten().cloned();
+        computed
+            .chain(self.words.get(&last).cloned())
+            .chain(read)
+            .collect()
     }
 
     fn judge(

@@ -39,6 +39,7 @@ impl World {
         match key.first() {
             Some(&records::CERTIFICATE) => self.certificate_kept(value),
             Some(&records::EXECUTION) => self.execution_kept(node, key, value),
+            Some(&records::READING) => self.reading_kept(node, key, value),
             _ => {}
         }
     }
@@ -87,6 +88,17 @@ impl World {
             a.finality.computed(t, record.epoch, right);
         }
         let verdict = verdict.map(|_| ());
+        let verdict = verdict.map_err(|text| format!("agreement {at}, node {node}: {text}"));
+        self.oracles.judge(self.now, "N2", verdict);
+    }
+
+    fn reading_kept(&mut self, node: usize, key: &[u8], value: &[u8]) {
+        let Some((id, t)) = records::split_t_key(key) else {
+            return;
+        };
+        let record = ExecutionRecord::decode(value).expect("a core reads what it writes");
+        let at = self.index_of(&id);
+        let verdict = self.agreements[at].cuts.read_again(t, &record);
         let verdict = verdict.map_err(|text| format!("agreement {at}, node {node}: {text}"));
         self.oracles.judge(self.now, "N2", verdict);
     }

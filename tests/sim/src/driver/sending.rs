@@ -3,6 +3,7 @@
 use super::*;
 use diversity_engine::records::split_t_key;
 use diversity_proto::NodeId;
+use diversity_proto::round::reading_of;
 use diversity_proto::wire::{Part, encode_envelope, encode_frames};
 
 impl World {
@@ -89,7 +90,11 @@ impl World {
         let at = self.index_of(agreement);
         self.agreements[at].cuts.listed(node, *t, *epoch);
         let a = &self.agreements[at];
-        let mut verdict = a.may_list(self.local(node) / 1_000, *t, held);
+        // A second reading lists at once.
+        let mut verdict = match reading_of(*epoch) {
+            0 => a.may_list(self.local(node) / 1_000, *t, held),
+            _ => Ok(()),
+        };
         for o in &held.open {
             let sensor = a.plan.sensors[o.index as usize].0;
             let lacks = self.oracles.acknowledged.lacks(node, sensor);
