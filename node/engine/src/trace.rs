@@ -164,7 +164,9 @@ impl Trace {
                 next_q: self.next_q,
             });
         }
-        if self.overlap(f.first_q, f.next_q()).is_none() {
+        // Behind a contradiction boot epochs say nothing any more, and a window may end by a message that only others hold.
+        let doubtful = !from_sensor && f.first_q >= self.doubtful_from();
+        if !doubtful && self.overlap(f.first_q, f.next_q()).is_none() {
             self.check_epoch(f)?;
         }
         Ok(())
