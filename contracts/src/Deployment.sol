@@ -3,7 +3,7 @@ pragma solidity 0.8.37;
 
 import {IMainContract} from "./IMainContract.sol";
 import {Digests} from "./lib/Digests.sol";
-import {Ecdsa} from "./lib/Ecdsa.sol";
+import {Signed} from "./lib/Signed.sol";
 
 /// @title Which chain and contract this is, and the check of signatures made for it
 abstract contract Deployment is IMainContract {
@@ -17,14 +17,8 @@ abstract contract Deployment is IMainContract {
         domainSeparator = Digests.domainSeparator();
     }
 
-    /// Reverts, naming the signer that was expected, unless `expected` signed `digest`.
-    function _checkSigner(address expected, bytes32 digest, bytes32 r, bytes32 vs) internal view {
-        address signer = Ecdsa.recover(digest, r, vs);
-        if (signer == address(0) || signer != expected) revert BadSignature(expected);
-    }
-
-    /// The same for an EIP-712 struct.
+    /// Reverts unless `expected` signed this EIP-712 struct.
     function _checkTyped(address expected, bytes32 structHash, bytes32 r, bytes32 vs) internal view {
-        _checkSigner(expected, Digests.typed(domainSeparator, structHash), r, vs);
+        Signed.by(expected, Digests.typed(domainSeparator, structHash), r, vs);
     }
 }

@@ -5,5 +5,6 @@ import {Disputes} from "./Disputes.sol";
 
 /// @title The on-chain part of DIVERSITY
 /// @notice No owner, no upgrade, no money: what it accepts follows from signatures alone. See `IMainContract`.
-/// @dev Deployment → Registry → Agreements → Settlement → Disputes → this: each knows only what is before it.
+/// @dev Deployment → Registry → Agreements → Settlement → Disputes → this: each knows only what is before it. Three
+/// libraries are linked (`Linked`): Evidence, Holes, Resolutions.
 contract MainContract is Disputes {}

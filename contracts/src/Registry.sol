@@ -5,11 +5,13 @@ import {IMainContract} from "./IMainContract.sol";
 import {Deployment} from "./Deployment.sol";
 import {Digests} from "./lib/Digests.sol";
 import {Hash} from "./lib/Hash.sol";
+import {Signed} from "./lib/Signed.sol";
 
 /// @title Users, sensors and intermediate nodes
 /// @dev One slot per user: a head over everything that the user has registered, and how much that is. Declarations are
-/// in events, and the head proves that a list of events is complete and in order. A slot per sensor or node would
-/// cost 22,100 gas and tell no more.
+/// in events, and the head proves that a list of events is complete and in order. A slot per sensor would cost
+/// 22,100 gas and tell no more: who sends the registration of a single sensor again pays for an event that says what is
+/// known. A node has a slot for its revision, because an older declaration would say what is no longer true.
 abstract contract Registry is Deployment {
     uint256 private constant NAME_BYTES_MAX = 64;
     /// Bits of the count below the head in a user's slot.
@@ -17,8 +19,10 @@ abstract contract Registry is Deployment {
 
     /// head 23 bytes | count 9 bytes
     mapping(address => uint256) private _users;
-    /// Stored from the first update of a declaration on.
+    /// `1 << 32 | revision` of each node.
     mapping(address => uint256) private _revisions;
+    /// Lists of sensors that were registered: one slot for a whole list.
+    mapping(bytes32 => uint256) private _lists;
 
     /// @inheritdoc IMainContract
     function registerUser(Signature calldata signature) external {
@@ -66,6 +70,8 @@ abstract contract Registry is Deployment {
             slot = _append(slot, digests[i]);
         }
         bytes32 list = keccak256(abi.encodePacked(digests));
+        if (entries.length == 0 || _lists[list] != 0) revert NothingNew(list);
+        _lists[list] = 1;
         _checkTyped(
             owner, keccak256(abi.encode(Digests.SENSORS_TYPE, list)), ownerSignature.r, ownerSignature.vs
         );
@@ -79,15 +85,16 @@ abstract contract Registry is Deployment {
         bytes calldata declaration = msg.data[196:];
         if (declaration.length < 4) revert DeclarationEmpty();
         uint32 given = uint32(bytes4(declaration[declaration.length - 4:]));
-        uint32 stored = uint32(_revisions[node]);
-        if (given <= stored && (given | stored) != 0) revert RevisionNotNewer(given, stored);
-        if (given != 0) _revisions[node] = given;
+        uint256 stored = _revisions[node];
+        uint256 next = 1 << 32 | uint256(given);
+        if (next <= stored) revert RevisionNotNewer(given, uint32(stored));
+        _revisions[node] = next;
 
         bytes32 hash = Hash.data(declaration);
         bytes32 digest = Digests.entity(Digests.NODE_TYPE, node, owner, hash);
         _checkTyped(owner, digest, ownerSignature.r, ownerSignature.vs);
         bytes32 bound = Digests.registration(Digests.NODE_REGISTRATION, deployment, owner, node, hash);
-        _checkSigner(node, bound, binding.r, binding.vs);
+        Signed.by(node, bound, binding.r, binding.vs);
         _users[owner] = _append(_registered(owner), digest);
         _logTail(NodeRegistered.selector, node, owner, declaration);
     }
@@ -117,7 +124,7 @@ abstract contract Registry is Deployment {
         if (declaration.length == 0) revert DeclarationEmpty();
         bytes32 hash = Hash.data(declaration);
         bytes32 consented = Digests.registration(Digests.SENSOR_REGISTRATION, deployment, owner, sensor, hash);
-        _checkSigner(sensor, consented, consent.r, consent.vs);
+        Signed.by(sensor, consented, consent.r, consent.vs);
         _logTail(SensorRegistered.selector, sensor, owner, declaration);
         return Digests.entity(Digests.SENSOR_TYPE, sensor, owner, hash);
     }

@@ -15,7 +15,7 @@ contract AgreementsTest is Kit {
     function state(bytes32 a)
         private
         view
-        returns (IMainContract.Status status, uint64 nextT, uint32 epoch, bytes32 head, uint64 end)
+        returns (IMainContract.Status status, uint64 nextT, uint32 epoch, bytes24 head, uint64 end)
     {
         return main.agreements(a);
     }
@@ -27,11 +27,11 @@ contract AgreementsTest is Kit {
         Vm.Log memory log = vm.getRecordedLogs()[0];
         eq(log.topics[1], m.id);
         eq(log.data, packed(m.terms));
-        (IMainContract.Status status, uint64 nextT, uint32 epoch, bytes32 head, uint64 end) = state(m.id);
+        (IMainContract.Status status, uint64 nextT, uint32 epoch, bytes24 head, uint64 end) = state(m.id);
         yes(status == IMainContract.Status.Open);
         eq(nextT, 0);
         eq(epoch, 0);
-        eq(head, bytes32(bytes19(m.digest)));
+        eq(head, bytes24(m.digest));
         eq(end, MAX_T);
     }
 
@@ -51,7 +51,7 @@ contract AgreementsTest is Kit {
     }
 
     function test_unknown() public view {
-        (IMainContract.Status status, uint64 nextT,, bytes32 head, uint64 end) = state(bytes32(uint256(7)));
+        (IMainContract.Status status, uint64 nextT,, bytes24 head, uint64 end) = state(bytes32(uint256(7)));
         yes(status == IMainContract.Status.None);
         eq(nextT, 0);
         eq(head, 0);
@@ -99,6 +99,18 @@ contract AgreementsTest is Kit {
             createCallWith(m, userSignatures(m, agreementDigest(m.id, m.digest)), new Acceptance[](2), ""),
             abi.encodeCall(Errors.AcceptanceIndexOutOfRange, (0))
         );
+    }
+
+    /// One hundred nodes are enough for anybody: more could not settle by their reveals in a block of its gas.
+    function test_tooManyNodes() public {
+        Made memory m = registered(1, 2, 101);
+        refused(createCall(m), abi.encodeCall(Errors.TooManyNodes, (101)));
+        m = registered(2, 2, 255);
+        refused(createCall(m), abi.encodeCall(Errors.TooManyNodes, (255)));
+        m = registered(3, 2, 100);
+        send(createCall(m));
+        send(revealsCall(m, wordOf(1, 0, 0, 0), "context", new uint64[](0), "r"));
+        send(holeCall(m, unequalRound(0, 1, 1, 100)));
     }
 
     function test_unregisteredUser() public {
@@ -231,9 +243,9 @@ contract AgreementsTest is Kit {
         Made memory m = create(1, 2, 3);
         send(settleCall(m, wordOf(1, 0, 0, 2), "context", "result"));
         refused(closeCall(m, 2), abi.encodeCall(Errors.EndBeforeSettled, (2, 3)));
-        (,,, bytes32 headBefore,) = state(m.id);
+        (,,, bytes24 headBefore,) = state(m.id);
         send(closeCall(m, 5));
-        (IMainContract.Status status, uint64 nextT, uint32 epoch, bytes32 head, uint64 end) = state(m.id);
+        (IMainContract.Status status, uint64 nextT, uint32 epoch, bytes24 head, uint64 end) = state(m.id);
         yes(status == IMainContract.Status.Closing);
         eq(nextT, 3);
         eq(epoch, 0);
@@ -256,6 +268,46 @@ contract AgreementsTest is Kit {
         (status, nextT,,, end) = state(m.id);
         yes(status == IMainContract.Status.Closing);
         eq(nextT, 5);
+    }
+
+    /// What was signed across the end is lost; what was cut there settles, though it overlaps.
+    function test_cutAtClose() public {
+        Made memory m = create(1, 2, 3);
+        bytes memory across = batchCall(m, wordOf(4, 0, 0, 5), "root", hex"fdfdfdfdfdfd");
+        bytes memory cut = batchCall(m, wordOf(4, 0, 0, 4), "cut", hex"fdfdfdfdfd");
+        send(settleCall(m, wordOf(1, 0, 0, 2), "context", "alone"));
+        send(closeCall(m, 5));
+        refused(across, abi.encodeCall(Errors.BeyondEnd, (5, 5)));
+        send(cut);
+        refused(cut, abi.encodeCall(Errors.AlreadySettled, (4, 5)));
+        refused(holeCall(m, unequalRound(0, 5, 5, 3)), abi.encodeCall(Errors.BeyondEnd, (5, 5)));
+        refused(resolveCall(m, 5, 1, "r"), abi.encodeCall(Errors.BeyondEnd, (5, 5)));
+        refused(settleCall(m, wordOf(1, 1, 5, 5), "context", "x"), abi.encodeCall(Errors.BeyondEnd, (5, 5)));
+        (IMainContract.Status status, uint64 nextT,,,) = state(m.id);
+        yes(status == IMainContract.Status.Closing);
+        eq(nextT, 5);
+    }
+
+    /// Every form keeps the status: what closes goes on closing.
+    function test_closingStaysClosing() public {
+        Made memory m = create(1, 2, 3);
+        send(closeCall(m, 100));
+        send(settleCall(m, wordOf(1, 1, 0, 0), "c", "r"));
+        send(batchCall(m, wordOf(4, 1, 1, 1), "c", hex"fd"));
+        send(revealsCall(m, wordOf(1, 2, 2, 2), "c", new uint64[](0), "r"));
+        send(holeCall(m, unequalRound(3, 3, 3, 3)));
+        send(resolveCall(m, 4, 1, "r"));
+        (IMainContract.Status status, uint64 nextT, uint32 epoch,, uint64 end) = state(m.id);
+        yes(status == IMainContract.Status.Closing);
+        eq(nextT, 5);
+        eq(epoch, 5);
+        eq(end, 100);
+    }
+
+    function test_endOutOfRange() public {
+        Made memory m = create(1, 2, 3);
+        refused(closeCall(m, T_LIMIT + 1), abi.encodeCall(Errors.TOutOfRange, (T_LIMIT + 1)));
+        send(closeCall(m, T_LIMIT));
     }
 
     function test_closeRefusals() public {

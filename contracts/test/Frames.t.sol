@@ -69,8 +69,7 @@ contract FramesTest is Kit {
             s.count,
             s.width,
             s.flags & 1 == 1 ? abi.encodePacked(s.firstQ - 1, keccak256("frame before")) : bytes(""),
-            uint32(s.body.length),
-            s.body
+            s.flags & 2 == 2 ? s.body : abi.encodePacked(uint32(s.body.length), s.body)
         );
         (uint8 v, bytes32 r, bytes32 sigS) =
             vm.sign(s.key, sha256(abi.encodePacked(tag(1), deploymentBytes(), unsigned)));
@@ -170,9 +169,6 @@ contract FramesTest is Kit {
     function test_differentSubject() public {
         Spec memory one = spec(messages(8, 4, false), 8);
         Spec memory two = spec(messages(8, 99, false), 8);
-        two.epoch = 1;
-        refused(report(12, one, two), IMainContract.FramesOfDifferentEpochs.selector);
-        two.epoch = 0;
         two.key = 99;
         refused(report(12, one, two), IMainContract.FramesOfDifferentSensors.selector);
     }
@@ -215,8 +211,8 @@ contract FramesTest is Kit {
         Spec[14] memory bad;
         uint256[14] memory place;
         for (uint256 i; i < bad.length; ++i) bad[i] = spec(messages(2, 0, false), 8);
-        bad[0].version = 2;
-        bad[1].flags = 2;
+        bad[0].version = 3;
+        bad[1].flags = 4;
         place[1] = 1;
         bad[2].count = 0;
         place[2] = 34;
@@ -283,6 +279,136 @@ contract FramesTest is Kit {
         checkVoid(0, 63);
         other.body = abi.encodePacked(other.body, hex"00");
         refused(report(62, big, other), abi.encodeCall(Errors.FrameMalformed, (37)));
+    }
+
+    // ----------------------------------------------------------------------------- two boot epochs, and gaps
+
+    /// A device that was rebooted and signed a q anew: the record has the lower boot epoch, in whichever order they come.
+    function test_twoBootEpochs() public {
+        Spec memory one = spec(messages(3, 1, false), 50);
+        Spec memory two = spec(messages(3, 9, false), 50);
+        (one.flags, one.epoch, two.epoch) = (1, 4, 2);
+        uint256 snapshot = vm.snapshotState();
+        send(report(51, one, two));
+        checkVoid(2, 51);
+        vm.revertToState(snapshot);
+        send(report(51, two, one));
+        checkVoid(2, 51);
+        bytes32 id = main.disputeId(IMainContract.DisputeKind.SensorContradiction, 0, 2, 51, vm.addr(SENSOR));
+        (IMainContract.DisputeKind kind, uint32 epoch, uint64 q, bytes18 a) = main.disputes(id);
+        yes(kind == IMainContract.DisputeKind.SensorContradiction);
+        eq(epoch, 2);
+        eq(q, 51);
+        eq(a, bytes18(0));
+        // The same body in two epochs contradicts nothing, and the order does not make it another one.
+        refused(report(50, one, two), abi.encodeCall(Errors.MessagesEqual, (50)));
+        refused(
+            report(51, one, two), abi.encodeCall(Errors.AlreadyRecorded, (id))
+        );
+        // A lower q is recorded too, of whatever epochs.
+        Spec memory three = spec(messages(3, 0, true), 50);
+        three.epoch = 9;
+        send(report(50, two, three));
+        checkVoid(2, 50);
+    }
+
+    function gap(uint64 firstQ, uint32 lost) private pure returns (Spec memory s) {
+        (s.key, s.version, s.flags, s.firstQ, s.body) = (SENSOR, 2, 2, firstQ, abi.encodePacked(lost));
+    }
+
+    /// A sensor that says a message is lost, and has signed one there.
+    function test_gap() public {
+        Spec memory plain = spec(messages(8, 99, false), 8);
+        for (uint64 q = 10; q < 13; ++q) {
+            for (uint256 i; i < 2; ++i) {
+                uint256 snapshot = vm.snapshotState();
+                Spec memory lost = gap(10, 3);
+                if (i == 1) (lost.flags, lost.epoch) = (3, 1);
+                send(i == 0 ? report(q, plain, lost) : report(q, lost, plain));
+                checkVoid(0, q);
+                vm.revertToState(snapshot);
+            }
+        }
+        // what it does not cover
+        refused(report(9, plain, gap(10, 3)), abi.encodeCall(Errors.MessageNotInFrame, (9)));
+        refused(report(13, plain, gap(10, 3)), abi.encodeCall(Errors.MessageNotInFrame, (13)));
+        // all the q that there are
+        send(report(15, plain, gap(0, type(uint32).max)));
+        checkVoid(0, 15);
+    }
+
+    /// Two gaps never contradict one another, alike or not.
+    function test_gapsAgree() public {
+        refused(report(11, gap(10, 3), gap(10, 3)), IMainContract.GapsAgree.selector);
+        refused(report(11, gap(10, 3), gap(11, 300)), IMainContract.GapsAgree.selector);
+        Spec memory later = gap(11, 1);
+        later.epoch = 3;
+        refused(report(11, gap(10, 3), later), IMainContract.GapsAgree.selector);
+        refused(report(10, gap(10, 3), later), abi.encodeCall(Errors.MessageNotInFrame, (10)));
+    }
+
+    /// A message of no values at the second 0 is a message, and no gap.
+    function test_emptyMessageAgainstGap() public {
+        Spec memory empty = Spec(SENSOR, 1, 0, 0, 10, 1, 0, hex"00");
+        send(report(10, empty, gap(10, 1)));
+        checkVoid(0, 10);
+    }
+
+    function test_gapMalformed() public {
+        Spec memory good = spec(messages(2, 9, false), 8);
+        Spec[9] memory bad;
+        uint256[9] memory place;
+        for (uint256 i; i < bad.length; ++i) bad[i] = gap(8, 1);
+        // none lost
+        bad[0].body = hex"00000000";
+        place[0] = 37;
+        // messages, a width
+        bad[1].count = 1;
+        place[1] = 34;
+        bad[2].width = 1;
+        place[2] = 36;
+        // the flag without the version, the version without the flag, a flag of nobody
+        bad[3].version = 1;
+        place[3] = 1;
+        bad[4].flags = 0;
+        bad[4].body = "";
+        place[4] = 1;
+        bad[5].flags = 6;
+        place[5] = 1;
+        bad[6].firstQ = 1 << 62;
+        place[6] = 26;
+        // something behind, and a body
+        bad[7].body = hex"0000000100";
+        place[7] = 37;
+        bad[8].version = 3;
+        for (uint256 i; i < bad.length; ++i) {
+            refused(
+                report(i == 6 ? 1 << 62 : 8, bad[i], good), abi.encodeCall(Errors.FrameMalformed, (place[i]))
+            );
+        }
+    }
+
+    /// A gap is signed as a frame is, and nobody else can say it.
+    function test_gapSignature() public {
+        (bytes memory a, uint8 p) = encode(spec(messages(2, 9, false), 8));
+        (bytes memory b, uint8 r) = encode(gap(8, 1));
+        bytes memory wrong = abi.encodeCall(Errors.BadSignature, (vm.addr(SENSOR)));
+        refused(abi.encodeCall(IMainContract.reportSensorContradiction, (8, a, b, p | (1 - r) << 1)), wrong);
+        b[40] = 0x02;
+        refused(abi.encodeCall(IMainContract.reportSensorContradiction, (8, a, b, p | r << 1)), wrong);
+    }
+
+    /// Bytes behind the arguments would be logged as evidence, and are nobody's word.
+    function test_paddedEvidence() public {
+        bytes memory sent = report(12, spec(messages(8, 4, false), 8), spec(messages(8, 99, false), 8));
+        refused(
+            abi.encodePacked(sent, hex"00"), abi.encodeCall(Errors.CallNotExact, (sent.length, sent.length + 1))
+        );
+        refused(
+            abi.encodePacked(sent, new bytes(100_000)),
+            abi.encodeCall(Errors.CallNotExact, (sent.length, sent.length + 100_000))
+        );
+        send(sent);
     }
 
     /// Random messages in two random cuts: a contradiction exactly where they differ.

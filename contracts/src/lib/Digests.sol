@@ -12,15 +12,20 @@ library Digests {
     bytes12 internal constant SENSOR_REGISTRATION = "DIVERSITY\x01\x00\x02";
     bytes12 internal constant NODE_REGISTRATION = "DIVERSITY\x01\x00\x03";
     bytes12 internal constant NODE_ACCEPTANCE = "DIVERSITY\x01\x00\x04";
+    bytes12 internal constant STATE = "DIVERSITY\x01\x00\x12";
     bytes12 internal constant TWEAK = "DIVERSITY\x01\x00\x17";
     bytes12 internal constant CONFIG = "DIVERSITY\x01\x00\x18";
     bytes12 internal constant OPENING = "DIVERSITY\x01\x00\x20";
     bytes12 internal constant COMMITMENT = "DIVERSITY\x01\x00\x21";
     bytes12 internal constant COMMIT = "DIVERSITY\x01\x00\x22";
+    bytes12 internal constant SEAL = "DIVERSITY\x01\x00\x23";
     bytes12 internal constant CONTEXT = "DIVERSITY\x01\x00\x24";
     bytes12 internal constant OUTCOME_DOMAIN = "DIVERSITY\x01\x00\x25";
     bytes12 internal constant BATCH_DOMAIN = "DIVERSITY\x01\x00\x26";
     bytes12 internal constant REVEAL = "DIVERSITY\x01\x00\x27";
+    bytes12 internal constant HOLE = "DIVERSITY\x01\x00\x2b";
+    bytes12 internal constant RESOLUTION = "DIVERSITY\x01\x00\x2c";
+    bytes12 internal constant SENSORS = "DIVERSITY\x01\x00\x2d";
 
     bytes32 internal constant DOMAIN_TYPE =
         keccak256("EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)");
@@ -37,7 +42,7 @@ library Digests {
     );
     bytes32 internal constant CLOSE_TYPE = keccak256("Close(bytes32 agreement,uint64 end)");
     bytes32 internal constant RESOLUTION_TYPE =
-        keccak256("Resolution(bytes32 dispute,bytes32 agreement,uint256 word,bytes32 context,bytes result)");
+        keccak256("Resolution(bytes32 agreement,uint64 t,uint8 kind,bytes result,bytes32 state)");
 
     function domainSeparator() internal view returns (bytes32) {
         return
@@ -160,10 +165,18 @@ library Digests {
         bytes32 secret,
         bytes32 salt
     ) internal pure returns (bytes32) {
-        bytes memory computed = abi.encodePacked(
+        return keccak256(abi.encodePacked(COMMITMENT, subject_, node, computed(c), secret, salt));
+    }
+
+    function computed(IMainContract.Computed calldata c) internal pure returns (bytes memory) {
+        return abi.encodePacked(
             c.kind, uint32(c.result.length), c.result, c.detailRoot, c.state, c.trace, c.windowHash
         );
-        return keccak256(abi.encodePacked(COMMITMENT, subject_, node, computed, secret, salt));
+    }
+
+    /// Over the digests of all commits, in index order.
+    function seal(bytes memory subject_, bytes32[] memory commits) internal pure returns (bytes32) {
+        return keccak256(abi.encodePacked(SEAL, subject_, uint16(commits.length), commits));
     }
 
     function commit(bytes memory subject_, address node, bytes32 commitment_, bytes32 openingHash)
@@ -174,8 +187,8 @@ library Digests {
         return keccak256(abi.encodePacked(COMMIT, subject_, node, commitment_, openingHash));
     }
 
-    function context(IMainContract.Computed calldata c, bytes32 seal) internal pure returns (bytes32) {
-        return keccak256(abi.encodePacked(CONTEXT, c.windowHash, c.detailRoot, c.state, c.trace, seal));
+    function context(IMainContract.Computed calldata c, bytes32 seal_) internal pure returns (bytes32) {
+        return keccak256(abi.encodePacked(CONTEXT, c.windowHash, c.detailRoot, c.state, c.trace, seal_));
     }
 
     /// `0^11 | kind u8 | epoch u32 | from u64 | t u64`.
@@ -196,20 +209,56 @@ library Digests {
         return keccak256(abi.encodePacked(prefix_, a, word_, context_, result));
     }
 
-    /// REVEAL over the outcome and the list of holes (u32 count and a u64 each).
+    /// REVEAL over the outcome and the list of holes.
     function reveal(bytes32 outcome_, uint64[] calldata holes) internal pure returns (bytes32) {
-        uint256 n = holes.length;
-        bytes memory list = new bytes(8 * n + 24);
+        return keccak256(abi.encodePacked(REVEAL, outcome_, list(holes)));
+    }
+
+    /// What a hole certificate folds.
+    function hole(bytes28 d, bytes32 a, uint256 word_, bytes32 seal_, bytes32 state_, uint64[] calldata holes)
+        internal
+        pure
+        returns (bytes32)
+    {
+        return keccak256(abi.encodePacked(HOLE, d, a, word_, seal_, state_, list(holes)));
+    }
+
+    /// EIP-712 `hashStruct(Resolution)`.
+    function resolution(IMainContract.Resolution calldata r) internal pure returns (bytes32) {
+        return keccak256(abi.encode(RESOLUTION_TYPE, r.agreement, r.t, r.kind, keccak256(r.result), r.state));
+    }
+
+    /// What a resolution folds, or leaves in a cell.
+    function resolved(bytes28 d, bytes32 a, uint256 word_, bytes32 structHash) internal pure returns (bytes32) {
+        return keccak256(abi.encodePacked(RESOLUTION, d, a, word_, structHash));
+    }
+
+    /// `state'`, from which t + 1 starts.
+    function state(bytes calldata carry, uint64[] calldata qNext) internal pure returns (bytes32) {
+        return keccak256(abi.encodePacked(STATE, uint32(carry.length), carry, list(qNext)));
+    }
+
+    /// `sensorsRoot` of the terms.
+    function sensors(uint256 count, bytes32 root) internal pure returns (bytes32) {
+        return keccak256(abi.encodePacked(SENSORS, uint32(count), root));
+    }
+
+    /// A u32 count, and a u64 for each.
+    function list(uint64[] calldata items) internal pure returns (bytes memory out) {
+        uint256 n = items.length;
+        out = new bytes(8 * n + 28);
+        assembly ("memory-safe") {
+            mstore(add(out, 0x20), shl(224, n))
+        }
         for (uint256 i; i < n; ++i) {
-            uint256 hole = holes[i];
+            uint256 item = items[i];
             // A whole word is written for each eight bytes; 24 spare bytes take the end of the last one.
             assembly ("memory-safe") {
-                mstore(add(add(list, 0x20), shl(3, i)), shl(192, hole))
+                mstore(add(add(out, 0x24), shl(3, i)), shl(192, item))
             }
         }
         assembly ("memory-safe") {
-            mstore(list, shl(3, n))
+            mstore(out, add(shl(3, n), 4))
         }
-        return keccak256(abi.encodePacked(REVEAL, outcome_, uint32(n), list));
     }
 }

@@ -7,6 +7,7 @@ import {IMainContract} from "../IMainContract.sol";
 library Ecdsa {
     /// Half of the order of secp256k1: a signature with a larger `s` is refused (R3: one signature, one encoding).
     uint256 private constant HALF_ORDER = 0x7fffffffffffffffffffffffffffffff5d576e7357a4501ddfe92f46681b20a0;
+    uint256 private constant HALF_ORDER_PLUS_1 = 0x7fffffffffffffffffffffffffffffff5d576e7357a4501ddfe92f46681b20a1;
     uint256 private constant ALL_BUT_TOP_BIT = 0x7fffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff;
 
     /// @notice Who signed `digest`, or zero if nobody did. The signature has the form of EIP-2098.
@@ -35,21 +36,22 @@ library Ecdsa {
             let list := mload(0x40)
             let to := list
             let from := signatures.offset
-            let wrong := 0
             mstore(0, digest)
             for { let end := add(from, shl(6, signatures.length)) } lt(from, end) { from := add(from, 0x40) } {
                 let vs := calldataload(add(from, 0x20))
                 mstore(0x20, add(shr(255, vs), 27))
                 vs := and(vs, ALL_BUT_TOP_BIT)
                 mstore(0x40, calldataload(from))
-                mstore(0x60, vs)
+                // An s that is too large becomes 0, which the precompile refuses. Then it returns nothing, and the list
+                // stays too short.
+                mstore(0x60, mul(vs, lt(vs, HALF_ORDER_PLUS_1)))
                 pop(staticcall(gas(), 1, 0, 0x80, to, 0x20))
-                wrong := or(wrong, or(xor(returndatasize(), 0x20), gt(vs, HALF_ORDER)))
-                to := add(to, 0x20)
+                to := add(to, returndatasize())
             }
             mstore(0x40, list)
             mstore(0x60, 0)
-            if iszero(wrong) { hash := keccak256(list, sub(to, list)) }
+            let size := sub(to, list)
+            if eq(size, shl(5, signatures.length)) { hash := keccak256(list, size) }
         }
     }
 

@@ -17,7 +17,9 @@ library Frames {
     uint256 internal constant Q_LIMIT = 1 << 62;
     uint256 internal constant TIME_LIMIT = 1 << 48;
 
+    /// A gap has `count` = the messages that it says are lost, and no body.
     struct Header {
+        bool gap;
         address sensor;
         uint32 epoch;
         uint64 firstQ;
@@ -28,23 +30,33 @@ library Frames {
         uint256 end;
     }
 
-    /// @notice Reads everything before the body and checks every length.
+    /// @notice Reads everything before the body and checks every length. A frame of messages is version 1; a gap is version
+    /// 2 with bit 1 of the flags set, no messages of no width, and the number of those that are lost (u32, 1 or more) in
+    /// the place of the body.
     function header(bytes calldata frame) internal pure returns (Header memory h) {
         if (frame.length < HEADER_BYTES + 4 + SIGNATURE_BYTES) revert IMainContract.FrameMalformed(frame.length);
-        if (frame[0] != 0x01) revert IMainContract.FrameMalformed(0);
+        uint256 version = uint8(frame[0]);
+        if (version == 0 || version > 2) revert IMainContract.FrameMalformed(0);
+        h.gap = version == 2;
         uint256 flags = uint8(frame[1]);
-        if (flags > 1) revert IMainContract.FrameMalformed(1);
+        // Bit 1 is set in a gap and in nothing else.
+        if (flags >> 1 != version - 1) revert IMainContract.FrameMalformed(1);
         h.sensor = address(bytes20(frame[2:22]));
         h.epoch = uint32(bytes4(frame[22:26]));
         h.firstQ = uint64(bytes8(frame[26:34]));
         if (h.firstQ >= Q_LIMIT) revert IMainContract.FrameMalformed(26);
         h.count = uint16(bytes2(frame[34:36]));
-        if (h.count == 0 || h.count > MESSAGES_MAX) revert IMainContract.FrameMalformed(34);
+        if (h.gap ? h.count != 0 : h.count == 0 || h.count > MESSAGES_MAX) revert IMainContract.FrameMalformed(34);
         h.width = uint8(frame[36]);
-        uint256 cursor = HEADER_BYTES + (flags == 1 ? OPENING_BYTES : 0);
+        if (h.gap && h.width != 0) revert IMainContract.FrameMalformed(36);
+        uint256 cursor = HEADER_BYTES + (flags & 1 == 1 ? OPENING_BYTES : 0);
         if (frame.length < cursor + 4 + SIGNATURE_BYTES) revert IMainContract.FrameMalformed(frame.length);
         uint256 length = uint32(bytes4(frame[cursor:cursor + 4]));
         h.body = cursor + 4;
+        if (h.gap) {
+            if (length == 0) revert IMainContract.FrameMalformed(cursor);
+            (h.count, length) = (length, 0);
+        }
         h.end = h.body + length;
         if (length > BODY_BYTES_MAX || h.end + SIGNATURE_BYTES != frame.length) {
             revert IMainContract.FrameMalformed(cursor);
@@ -67,17 +79,18 @@ library Frames {
     }
 
     /// @notice The message at `q`: its time, and where its values are in the frame. The whole body is decoded strictly
-    /// on the way, so that what no decoder takes for a frame is no evidence either.
+    /// on the way, so that what no decoder takes for a frame is no evidence either. Of a gap: nothing, if it covers `q`.
     function message(bytes calldata frame, Header memory h, uint64 q)
         internal
         pure
         returns (uint256 time, bytes calldata values)
     {
         if (q < h.firstQ || q - h.firstQ >= h.count) revert IMainContract.MessageNotInFrame(q);
+        values = frame[0:0];
+        if (h.gap) return (0, values);
         uint256 wanted = q - h.firstQ;
         uint256 cursor = h.body;
         int256 clock;
-        values = frame[0:0];
         for (uint256 i; i < h.count; ++i) {
             uint256 start = cursor;
             uint256 zigzag;

@@ -1,8 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 pragma solidity 0.8.37;
 
+import {Cells} from "../../src/Cells.sol";
+import {ICells} from "../../src/ICells.sol";
 import {IMainContract} from "../../src/IMainContract.sol";
 import {MainContract} from "../../src/MainContract.sol";
+import {Evidence} from "../../src/linked/Evidence.sol";
+import {Holes} from "../../src/linked/Holes.sol";
+import {Resolutions} from "../../src/linked/Resolutions.sol";
 import {Kit} from "../support/Kit.sol";
 import {vm} from "../support/Vm.sol";
 
@@ -64,10 +69,11 @@ contract GasTest is Kit {
             50_000
         );
         row("entity: sensor (80-byte declaration)", sensorCall(owner, 0x5E25, declaration(80, 0)), 1, 50_000);
-        row("entity: node (160-byte declaration)", nodeCall(owner, 0x20DE, declaration(160, 0)), 1, 50_000);
-        row("entity: node, first update", nodeCall(owner, 0x20DE, declaration(160, 1)), 1, 0);
+        // A slot of its own, once: no older declaration of a node comes back.
+        row("entity: node (160-byte declaration)", nodeCall(owner, 0x20DE, declaration(160, 0)), 1, 67_500);
+        row("entity: node, first update", nodeCall(owner, 0x20DE, declaration(160, 1)), 1, 50_000);
         row("entity: node, later update", nodeCall(owner, 0x20DE, declaration(160, 2)), 1, 50_000);
-        row("entity in bulk of 64: sensor (80-byte declaration)", bulkCall(owner, 64), 64, 26_000);
+        row("entity in bulk of 64: sensor (80-byte declaration)", bulkCall(owner, 64), 64, 11_000);
     }
 
     function bulkCall(uint256 owner, uint256 n) private view returns (bytes memory) {
@@ -98,7 +104,7 @@ contract GasTest is Kit {
     function test_agreement() public withinGoals {
         Made memory m = prepare(1, 2, 3);
         for (uint256 i; i < 2; ++i) registerUser(m.userKeys[i], "someone");
-        row("agreement: created (2 users, 3 nodes)", createCall(m), 1, 80_000);
+        row("agreement: created (2 users, 3 nodes)", createCall(m), 1, 81_100);
         bytes32 digest = typed(
             keccak256(abi.encode(keccak256("Close(bytes32 agreement,uint64 end)"), m.id, uint64(22)))
         );
@@ -119,12 +125,14 @@ contract GasTest is Kit {
         row("attest: 12-byte result", attestCall(m, wordOf(1, 0, 21, 21), CONTEXT, result(12)), 1, 28_800);
         row("attest: 12-byte result, t of 2 bytes", attestCall(m, wordOf(1, 0, 999, 999), CONTEXT, result(12)), 1, 28_800);
         row("attest: 32-byte result", attestCall(m, wordOf(1, 0, 21, 21), CONTEXT, result(32)), 1, 0);
-        row("settle: 12-byte result, first", settleCall(m, wordOf(1, 0, 0, 0), CONTEXT, result(12)), 1, 34_000);
-        row("settle: 12-byte result", settleCall(m, wordOf(1, 0, 1, 1), CONTEXT, result(12)), 1, 34_000);
+        row("settle: 12-byte result, first", settleCall(m, wordOf(1, 0, 0, 0), CONTEXT, result(12)), 1, 36_300);
+        row("settle: 12-byte result", settleCall(m, wordOf(1, 0, 1, 1), CONTEXT, result(12)), 1, 36_300);
         row("settle: 32-byte result", settleCall(m, wordOf(1, 0, 2, 2), CONTEXT, result(32)), 1, 0);
         row("settle: trap", settleCall(m, wordOf(2, 0, 3, 3), CONTEXT, ""), 1, 0);
         send(settleCall(m, wordOf(1, 0, 4, 998), CONTEXT, result(12)));
-        row("settle: 12-byte result, t of 2 bytes", settleCall(m, wordOf(1, 0, 999, 999), CONTEXT, result(12)), 1, 34_000);
+        row("settle: 12-byte result, t of 2 bytes", settleCall(m, wordOf(1, 0, 999, 999), CONTEXT, result(12)), 1, 36_300);
+        row("settle: 12-byte result, next epoch", settleCall(m, wordOf(1, 1, 1000, 1000), CONTEXT, result(12)), 1, 0);
+        row("settle: 12-byte result, overlapping", settleCall(m, wordOf(1, 1, 999, 1001), CONTEXT, result(12)), 1, 0);
     }
 
     function test_batch() public withinGoals {
@@ -138,7 +146,7 @@ contract GasTest is Kit {
             run = abi.encodePacked(run, v);
         }
         send(settleCall(m, wordOf(1, 0, 0, 0), CONTEXT, result(12)));
-        row("batch of 256: 3-byte results as a run, each", batchCall(m, wordOf(4, 0, 1, 256), CONTEXT, run), 256, 230);
+        row("batch of 256: 3-byte results as a run, each", batchCall(m, wordOf(4, 0, 1, 256), CONTEXT, run), 256, 234);
         row("batch of 256: 3-byte results one by one, each", batchCall(m, wordOf(4, 0, 257, 512), CONTEXT, single), 256, 0);
         row("batch of 12: 12-byte results, each", batchCall(m, wordOf(4, 0, 513, 524), CONTEXT, twelve()), 12, 0);
     }
@@ -209,6 +217,30 @@ contract GasTest is Kit {
         );
     }
 
+    function test_holes() public withinGoals {
+        Made memory m = create(1, 2, 3);
+        send(settleCall(m, wordOf(1, 0, 0, 0), CONTEXT, result(12)));
+        row("hole certificate (3 nodes)", holeCall(m, unequalRound(0, 1, 1, 3)), 1, 0);
+        row("resolution in band (2 users, 3 sensors)", resolveCall(m, 2, 1, result(12)), 1, 0);
+        Cells cells = new Cells(main);
+        MainContract kept = main;
+        bytes memory cell = resolveCall(m, 1, 1, result(12));
+        bytes memory other = readingCall(m);
+        main = MainContract(address(cells));
+        row("cell: resolution (2 users, 3 sensors)", cell, 1, 0);
+        row("cell: second reading, 12-byte result", other, 1, 0);
+        main = kept;
+    }
+
+    function readingCall(Made memory m) private returns (bytes memory) {
+        uint256 word = wordOf(1, 1 << 16, 0, 0);
+        Bip340 memory sig = schnorr(m.secret, m.id, outcomeDigest(m.id, word, CONTEXT, result(12)));
+        return abi.encodeCall(
+            ICells.settleReading,
+            (IMainContract.Certificate(sig.rx, sig.ry, sig.s, m.id), word, CONTEXT, result(12))
+        );
+    }
+
     function commitOf(Made memory m, bytes32 commitment) private view returns (IMainContract.Commit memory) {
         bytes32 config = keccak256(abi.encodePacked(tag(24), deploymentBytes(), m.id, uint32(0)));
         bytes memory subject = abi.encodePacked(deploymentBytes(), config, uint64(7));
@@ -219,5 +251,9 @@ contract GasTest is Kit {
 
     function test_codeSize() public withinGoals {
         note("code: bytes of MainContract", address(main).code.length, 24_576);
+        note("code: bytes of Cells", address(new Cells(main)).code.length, 24_576);
+        note("code: bytes of Evidence (linked)", address(Evidence).code.length, 24_576);
+        note("code: bytes of Holes (linked)", address(Holes).code.length, 24_576);
+        note("code: bytes of Resolutions (linked)", address(Resolutions).code.length, 24_576);
     }
 }

@@ -27,9 +27,6 @@ interface Errors {
     function EndBeforeSettled(uint64 end, uint64 nextT) external;
     function NotUnanimous() external;
     function KindNotSettled(uint256 kind) external;
-    function EpochNotInForce(uint32 given, uint32 inForce) external;
-    function FromIsNotNext(uint64 from, uint64 nextT) external;
-    function RangeBackwards(uint64 from, uint64 t) external;
     function TrapWithResult() external;
     function NullWithResult() external;
     function EntriesMalformed(uint256 offset) external;
@@ -40,15 +37,34 @@ interface Errors {
     function OpeningHashDiffers() external;
     function RevealOpensCommit() external;
     function RevealsEqual() external;
-    function RevealsNotAscending(uint256 index) external;
-    function TooFewReveals() external;
     function FrameMalformed(uint256 offset) external;
-    function FramesOfDifferentEpochs() external;
     function FramesOfDifferentSensors() external;
     function MessageNotInFrame(uint64 q) external;
     function MessagesEqual(uint64 q) external;
     function AlreadyRecorded(bytes32 dispute) external;
-    function NotADispute(bytes32 dispute) external;
-    function AlreadyResolved(bytes32 dispute) external;
-    function DisputeNotResolvable(bytes32 dispute) external;
+    function NothingNew(bytes32 list) external;
+    function TooManyNodes(uint256 given) external;
+    function EpochNotInForce(uint32 given, uint32 inForce) external;
+    function EpochsSpent(uint32 inForce) external;
+    function AlreadySettled(uint64 t, uint64 nextT) external;
+    function FromBeyondNext(uint64 from, uint64 nextT) external;
+    function NotTheNext(uint64 t, uint64 nextT) external;
+    function TOutOfRange(uint64 t) external;
+    function NotOfEveryNode(uint256 given, uint256 nodes) external;
+    function RevealDoesNotOpenCommit(uint256 node) external;
+    function ResultTooLong(uint256 given) external;
+    function CarryTooLong(uint256 given) external;
+    function StateDoesNotOpen(bytes32 recomputed) external;
+    function SensorsDoNotOpen(uint256 count) external;
+    function QOutOfRange(uint256 index) external;
+    function CallNotExact(uint256 needed, uint256 given) external;
+    function GapsAgree() external;
+}
+
+/// @title The same of ICells
+interface CellErrors {
+    function NotBehindTheDoor(uint64 t, uint64 nextT) external;
+    function CellTaken(bytes32 agreement, uint64 t, uint8 writer) external;
+    function EpochNotMarked(uint32 epoch) external;
+    function FromIsNotT(uint64 from, uint64 t) external;
 }

@@ -13,6 +13,10 @@ abstract contract Kit {
     uint256 internal constant N = 0xfffffffffffffffffffffffffffffffebaaedce6af48a03bbfd25e8cd0364141;
     uint256 internal constant P = 0xfffffffffffffffffffffffffffffffffffffffffffffffffffffffefffffc2f;
     uint64 internal constant MAX_T = type(uint64).max;
+    /// Every t is below it.
+    uint64 internal constant T_LIMIT = (1 << 40) - 1;
+
+    uint256 internal constant SENSOR_COUNT = 3;
 
     struct Terms {
         address[] users;
@@ -38,6 +42,8 @@ abstract contract Kit {
         Terms terms;
         IMainContract.Opening opening;
         bytes32 digest;
+        /// Merkle root of the sensor leaves.
+        bytes32 sensors;
     }
 
     struct Bip340 {
@@ -54,7 +60,7 @@ abstract contract Kit {
 
     /// Puts the contract at an address: the constructor runs there, so that its immutables are of that address.
     function deployAt(address target) internal {
-        vm.etch(target, vm.getCode("out/MainContract.sol/MainContract.json"));
+        vm.etch(target, type(MainContract).creationCode);
         (bool ok, bytes memory code) = target.call("");
         require(ok, "constructor");
         vm.etch(target, code);
@@ -259,7 +265,8 @@ abstract contract Kit {
         m.terms.nodes = addresses(m.nodeKeys);
         m.terms.trust = new uint8[](n);
         for (uint256 j; j < n; ++j) m.terms.trust[j] = uint8(j % u);
-        m.terms.sensorsRoot = keccak256(abi.encode(seed, "sensors"));
+        m.sensors = keccak256(abi.encode(seed, "sensors"));
+        m.terms.sensorsRoot = keccak256(abi.encodePacked(tag(45), uint32(SENSOR_COUNT), m.sensors));
         m.terms.offChainCode = keccak256(abi.encode(seed, "module"));
         m.terms.conditions = keccak256(abi.encode(seed, "conditions"));
         derive(m, seed);
@@ -403,9 +410,7 @@ abstract contract Kit {
     }
 
     function revealDigest(bytes32 outcome, uint64[] memory holes) internal pure returns (bytes32) {
-        bytes memory list = abi.encodePacked(uint32(holes.length));
-        for (uint256 i; i < holes.length; ++i) list = abi.encodePacked(list, holes[i]);
-        return keccak256(abi.encodePacked(tag(39), outcome, list));
+        return keccak256(abi.encodePacked(tag(39), outcome, listOf(holes)));
     }
 
     function revealsCall(Made memory m, uint256 word, bytes32 context, uint64[] memory holes, bytes memory result)
@@ -417,6 +422,221 @@ abstract contract Kit {
         IMainContract.Signature[] memory list = new IMainContract.Signature[](m.nodeKeys.length);
         for (uint256 i; i < list.length; ++i) list[i] = sign(m.nodeKeys[i], digest);
         return abi.encodeCall(IMainContract.settleByReveals, (m.id, word, context, m.opening, holes, list, result));
+    }
+
+    /// u32 count, and a u64 for each.
+    function listOf(uint64[] memory items) internal pure returns (bytes memory out) {
+        out = abi.encodePacked(uint32(items.length));
+        for (uint256 i; i < items.length; ++i) out = abi.encodePacked(out, items[i]);
+    }
+
+    // ----------------------------------------------------------------------------------- commits, reveals, holes
+
+    struct Round {
+        uint32 epoch;
+        uint64 t;
+        uint64 from;
+        uint64[] holes;
+        /// What each node computed.
+        IMainContract.Computed[] computed;
+    }
+
+    function subjectOf(Made memory m, uint32 epoch, uint64 t) internal view returns (bytes memory) {
+        bytes32 config = keccak256(abi.encodePacked(tag(24), deploymentBytes(), m.id, epoch));
+        return abi.encodePacked(deploymentBytes(), config, t);
+    }
+
+    function computed(string memory result) internal pure returns (IMainContract.Computed memory) {
+        return IMainContract.Computed({
+            kind: 1,
+            result: bytes(result),
+            detailRoot: keccak256("detail"),
+            state: keccak256("state"),
+            trace: keccak256("trace"),
+            windowHash: keccak256("window")
+        });
+    }
+
+    function abstained(uint8 reason) internal pure returns (IMainContract.Computed memory c) {
+        (c.kind, c.result) = (3, abi.encodePacked(reason));
+    }
+
+    function secretOf(uint256 node) internal pure returns (bytes32) {
+        return keccak256(abi.encode("secret", node));
+    }
+
+    function saltOf(uint256 node) internal pure returns (bytes32) {
+        return keccak256(abi.encode("salt", node));
+    }
+
+    function openingHashOf(uint256 node) internal pure returns (bytes32) {
+        return keccak256(abi.encodePacked(tag(32), secretOf(node), saltOf(node)));
+    }
+
+    function commitmentOf(Made memory m, uint32 epoch, uint64 t, uint256 node, IMainContract.Computed memory c)
+        internal
+        view
+        returns (bytes32)
+    {
+        bytes memory fields = abi.encodePacked(
+            c.kind, uint32(c.result.length), c.result, c.detailRoot, c.state, c.trace, c.windowHash
+        );
+        return keccak256(
+            abi.encodePacked(
+                tag(33), subjectOf(m, epoch, t), m.terms.nodes[node], fields, secretOf(node), saltOf(node)
+            )
+        );
+    }
+
+    function commitDigestOf(Made memory m, uint32 epoch, uint64 t, uint256 node, bytes32 commitment, bytes32 opening)
+        internal
+        view
+        returns (bytes32)
+    {
+        return keccak256(
+            abi.encodePacked(tag(34), subjectOf(m, epoch, t), m.terms.nodes[node], commitment, opening)
+        );
+    }
+
+    function commitsOf(Made memory m, Round memory r) internal view returns (IMainContract.Commit[] memory list) {
+        list = new IMainContract.Commit[](r.computed.length);
+        for (uint256 i; i < list.length; ++i) {
+            bytes32 commitment = commitmentOf(m, r.epoch, r.t, i, r.computed[i]);
+            bytes32 digest = commitDigestOf(m, r.epoch, r.t, i, commitment, openingHashOf(i));
+            list[i] = IMainContract.Commit(commitment, openingHashOf(i), sign(m.nodeKeys[i], digest));
+        }
+    }
+
+    function sealOf(Made memory m, Round memory r, IMainContract.Commit[] memory commits)
+        internal
+        view
+        returns (bytes32)
+    {
+        bytes memory digests;
+        for (uint256 i; i < commits.length; ++i) {
+            digests = abi.encodePacked(
+                digests, commitDigestOf(m, r.epoch, r.t, i, commits[i].commitment, commits[i].openingHash)
+            );
+        }
+        return keccak256(
+            abi.encodePacked(tag(35), subjectOf(m, r.epoch, r.t), uint16(commits.length), digests)
+        );
+    }
+
+    function contextOf(IMainContract.Computed memory c, bytes32 seal) internal pure returns (bytes32) {
+        return keccak256(abi.encodePacked(tag(36), c.windowHash, c.detailRoot, c.state, c.trace, seal));
+    }
+
+    function openedOf(Made memory m, Round memory r, bytes32 seal)
+        internal
+        view
+        returns (IMainContract.OpenedReveal[] memory list)
+    {
+        list = new IMainContract.OpenedReveal[](r.computed.length);
+        for (uint256 i; i < list.length; ++i) {
+            IMainContract.Computed memory c = r.computed[i];
+            bytes32 outcome =
+                outcomeDigest(m.id, wordOf(c.kind, r.epoch, r.from, r.t), contextOf(c, seal), c.result);
+            list[i] = IMainContract.OpenedReveal(
+                c, secretOf(i), saltOf(i), sign(m.nodeKeys[i], revealDigest(outcome, r.holes))
+            );
+        }
+    }
+
+    function holeCallWith(
+        Made memory m,
+        Round memory r,
+        IMainContract.Commit[] memory commits,
+        IMainContract.OpenedReveal[] memory reveals
+    ) internal pure returns (bytes memory) {
+        return abi.encodeCall(
+            IMainContract.settleHole,
+            (m.id, r.epoch, r.t, r.from, r.holes, m.opening, m.terms.nodes, commits, reveals)
+        );
+    }
+
+    function holeCall(Made memory m, Round memory r) internal view returns (bytes memory) {
+        IMainContract.Commit[] memory commits = commitsOf(m, r);
+        return holeCallWith(m, r, commits, openedOf(m, r, sealOf(m, r, commits)));
+    }
+
+    /// The round of `n` nodes, of which the last one computed something else.
+    function unequalRound(uint32 epoch, uint64 from, uint64 t, uint256 n) internal pure returns (Round memory r) {
+        (r.epoch, r.from, r.t) = (epoch, from, t);
+        r.computed = new IMainContract.Computed[](n);
+        for (uint256 i; i < n; ++i) r.computed[i] = computed(i + 1 == n ? "false" : "true");
+    }
+
+    function holeDigest(bytes32 a, uint256 word, bytes32 seal, bytes32 state, uint64[] memory holes)
+        internal
+        view
+        returns (bytes32)
+    {
+        return keccak256(abi.encodePacked(tag(43), deploymentBytes(), a, word, seal, state, listOf(holes)));
+    }
+
+    // --------------------------------------------------------------------------------------------- resolutions
+
+    function qOf(uint256 n) internal pure returns (uint64[] memory list) {
+        list = new uint64[](n);
+        for (uint256 i; i < n; ++i) list[i] = uint64(1000 + i);
+    }
+
+    function stateOf(bytes memory carry, uint64[] memory qNext) internal pure returns (bytes32) {
+        return keccak256(abi.encodePacked(tag(18), uint32(carry.length), carry, listOf(qNext)));
+    }
+
+    function resolutionHash(IMainContract.Resolution memory r) internal pure returns (bytes32) {
+        return keccak256(
+            abi.encode(
+                keccak256("Resolution(bytes32 agreement,uint64 t,uint8 kind,bytes result,bytes32 state)"),
+                r.agreement,
+                r.t,
+                r.kind,
+                keccak256(r.result),
+                r.state
+            )
+        );
+    }
+
+    function resolutionOf(Made memory m, uint64 t, uint8 kind, bytes memory result)
+        internal
+        pure
+        returns (IMainContract.Resolution memory)
+    {
+        return IMainContract.Resolution(m.id, t, kind, result, stateOf("carry", qOf(SENSOR_COUNT)));
+    }
+
+    function resolveCallWith(
+        Made memory m,
+        IMainContract.Resolution memory r,
+        bytes memory carry,
+        uint64[] memory qNext
+    ) internal view returns (bytes memory) {
+        return abi.encodeCall(
+            IMainContract.resolve,
+            (
+                r,
+                carry,
+                qNext,
+                m.sensors,
+                m.opening,
+                m.terms.users,
+                userSignatures(m, typed(resolutionHash(r)))
+            )
+        );
+    }
+
+    function resolveCall(Made memory m, uint64 t, uint8 kind, bytes memory result)
+        internal
+        view
+        returns (bytes memory)
+    {
+        return resolveCallWith(m, resolutionOf(m, t, kind, result), "carry", qOf(SENSOR_COUNT));
+    }
+
+    function resolvedDigest(bytes32 a, uint256 word, bytes32 structHash) internal view returns (bytes32) {
+        return keccak256(abi.encodePacked(tag(44), deploymentBytes(), a, word, structHash));
     }
 
     // ------------------------------------------------------------------------------------------------------ calls

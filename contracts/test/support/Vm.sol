@@ -38,6 +38,8 @@ interface Vm {
     function snapshotValue(string calldata group, string calldata name, uint256 value) external;
     function snapshotState() external returns (uint256);
     function revertToState(uint256 id) external returns (bool);
+    function load(address target, bytes32 slot) external view returns (bytes32);
+    function store(address target, bytes32 slot, bytes32 value) external;
     function record() external;
     function accesses(address target) external returns (bytes32[] memory reads, bytes32[] memory writes);
     function readFile(string calldata path) external view returns (string memory);

@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+pragma solidity 0.8.37;
+
+import {IMainContract} from "../IMainContract.sol";
+import {Digests} from "./Digests.sol";
+import {Ecdsa} from "./Ecdsa.sol";
+import {Schnorr} from "./Schnorr.sol";
+
+/// @title What an agreement id opens to, and who has signed: the checks that every part of the chain's side shares
+/// @dev `d` is the deployment whose domain the signatures are of. Everything reverts, saying what is wrong.
+library Signed {
+    /// Every t lies below it, so that t + 1 fits into 40 bits.
+    uint64 internal constant T_LIMIT = (1 << 40) - 1;
+
+    uint256 internal constant KIND_NULL = 0;
+    uint256 internal constant KIND_VALUE = 1;
+    uint256 internal constant KIND_TRAP = 2;
+    uint256 internal constant KIND_ABSTAIN = 3;
+    uint256 internal constant KIND_BATCH = 4;
+    uint256 internal constant KIND_HOLE = 5;
+
+    /// @notice `expected` signed `digest`.
+    function by(address expected, bytes32 digest, bytes32 r, bytes32 vs) internal view {
+        address signer = Ecdsa.recover(digest, r, vs);
+        if (signer == address(0) || signer != expected) revert IMainContract.BadSignature(expected);
+    }
+
+    /// @notice Every user, in order, signed `digest`.
+    function byUsers(bytes32 digest, address[] calldata users, IMainContract.Signature[] calldata signatures)
+        internal
+        view
+    {
+        uint256 n = users.length;
+        if (signatures.length != n) revert IMainContract.UserSignaturesDiffer(signatures.length, n);
+        for (uint256 i; i < n; ++i) {
+            by(users[i], digest, signatures[i].r, signatures[i].vs);
+        }
+    }
+
+    /// @notice The agreement id commits to terms with this digest.
+    function open(bytes28 d, bytes32 agreement, bytes32 aggregate, bytes32 y, bytes32 digest) internal view {
+        uint256 tweak = uint256(Digests.tweak(d, aggregate, digest));
+        if (!Schnorr.isTweaked(uint256(aggregate), tweak, uint256(agreement), uint256(y))) {
+            revert IMainContract.TermsDoNotOpen(agreement);
+        }
+    }
+
+    /// @notice The agreement id commits to the terms of this opening.
+    function open(bytes28 d, bytes32 agreement, IMainContract.Opening calldata o) internal view {
+        open(d, agreement, o.aggregate, o.y, Digests.terms(o));
+    }
+
+    /// @notice These are the users of the agreement.
+    function openUsers(bytes28 d, bytes32 agreement, IMainContract.Opening calldata o, address[] calldata users)
+        internal
+        view
+    {
+        if (Digests.words(users) != o.users) revert IMainContract.UsersDoNotOpen();
+        open(d, agreement, o);
+    }
+
+    /// @notice These are the nodes of the agreement.
+    function openNodes(bytes28 d, bytes32 agreement, IMainContract.Opening calldata o, address[] calldata nodes)
+        internal
+        view
+    {
+        if (Digests.words(nodes) != o.nodes) revert IMainContract.NodesDoNotOpen();
+        open(d, agreement, o);
+    }
+
+    /// @notice Holes are strictly ascending and in `from..t`.
+    function checkHoles(uint256 from, uint256 t, uint64[] calldata holes) internal pure {
+        uint256 least = from;
+        for (uint256 i; i < holes.length; ++i) {
+            if (holes[i] < least || holes[i] >= t) revert IMainContract.HolesNotAscendingInRange(i);
+            least = uint256(holes[i]) + 1;
+        }
+    }
+
+    /// @notice Null, a value, or a trap; only a value has a result.
+    function checkKind(uint256 kind, uint256 resultBytes) internal pure {
+        if (kind > KIND_TRAP) revert IMainContract.KindNotSettled(kind);
+        if (resultBytes != 0 && kind == KIND_TRAP) revert IMainContract.TrapWithResult();
+        if (resultBytes != 0 && kind == KIND_NULL) revert IMainContract.NullWithResult();
+    }
+
+    /// @notice A call that is emitted as evidence is as long as its arguments take, and no longer: what lay behind them
+    /// would be logged, and be nobody's word.
+    /// @param words Words of the arguments, in the encoding that has no gaps.
+    function checkExact(uint256 words) internal pure {
+        uint256 needed = 4 + 32 * words;
+        if (msg.data.length != needed) revert IMainContract.CallNotExact(needed, msg.data.length);
+    }
+
+    /// @notice Words that `bytes` take, with their length.
+    function wordsOf(bytes calldata data) internal pure returns (uint256) {
+        return 1 + (data.length + 31) / 32;
+    }
+}
