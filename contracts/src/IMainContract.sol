@@ -9,7 +9,7 @@ pragma solidity 0.8.37;
 /// such a call may have that payload, raw, as (the end of) its data. Each function says which. This saves two words and
 /// the padding. Every tail is covered by a signature, so nothing can be appended unseen, but for the extra bytes of
 /// `createAgreement`, which prove themselves. Calls that bring evidence are emitted whole, so they are refused if they are
-/// longer than their arguments (`CallNotExact`).
+/// anything but the plain encoding of their arguments (`CallNotExact`, `CallNotCanonical`).
 ///
 /// One switch. An agreement has a position: the next t and the epoch in force. Every form of settlement (`settle`,
 /// `settleBatch`, `settleByReveals`, `settleHole`) demands `from <= nextT <= t`, t before the end of the agreement, and the
@@ -255,6 +255,8 @@ interface IMainContract {
     error QOutOfRange(uint256 index);
     /// A call that brings evidence is exactly as long as its arguments.
     error CallNotExact(uint256 needed, uint256 given);
+    /// A call that brings evidence has the one plain encoding of its arguments: no gaps, nothing shared, clean padding.
+    error CallNotCanonical();
     error FrameMalformed(uint256 offset);
     /// Two gaps say nothing against one another.
     error GapsAgree();

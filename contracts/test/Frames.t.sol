@@ -408,6 +408,10 @@ contract FramesTest is Kit {
             abi.encodePacked(sent, new bytes(100_000)),
             abi.encodeCall(Errors.CallNotExact, (sent.length, sent.length + 100_000))
         );
+        // nor in the padding of a frame
+        bytes memory dirty = abi.encodePacked(sent);
+        dirty[dirty.length - 1] = 0x01;
+        refused(dirty, IMainContract.CallNotCanonical.selector);
         send(sent);
     }
 

@@ -405,13 +405,51 @@ contract HolesTest is Kit {
         send(sent);
     }
 
-    /// Not a byte of a certificate can be another one. (Results fill their words: padding is nobody's word.)
-    function testFuzz_changedByte(uint256 place, uint8 flip) public {
+    /// The same arguments in another layout: two reveals that share their result, and rubbish of the same length.
+    function test_notCanonical() public {
         Round memory r = round();
-        for (uint256 i; i < NODES; ++i) {
-            r.computed[i].result = abi.encodePacked(keccak256(abi.encode(i)));
-        }
         bytes memory sent = holeCall(m, r);
+        (bytes memory shared, uint256 gap) = share(sent);
+        refused(shared, IMainContract.CallNotCanonical.selector);
+        for (uint256 i; i < 32; ++i) shared[gap + i] = 0xee;
+        refused(shared, IMainContract.CallNotCanonical.selector);
+        // padding that is not zero
+        bytes memory dirty = abi.encodePacked(sent);
+        dirty[dirty.length - 1] = 0x01;
+        refused(dirty, IMainContract.CallNotCanonical.selector);
+        send(sent);
+    }
+
+    /// Lets the second reveal point to the first one's result, which is the same. Returns where the second one's was.
+    function share(bytes memory sent) private pure returns (bytes memory shared, uint256 gap) {
+        shared = abi.encodePacked(sent);
+        // the list of reveals is the last argument: offset in word 15 of the head
+        uint256 list = 4 + wordAt(sent, 4 + 15 * 32) + 32;
+        uint256 one = list + wordAt(sent, list);
+        uint256 two = list + wordAt(sent, list + 32);
+        // computed: offset in the first word of a reveal; its result: offset in the second word
+        (one, two) = (one + wordAt(sent, one), two + wordAt(sent, two));
+        uint256 target = one + wordAt(sent, one + 32);
+        gap = two + wordAt(sent, two + 32) + 32;
+        // offsets count from the start of `computed`, and wrap
+        uint256 offset;
+        unchecked {
+            offset = target - two;
+        }
+        assembly ("memory-safe") {
+            mstore(add(add(shared, 0x20), add(two, 32)), offset)
+        }
+    }
+
+    function wordAt(bytes memory data, uint256 place) private pure returns (uint256 word) {
+        assembly ("memory-safe") {
+            word := mload(add(add(data, 0x20), place))
+        }
+    }
+
+    /// Not a byte of a certificate can be another one.
+    function testFuzz_changedByte(uint256 place, uint8 flip) public {
+        bytes memory sent = holeCall(m, round());
         place = 4 + place % (sent.length - 4);
         sent[place] = bytes1(uint8(sent[place]) ^ (flip == 0 ? 1 : flip));
         (bool ok,) = address(main).call(sent);

@@ -84,16 +84,12 @@ library Signed {
         if (resultBytes != 0 && kind == KIND_NULL) revert IMainContract.NullWithResult();
     }
 
-    /// @notice A call that is emitted as evidence is as long as its arguments take, and no longer: what lay behind them
-    /// would be logged, and be nobody's word.
-    /// @param words Words of the arguments, in the encoding that has no gaps.
-    function checkExact(uint256 words) internal pure {
-        uint256 needed = 4 + 32 * words;
+    /// @notice A call that is emitted as evidence is the one encoding of its arguments, and nothing besides: what lay
+    /// behind them, between them, or in the padding would be logged, and be nobody's word.
+    /// @param arguments `abi.encode` of all arguments of the call.
+    function checkExact(bytes memory arguments) internal pure {
+        uint256 needed = 4 + arguments.length;
         if (msg.data.length != needed) revert IMainContract.CallNotExact(needed, msg.data.length);
-    }
-
-    /// @notice Words that `bytes` take, with their length.
-    function wordsOf(bytes calldata data) internal pure returns (uint256) {
-        return 1 + (data.length + 31) / 32;
+        if (keccak256(msg.data[4:]) != keccak256(arguments)) revert IMainContract.CallNotCanonical();
     }
 }

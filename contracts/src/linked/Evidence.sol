@@ -21,7 +21,7 @@ library Evidence {
         IMainContract.Commit calldata first,
         IMainContract.Commit calldata second
     ) external view returns (address accused) {
-        Signed.checkExact(22 + nodes.length);
+        Signed.checkExact(abi.encode(agreement, epoch, t, opening, nodes, node, first, second));
         bytes28 d = _opened(agreement, t, opening, nodes);
         accused = _at(nodes, node);
         bytes memory subject = Digests.subject(d, agreement, epoch, t);
@@ -46,7 +46,9 @@ library Evidence {
         IMainContract.Reveal calldata reveal
     ) external view returns (address accused) {
         IMainContract.Computed calldata computed = reveal.computed;
-        Signed.checkExact(34 + nodes.length + Signed.wordsOf(computed.result) + reveal.holes.length);
+        Signed.checkExact(
+            abi.encode(agreement, epoch, t, opening, nodes, commit, seal, secret, salt, reveal)
+        );
         bytes28 d = _opened(agreement, t, opening, nodes);
         accused = _at(nodes, reveal.node);
         bytes memory subject = Digests.subject(d, agreement, epoch, t);
@@ -72,7 +74,7 @@ library Evidence {
         view
         returns (address sensor, uint32 epoch)
     {
-        Signed.checkExact(4 + Signed.wordsOf(first) + Signed.wordsOf(second));
+        Signed.checkExact(abi.encode(q, first, second, parities));
         Frames.Header memory one = Frames.header(first);
         Frames.Header memory two = Frames.header(second);
         (sensor, epoch) = (one.sensor, one.epoch < two.epoch ? one.epoch : two.epoch);

@@ -33,11 +33,7 @@ library Holes {
         uint256 n = nodes.length;
         if (commits.length != n) revert IMainContract.NotOfEveryNode(commits.length, n);
         if (reveals.length != n) revert IMainContract.NotOfEveryNode(reveals.length, n);
-        {
-            uint256 words = 20 + holes.length + 6 * n;
-            for (uint256 i; i < n; ++i) words += 11 + Signed.wordsOf(reveals[i].computed.result);
-            Signed.checkExact(words);
-        }
+        Signed.checkExact(abi.encode(agreement, epoch, t, from, holes, opening, nodes, commits, reveals));
         Signed.checkHoles(from, t, holes);
         bytes28 d = IDomain(address(this)).deployment();
         Signed.openNodes(d, agreement, opening, nodes);

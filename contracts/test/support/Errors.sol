@@ -58,6 +58,7 @@ interface Errors {
     function SensorsDoNotOpen(uint256 count) external;
     function QOutOfRange(uint256 index) external;
     function CallNotExact(uint256 needed, uint256 given) external;
+    function CallNotCanonical() external;
     function GapsAgree() external;
 }
 
