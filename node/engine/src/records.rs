@@ -69,9 +69,10 @@ pub fn t_key(prefix: u8, a: &AgreementId, t: u64) -> Vec<u8> {
     k
 }
 
-/// Splits a key of [`t_key`].
+/// Agreement and t of a key of [`t_key`] or [`held_key`].
 pub fn split_t_key(key: &[u8]) -> Option<(AgreementId, u64)> {
-    let rest = key.get(1..)?;
+    let tail = if key.first() == Some(&HELD) { 4 } else { 0 };
+    let rest = key.get(1..key.len().checked_sub(tail)?)?;
     Some((
         AgreementId(rest.get(..32)?.try_into().ok()?),
         u64::from_be_bytes(rest.get(32..)?.try_into().ok()?),

@@ -80,9 +80,11 @@ fn add(r: &mut Report, seed: u64, result: Result<Summary, Violation>) {
         Ok(s) => {
             r.complete += u64::from(s.complete);
             let t = &mut r.total;
+            t.agreements += s.agreements;
             t.windows += s.windows;
             t.settled += s.settled;
             t.holes += s.holes;
+            t.words += s.words;
             t.blamed += s.blamed;
             t.by_reveals += s.by_reveals;
             t.crashes += s.crashes;

@@ -5,7 +5,7 @@
 
 use diversity_keys::{SecretKey, derive_secret_salt, musig};
 use diversity_proto::domain::keccak_raw;
-use diversity_proto::round::{PublicNonce, Session, Subject};
+use diversity_proto::round::{Blinding, PublicNonce, Session, Subject};
 use diversity_proto::{Address, AgreementId, Deployment, Digest, NodeId, PublicKey, Signature};
 use zeroize::Zeroizing;
 
@@ -85,18 +85,19 @@ impl Party {
         }
     }
     /// Secret and salt for one subject (R2): derived, so that a restart draws no others.
-    pub fn secret_salt(&self, subject: &Subject) -> ([u8; 32], [u8; 32]) {
+    pub fn blinding(&self, subject: &Subject) -> Blinding {
         let mut domain = subject.deployment.bytes().to_vec();
         domain.extend_from_slice(&subject.config.0);
         domain.extend_from_slice(&subject.t.to_be_bytes());
         domain.extend_from_slice(&self.address.0);
-        match self.real {
+        let (secret, salt) = match self.real {
             Some(_) => derive_secret_salt(&self.seed, &domain),
             None => (
                 hash(&[b"secret", &self.seed, &domain]),
                 hash(&[b"salt", &self.seed, &domain]),
             ),
-        }
+        };
+        Blinding { secret, salt }
     }
 }
 

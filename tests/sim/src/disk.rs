@@ -9,6 +9,7 @@ pub struct Disk {
     durable: BTreeMap<Vec<u8>, Vec<u8>>,
     pending: VecDeque<(Job, Vec<Op>)>,
     held: VecDeque<(Job, Vec<Op>)>,
+    copy: Option<BTreeMap<Vec<u8>, Vec<u8>>>,
 }
 
 impl Disk {
@@ -58,6 +59,16 @@ impl Disk {
         self.durable
             .iter()
             .map(|(k, v)| (k.as_slice(), v.as_slice()))
+    }
+    /// Copies what is durable.
+    pub fn back_up(&mut self) {
+        self.copy = Some(self.durable.clone());
+    }
+    /// Puts the copy in the place of what is durable.
+    pub fn restore(&mut self) {
+        if let Some(copy) = self.copy.take() {
+            self.durable = copy;
+        }
     }
     /// Loses a durable record: no real disk does, the sabotages of the oracles do.
     pub fn lose(&mut self, mut which: impl FnMut(&[u8]) -> bool) {

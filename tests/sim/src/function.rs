@@ -18,7 +18,7 @@ pub enum Behaviour {
 }
 
 /// What `f` gives.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Output {
     /// Null, value or trap.
     pub kind: OutputKind,

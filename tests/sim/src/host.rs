@@ -4,70 +4,9 @@ use crate::actors::Actor;
 use crate::crypto::{Party, SecretNonce};
 use crate::disk::Disk;
 use diversity_engine::Node;
-use diversity_engine::api::{Evidence, Job, Settlement, Submission, Ticket};
-use diversity_proto::Address;
+use diversity_engine::api::{Job, Submission, SubmissionId, Ticket};
 use diversity_proto::round::Session;
 use std::collections::BTreeMap;
-
-/// Names a submission: equal ones are one.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Key {
-    /// A settlement of a range in one of its forms.
-    Settle {
-        /// First t.
-        from: u64,
-        /// Last t.
-        t: u64,
-        /// Single, batch, reveals.
-        form: u8,
-    },
-    /// A dispute.
-    Dispute {
-        /// Which execution.
-        t: u64,
-        /// Which kind of evidence.
-        kind: u8,
-        /// Who is accused: a node or a sensor.
-        accused: Option<Address>,
-    },
-}
-
-impl Key {
-    /// The key of a submission.
-    pub fn of(s: &Submission) -> Self {
-        match s {
-            Submission::Settle {
-                from,
-                t,
-                settlement,
-            } => {
-                let form = match settlement {
-                    Settlement::Single { .. } => 0,
-                    Settlement::Batch { .. } => 1,
-                    Settlement::Reveals { .. } => 2,
-                };
-                Self::Settle {
-                    from: *from,
-                    t: *t,
-                    form,
-                }
-            }
-            Submission::Dispute { t, evidence, .. } => {
-                let (kind, accused) = match evidence {
-                    Evidence::Equivocation { node, .. } => (0, Some(node.address())),
-                    Evidence::FalseOpening { node, .. } => (1, Some(node.address())),
-                    Evidence::UnequalReveals { .. } => (2, None),
-                    Evidence::SensorContradiction { sensor, .. } => (3, Some(sensor.address())),
-                };
-                Self::Dispute {
-                    t: *t,
-                    kind,
-                    accused,
-                }
-            }
-        }
-    }
-}
 
 /// A submission in the durable outbox of the chain.
 #[derive(Clone, Debug)]
@@ -89,7 +28,7 @@ pub struct Host {
     /// Survives crashes.
     pub disk: Disk,
     /// Survives crashes, but for the newest entries.
-    pub outbox: BTreeMap<Key, Queued>,
+    pub outbox: BTreeMap<SubmissionId, Queued>,
     /// Secret nonces, lost at a crash.
     pub nonces: BTreeMap<Session, SecretNonce>,
     /// Peers that it believes to be reachable.
@@ -100,7 +39,7 @@ pub struct Host {
     pub tokens: BTreeMap<u64, usize>,
     /// Next ticket or token.
     pub counter: u64,
-    /// Events of the chain told so far.
+    /// News of the chain told so far.
     pub cursor: usize,
     /// The cursor after the last poll.
     pub told: usize,

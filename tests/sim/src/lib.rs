@@ -8,6 +8,7 @@ pub mod actors;
 pub mod campaign;
 pub mod chain;
 pub mod crypto;
+pub mod cuts;
 pub mod disk;
 mod driver;
 pub mod function;

@@ -15,7 +15,7 @@ impl Net {
     pub fn new(s: &Scenario) -> Self {
         Self {
             rng: Rng::new(s.seed, 1),
-            nodes: s.nodes(),
+            nodes: s.nodes,
         }
     }
     /// Whether two nodes are on different sides of a partition.

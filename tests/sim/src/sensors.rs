@@ -1,10 +1,11 @@
 //! Sensors: they sign frames, send them to some nodes, and send them again until nodes of every user have acknowledged (R7).
 
-use crate::crypto::{Mode, Party};
+use crate::crypto::Party;
 use crate::rng::Rng;
-use crate::truth::Said;
+use crate::scenario::{AgreementPlan, Oddity, Scenario, SensorPlan};
+use crate::truth::{Message, Said};
 use diversity_proto::entity::{Period, SensorDeclaration};
-use diversity_proto::frame::{Frame, Message, Opening, Variable, VariableType, write_body};
+use diversity_proto::frame::{self, Frame, Opening, Variable, VariableType, write_body};
 use diversity_proto::{Deployment, SensorId, Signature, Writer};
 use std::sync::Arc;
 
@@ -21,6 +22,8 @@ pub struct Outgoing {
     pub made_at: u64,
     /// Erased by the sensor: nodes of every user have it.
     pub erased: bool,
+    /// How often it was sent; a second tongue tries only so often.
+    pub sent: u32,
 }
 
 /// A sensor of the simulated world.
@@ -33,8 +36,14 @@ pub struct Sensor {
     pub said: Said,
     /// Its frames, in order.
     pub frames: Vec<Outgoing>,
+    /// What a second tongue says instead.
+    pub lies: Vec<Outgoing>,
     /// For each node, what it acknowledged.
     pub acknowledged: Vec<u64>,
+    /// For each user of an agreement over this sensor, the nodes that it trusts.
+    users: Vec<Vec<usize>>,
+    /// To whom it sends.
+    pub takers: Vec<usize>,
 }
 
 /// One message to come: when it is made (world, ms), what the sensor's clock says (s), and whether the sensor rebooted before it.
@@ -49,17 +58,11 @@ pub struct Planned {
 }
 
 impl Sensor {
-    /// Signs all that the sensor will ever say, in frames of 1 to `frame_max` messages.
-    pub fn new(
-        mode: Mode,
-        deployment: &Deployment,
-        period: Period,
-        plan: &[Planned],
-        frame_max: u64,
-        nodes: usize,
-        rng: &mut Rng,
-    ) -> Self {
-        let party = Party::new(mode, rng.bytes32());
+    /// Signs all that the `k`-th sensor of a plan will ever say, in frames of 1 to `frame_max` messages.
+    pub fn new(s: &Scenario, deployment: &Deployment, k: usize, rng: &mut Rng) -> Self {
+        let (plan, frame_max) = (&s.sensors[k].messages, s.sensors[k].frame_max);
+        let period = s.period;
+        let party = Party::new(s.mode, rng.bytes32());
         let id = SensorId::from(party.address);
         let variables = vec![
             Variable {
@@ -79,101 +82,100 @@ impl Sensor {
             period,
         };
         let width = declaration.width();
-        let messages: Vec<_> = plan
-            .iter()
-            .map(|p| {
-                let [a, b] = (rng.below(1 << 16) as u16).to_be_bytes();
-                (p.time, vec![rng.below(2) as u8, a, b])
-            })
-            .collect();
+        let messages: Vec<Message> = plan.iter().map(|p| (p.time, values(rng))).collect();
         let mut sensor = Self {
             id,
             declaration,
             said: Said {
                 sensor: id,
                 width,
-                messages,
+                tongues: vec![messages],
+                doubtful_from: u64::MAX,
             },
             frames: Vec::new(),
-            acknowledged: vec![0; nodes],
+            lies: Vec::new(),
+            acknowledged: vec![0; s.nodes],
+            users: s.over(k).flat_map(AgreementPlan::by_user).collect(),
+            takers: s.takers(k),
         };
-        sensor.sign_all(&party, deployment, period, plan, frame_max, rng);
+        let mut pen = Pen {
+            party: &party,
+            deployment,
+            period,
+            frame_max,
+            width,
+            epoch: 0,
+            last_frame: None,
+        };
+        let said = sensor.said.messages().to_vec();
+        sensor.frames = pen.write(plan, &said, 0, rng);
+        if s.sensors[k].two_tongues() {
+            sensor.grow_tongue(&s.sensors[k], pen, rng);
+        }
         sensor
     }
 
-    fn sign_all(
-        &mut self,
-        party: &Party,
-        deployment: &Deployment,
-        period: Period,
-        plan: &[Planned],
-        frame_max: u64,
-        rng: &mut Rng,
-    ) {
-        let (mut q, mut epoch, mut last_frame) = (0, 0, None);
-        while q < plan.len() {
-            let reboot = plan[q].reboot && q > 0;
-            if reboot {
-                epoch += 1;
+    /// The second tongue: another body at one q in the same epoch, or a boot epoch of its own.
+    fn grow_tongue(&mut self, plan: &SensorPlan, mut pen: Pen<'_>, rng: &mut Rng) {
+        let mut other = self.said.messages().to_vec();
+        let first_q = match plan.oddity {
+            Some(Oddity::Contradicts { q }) => {
+                // As if it had signed the frame over q a second time.
+                let frame = self
+                    .frames
+                    .iter()
+                    .find(|f| (f.first_q..f.next_q).contains(&q));
+                let Some(mut frame) = frame.and_then(|f| Frame::decode(&f.bytes).ok()) else {
+                    return;
+                };
+                other[q as usize].1[1] ^= 1;
+                let own = &other[frame.first_q as usize..frame.next_q() as usize];
+                frame.body = body(own);
+                frame.signature = pen.party.sign(&frame.digest(pen.deployment));
+                let made_at = plan.messages[q as usize].at;
+                self.lies.push(outgoing(&frame, made_at));
+                q
             }
-            let mut end = (q + rng.range(1, frame_max) as usize).min(plan.len());
-            // A frame crosses neither a reboot nor a period.
-            if let Some(cut) =
-                (q + 1..end).find(|i| plan[*i].reboot || !period.same(plan[*i].time, plan[q].time))
-            {
-                end = cut;
+            Some(Oddity::Forks { q }) => {
+                // Where a frame ends.
+                let before = self.frames.iter().rfind(|f| f.next_q <= q);
+                let Some(before) = before.or(self.frames.first()) else {
+                    return;
+                };
+                let q = before.next_q;
+                let before = Frame::decode(&before.bytes).expect("a sensor made it");
+                pen.epoch = before.epoch + 1;
+                pen.last_frame = Some(before.digest(pen.deployment));
+                for m in &mut other[q as usize..] {
+                    m.1 = values(rng);
+                }
+                let copy = &plan.messages;
+                self.lies = pen.write_from(copy, &other, q as usize, rng);
+                q
             }
-            let mut body = Writer::new();
-            let messages = self.said.messages[q..end]
-                .iter()
-                .map(|(time, values)| Message {
-                    time: *time,
-                    values,
-                });
-            write_body(&mut body, messages);
-            let opening = reboot.then(|| Opening {
-                last_q: q as u64 - 1,
-                last_frame: last_frame.expect("a frame came before the reboot"),
-            });
-            let mut frame = Frame {
-                sensor: self.id,
-                epoch,
-                first_q: q as u64,
-                count: (end - q) as u16,
-                width: self.said.width,
-                opening,
-                body: body.finish(),
-                signature: Signature([0; 64]),
-            };
-            let digest = frame.digest(deployment);
-            frame.signature = party.sign(&digest);
-            last_frame = Some(digest);
-            self.frames.push(Outgoing {
-                bytes: frame.encode().into(),
-                first_q: q as u64,
-                next_q: end as u64,
-                made_at: plan[end - 1].at,
-                erased: false,
-            });
-            q = end;
-        }
+            _ => return,
+        };
+        self.said.tongues.push(other);
+        self.said.doubtful_from = first_q;
     }
 
-    /// A node acknowledged everything below `next_q`; `users` names for each node the user that trusts it.
-    pub fn acknowledge(&mut self, node: usize, next_q: u64, trust: &[u8]) {
+    /// A node acknowledged everything below `next_q`.
+    pub fn acknowledge(&mut self, node: usize, next_q: u64) {
         self.acknowledged[node] = self.acknowledged[node].max(next_q);
-        let users = trust.iter().max().map_or(0, |u| usize::from(*u) + 1);
-        let of_user = |u: usize| {
-            (0..trust.len())
-                .filter(|i| usize::from(trust[*i]) == u)
-                .map(|i| self.acknowledged[i])
-                .max()
-                .unwrap_or(0)
-        };
-        let all = (0..users).map(of_user).min().unwrap_or(0);
+        let best = |nodes: &Vec<usize>| nodes.iter().map(|i| self.acknowledged[*i]).max();
+        let all = self.users.iter().map(|u| best(u).unwrap_or(0)).min();
+        // What no agreement is about is sent once to somebody, and that is that.
+        let all = all.unwrap_or(next_q);
         for f in &mut self.frames {
             f.erased |= f.next_q <= all;
         }
+    }
+    /// A frame of the second tongue, whichever was said least.
+    pub fn lie(&mut self, now: u64) -> Option<Arc<[u8]>> {
+        let made = self.lies.iter_mut().filter(|f| f.made_at <= now);
+        let least = made.filter(|f| f.sent < 6).min_by_key(|f| f.sent)?;
+        least.sent += 1;
+        Some(least.bytes.clone())
     }
     /// Frames that wait for acknowledgements, oldest first.
     pub fn waiting(&self, now: u64) -> impl Iterator<Item = &Outgoing> {
@@ -181,9 +183,9 @@ impl Sensor {
             .iter()
             .filter(move |f| !f.erased && f.made_at <= now)
     }
-    /// Whether everything was said and erased.
+    /// Whether everything was said and erased; of one with two tongues nobody takes all.
     pub fn done(&self) -> bool {
-        self.frames.iter().all(|f| f.erased)
+        self.said.tongues.len() > 1 || self.frames.iter().all(|f| f.erased)
     }
     /// When message q was made, world time.
     pub fn made_at(&self, q: u64) -> u64 {
@@ -192,5 +194,112 @@ impl Sensor {
             .iter()
             .find(|f| (f.first_q..f.next_q).contains(&q));
         f.expect("a message that was said").made_at
+    }
+}
+
+fn values(rng: &mut Rng) -> Vec<u8> {
+    let [a, b] = (rng.below(1 << 16) as u16).to_be_bytes();
+    vec![rng.below(2) as u8, a, b]
+}
+
+fn body(messages: &[Message]) -> Vec<u8> {
+    let mut w = Writer::new();
+    write_body(
+        &mut w,
+        messages.iter().map(|(time, values)| frame::Message {
+            time: *time,
+            values,
+        }),
+    );
+    w.finish()
+}
+
+fn outgoing(frame: &Frame, made_at: u64) -> Outgoing {
+    Outgoing {
+        bytes: frame.encode().into(),
+        first_q: frame.first_q,
+        next_q: frame.next_q(),
+        made_at,
+        erased: false,
+        sent: 0,
+    }
+}
+
+/// Signs frames.
+struct Pen<'a> {
+    party: &'a Party,
+    deployment: &'a Deployment,
+    period: Period,
+    frame_max: u64,
+    width: u8,
+    epoch: u32,
+    last_frame: Option<diversity_proto::Digest>,
+}
+
+impl Pen<'_> {
+    /// Frames over all that is said from `q` on.
+    fn write(
+        &mut self,
+        plan: &[Planned],
+        said: &[Message],
+        q: usize,
+        rng: &mut Rng,
+    ) -> Vec<Outgoing> {
+        let (mut q, mut out) = (q, Vec::new());
+        while q < plan.len() {
+            let reboot = plan[q].reboot && q > 0;
+            if reboot {
+                self.epoch += 1;
+            }
+            let end = self.end(plan, q, rng);
+            let frame = self.sign(&said[q..end], q as u64, reboot);
+            out.push(outgoing(&frame, plan[end - 1].at));
+            q = end;
+        }
+        out
+    }
+    /// The same, beginning with a boot epoch of its own.
+    fn write_from(
+        &mut self,
+        plan: &[Planned],
+        said: &[Message],
+        q: usize,
+        rng: &mut Rng,
+    ) -> Vec<Outgoing> {
+        if q >= plan.len() {
+            return Vec::new();
+        }
+        let end = self.end(plan, q, rng);
+        let first = self.sign(&said[q..end], q as u64, true);
+        let mut out = vec![outgoing(&first, plan[end - 1].at)];
+        out.extend(self.write(plan, said, end, rng));
+        out
+    }
+    /// A frame crosses neither a reboot nor a period.
+    fn end(&self, plan: &[Planned], q: usize, rng: &mut Rng) -> usize {
+        let end = (q + rng.range(1, self.frame_max) as usize).min(plan.len());
+        let apart = |i: &usize| plan[*i].reboot || !self.period.same(plan[*i].time, plan[q].time);
+        (q + 1..end).find(apart).unwrap_or(end)
+    }
+    fn sign(&mut self, messages: &[Message], first_q: u64, opens: bool) -> Frame {
+        let opening = opens.then(|| Opening {
+            last_q: first_q - 1,
+            last_frame: self.last_frame.expect("a frame came before the reboot"),
+        });
+        let mut frame = Frame {
+            sensor: SensorId::from(self.party.address),
+            epoch: self.epoch,
+            first_q,
+            count: messages.len() as u16,
+            lost: 0,
+            width: self.width,
+            opening,
+            body: body(messages),
+            signature: Signature([0; 64]),
+        };
+        let digest = frame.digest(self.deployment);
+        frame.signature = self.party.sign(&digest);
+        self.last_frame = Some(digest);
+        frame
     }
 }

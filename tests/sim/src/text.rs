@@ -1,17 +1,27 @@
 //! One line for each thing that happens, for people who follow a trace.
 
-use crate::host::Key;
 use diversity_engine::api::{Effect, Execution, Input, Source};
-use diversity_proto::NodeId;
-use diversity_proto::round::Session;
+use diversity_proto::round::{Body, Commit, Session};
 use diversity_proto::wire::Part;
+use diversity_proto::{AgreementId, Digest, NodeId};
 
-/// Names nodes by index.
-pub struct Names(pub Vec<NodeId>);
+/// Names nodes and agreements by index.
+pub struct Names {
+    /// All nodes.
+    pub nodes: Vec<NodeId>,
+    /// All agreements.
+    pub agreements: Vec<AgreementId>,
+}
 
 impl Names {
+    fn agreement(&self, id: &AgreementId) -> String {
+        self.agreements
+            .iter()
+            .position(|a| a == id)
+            .map_or_else(|| id.hex(), |i| format!("a{i}"))
+    }
     fn node(&self, id: &NodeId) -> String {
-        self.0
+        self.nodes
             .iter()
             .position(|n| n == id)
             .map_or_else(|| id.hex(), |i| format!("node {i}"))
@@ -22,7 +32,7 @@ impl Names {
         match input {
             Input::Tick => "tick".into(),
             Input::Sensor { .. } => "a sensor is registered".into(),
-            Input::Agreement { .. } => "the agreement stands".into(),
+            Input::Agreement { id, .. } => format!("{} stands", self.agreement(id)),
             Input::Frames { source, frames } => {
                 let from = match source {
                     Source::Api(t) => format!("request {t}"),
@@ -39,10 +49,18 @@ impl Names {
             }
             Input::SignaturesVerified { job, good } => format!("job {job}: signatures {good:?}"),
             Input::Persisted { job } => format!("job {job}: durable"),
-            Input::Executed { t, execution, .. } => {
-                format!("executed t {t}: {}", self.execution(execution))
+            Input::Executed {
+                agreement,
+                t,
+                execution,
+                ..
+            } => {
+                let a = self.agreement(agreement);
+                format!("{a} executed t {t}: {}", self.execution(execution))
             }
-            Input::Committed { t, .. } => format!("commit of t {t} is signed"),
+            Input::Committed { agreement, t, .. } => {
+                format!("{} commit of t {t} is signed", self.agreement(agreement))
+            }
             Input::Signed { job, .. } => format!("job {job}: signed"),
             Input::MusigNonce { session, .. } => format!("nonce for {}", self.session(session)),
             Input::MusigSigned { session, partial } => {
@@ -76,6 +94,12 @@ impl Names {
                 format!("{} asks for {} ranges", self.node(from), ranges.len())
             }
             Input::Chain(e) => format!("chain: {e:?}"),
+            Input::Taken(id) => format!("the outbox has {id:?}"),
+            Input::TimesLoaded { times, .. } => format!("times of {} frames", times.len()),
+            Input::Compared { contradiction, .. } => {
+                let q = contradiction.as_ref().map(|c| c.q);
+                format!("compared frames: differ at q {q:?}")
+            }
         }
     }
 
@@ -86,35 +110,57 @@ impl Names {
         )
     }
     fn session(&self, s: &Session) -> String {
-        format!("{}..={} attempt {}", s.from, s.t, s.attempt)
+        let a = self.agreement(&s.agreement);
+        format!("{a} {}..={} attempt {}", s.from, s.t, s.attempt)
+    }
+
+    fn body(&self, t: u64, body: &Body) -> String {
+        let short = |commits: &[Commit]| {
+            let all = commits.iter().map(|c| short(&c.commitment));
+            all.collect::<Vec<_>>().join(" ")
+        };
+        match body {
+            Body::Commit { commit } => format!("commit t {t} {}", short(&[*commit])),
+            Body::Seal { commits } => format!("seal t {t} [{}]", short(commits)),
+            Body::Reveal { seal, reveal } => format!(
+                "reveal t {t} under {} from {} holes {:?}",
+                self::short(seal),
+                reveal.from,
+                reveal.holes
+            ),
+            Body::Certificate { commits, reveals } => {
+                let all: Vec<_> = reveals
+                    .iter()
+                    .map(|r| format!("{}/{:?}", r.from, r.holes))
+                    .collect();
+                format!("certificate t {t} [{}] [{}]", short(commits), all.join(" "))
+            }
+        }
     }
 
     /// Parts that travel together.
     pub fn parts(&self, parts: &[Part]) -> String {
         let one = |p: &Part| match p {
-            Part::Commit { t, commit, .. } => format!("commit t {t} {:.10}", commit.commitment),
-            Part::Seal { t, commits, .. } => {
-                let all: Vec<_> = commits
+            Part::Round { epoch, t, body, .. } => {
+                let epoch = if *epoch == 0 {
+                    String::new()
+                } else {
+                    format!(" epoch {epoch:x}")
+                };
+                format!("{}{epoch}", self.body(*t, body))
+            }
+            Part::Held { t, held, .. } => {
+                let open: Vec<_> = held
+                    .open
                     .iter()
-                    .map(|c| format!("{:.10}", c.commitment))
+                    .map(|o| {
+                        let doubt = o.contradiction.as_ref().map(|c| c.q);
+                        format!("{}:{}/{doubt:?}", o.index, o.lacks)
+                    })
                     .collect();
-                format!("seal t {t} [{}]", all.join(" "))
+                format!("held t {t} [{}]", open.join(" "))
             }
-            Part::Reveal {
-                t, seal, reveal, ..
-            } => {
-                format!(
-                    "reveal t {t} under {seal:.10} from {} holes {:?}",
-                    reveal.from, reveal.holes
-                )
-            }
-            Part::Certificate { t, reveals, .. } => {
-                let all: Vec<_> = reveals
-                    .iter()
-                    .map(|r| format!("{}/{:?}", r.from, r.holes))
-                    .collect();
-                format!("certificate t {t} [{}]", all.join(" "))
-            }
+            Part::Leaves { t, .. } => format!("leaves t {t}"),
             Part::Nonce { session, .. } => format!("nonce {}", self.session(session)),
             Part::Nonces { session, .. } => format!("nonces {}", self.session(session)),
             Part::Partial { session, .. } => format!("partial {}", self.session(session)),
@@ -123,7 +169,8 @@ impl Names {
             Part::Want { from_t, .. } => format!("want from t {from_t}"),
             Part::Terms { .. } => "terms".into(),
         };
-        parts.iter().map(one).collect::<Vec<_>>().join(", ")
+        let named = |p: &Part| format!("{} {}", self.agreement(&p.agreement()), one(p));
+        parts.iter().map(named).collect::<Vec<_>>().join(", ")
     }
 
     /// What a core wants done; nothing where the answer says it all.
@@ -135,7 +182,8 @@ impl Names {
                     format!("{}+{n}", l.first_q)
                 };
                 format!(
-                    "execute t {} on [{}], next q {:?}",
+                    "{} execute t {} on [{}], next q {:?}",
+                    self.agreement(&p.agreement),
                     p.t,
                     p.leaves.iter().map(leaf).collect::<Vec<_>>().join(" "),
                     p.q_next
@@ -164,10 +212,17 @@ impl Names {
                     answer.refused
                 )
             }
-            Effect::Submit { submission, .. } => format!("submit {:?}", Key::of(submission)),
-            Effect::Retire { from, t, .. } => format!("retire {from}..={t}"),
+            Effect::Submit { id, .. } => format!("submit {id:?}"),
+            Effect::Retire { agreement, t } => {
+                format!("retire {} ..={t}", self.agreement(agreement))
+            }
+            Effect::LoadTimes { frames, .. } => format!("load times of {} frames", frames.len()),
             Effect::Notice(n) => format!("notice {n:?}"),
             _ => return None,
         })
     }
+}
+
+fn short(d: &Digest) -> String {
+    d.hex().chars().skip(2).take(6).collect()
 }

@@ -1,12 +1,11 @@
-//! What every window must hold and every execution must give, worked out from what the sensors said and nothing else.
-//! It shares only `f` and the hashes with the nodes, never their bookkeeping.
+//! What windows the sensors' messages close by themselves, worked out from what they say and nothing else. It says when a window
+//! can be had; what nodes make of it is judged by [`crate::cuts`].
 
-use crate::function::{self, Behaviour, Output};
 use diversity_proto::SensorId;
-use diversity_proto::frame::Message;
-use diversity_proto::round::Computed;
 use diversity_proto::terms::{Terms, WindowSpec};
-use diversity_proto::window::{Leaf, Window, WindowEnd};
+
+/// Sensor time (seconds) and values of a message.
+pub type Message = (u64, Vec<u8>);
 
 /// Everything that one sensor ever says, from q = 0.
 #[derive(Clone, Debug)]
@@ -15,97 +14,72 @@ pub struct Said {
     pub sensor: SensorId,
     /// Bytes of values.
     pub width: u8,
-    /// Sensor time (seconds) and values of each message.
-    pub messages: Vec<(u64, Vec<u8>)>,
+    /// What it says; a second time if it speaks with two tongues.
+    pub tongues: Vec<Vec<Message>>,
+    /// From which q on the tongues differ.
+    pub doubtful_from: u64,
 }
 
-/// One window as it must be.
+impl Said {
+    /// What it says to most.
+    pub fn messages(&self) -> &[Message] {
+        &self.tongues[0]
+    }
+}
+
+/// One window as messages close it.
 #[derive(Clone, Debug)]
 pub struct TrueWindow {
-    /// What honest nodes commit to.
-    pub computed: Computed,
-    /// The output of `f` on it.
-    pub output: Output,
-    /// For each sensor, the q of the message without which the window does not close.
-    pub closing_q: Vec<u64>,
-    /// For each sensor, first q after the window.
-    pub end_q: Vec<u64>,
-    /// For each sensor, where the next window starts.
-    pub next_q: Vec<u64>,
+    /// For each sensor, the q of the message that closes the window, if one does.
+    pub closing_q: Vec<Option<u64>>,
 }
 
-/// All windows that the messages close. `overrides(t)` makes the nodes keep the carry of t-1 (a hole that all agree on,
-/// because all abstained).
-pub fn windows(
-    terms: &Terms,
-    said: &[Said],
-    behaviour: impl Fn(u64) -> Behaviour,
-    keeps_carry: bool,
-    all_abstain: impl Fn(u64) -> bool,
-) -> Vec<TrueWindow> {
+/// More windows than any run needs.
+pub const WINDOWS_MAX: u64 = 200;
+
+/// The first `count` windows. A sensor that has no more messages leaves its part of all later ones to the records of the nodes.
+pub fn windows(terms: &Terms, said: &[&Said], count: u64) -> Vec<TrueWindow> {
     let mut starts: Vec<u64> = terms.sensors.iter().map(|s| s.q0).collect();
-    let mut carry = Vec::new();
     let mut out = Vec::new();
-    'window: for t in 0.. {
-        let (from, to) = terms.window.span(t);
-        let (mut closing_q, mut end_q, mut next_q, mut leaves) = (vec![], vec![], vec![], vec![]);
-        for (s, start) in said.iter().zip(&starts) {
-            let Some((closing, end, next)) = cut(terms.window, to, s, *start) else {
-                break 'window;
-            };
-            let messages =
-                s.messages[*start as usize..end as usize]
-                    .iter()
-                    .map(|(time, values)| Message {
-                        time: *time,
-                        values,
-                    });
-            leaves.push(Leaf::new(
-                s.sensor,
-                *start,
-                WindowEnd::Message,
-                s.width,
-                messages,
-            ));
-            closing_q.push(closing);
-            end_q.push(end);
-            next_q.push(next);
+    for t in 0..count.min(WINDOWS_MAX) {
+        let mut closing_q = Vec::new();
+        for (s, start) in said.iter().zip(&mut starts) {
+            let closed = by_message(terms, t, s.messages(), *start);
+            closing_q.push(closed.map(|(closing, _)| closing));
+            if let Some((_, end)) = closed {
+                *start = match terms.window {
+                    WindowSpec::Count { slide, .. } => *start + u64::from(slide),
+                    _ => end,
+                };
+            }
         }
-        let window = Window {
-            t,
-            from,
-            to,
-            leaves,
-        };
-        let output = function::run(behaviour(t), keeps_carry, &carry, &window);
-        let computed = function::computed(&output, &window, &next_q);
-        if !all_abstain(t) {
-            carry.clone_from(&output.carry);
-        }
-        starts.clone_from(&next_q);
-        out.push(TrueWindow {
-            computed,
-            output,
-            closing_q,
-            end_q,
-            next_q,
-        });
+        out.push(TrueWindow { closing_q });
     }
     out
 }
 
-/// `(closing q, end, start of the next)` of the window of one sensor that starts at `start`.
-fn cut(spec: WindowSpec, to: u64, said: &Said, start: u64) -> Option<(u64, u64, u64)> {
-    let have = said.messages.len() as u64;
-    match spec {
-        WindowSpec::Count { z, slide } => {
+/// How many windows the messages close for all sensors, one after the other.
+pub fn closed_by_messages(terms: &Terms, said: &[&Said]) -> u64 {
+    let all = windows(terms, said, WINDOWS_MAX);
+    let by_all = |w: &&TrueWindow| w.closing_q.iter().all(Option::is_some);
+    all.iter().take_while(by_all).count() as u64
+}
+
+/// `(closing q, end)` of the window t of one sensor that starts at `start`, if a message ends it: in time windows the first whose
+/// time lies from T1 to T1 + grace + tolerance (design §3b, Candidate).
+pub fn by_message(terms: &Terms, t: u64, messages: &[Message], start: u64) -> Option<(u64, u64)> {
+    let have = messages.len() as u64;
+    match terms.window {
+        WindowSpec::Count { z, .. } => {
             let end = start + u64::from(z);
-            // What the next window starts with need not be here yet.
-            (end <= have).then(|| (end - 1, end, start + u64::from(slide)))
+            (end <= have).then(|| (end - 1, end))
         }
-        // Order is q alone: the first message at or past the end closes it, whatever comes later.
-        WindowSpec::Month { .. } | WindowSpec::Seconds { .. } => (start..have)
-            .find(|q| said.messages[*q as usize].0 >= to)
-            .map(|q| (q, q, q)),
+        WindowSpec::Month { .. } | WindowSpec::Seconds { .. } => {
+            let (_, to) = terms.window.span(t);
+            let latest = to + u64::from(terms.grace_s) + u64::from(terms.future_tolerance_s);
+            (start..have)
+                .find(|q| (to..=latest).contains(&messages[*q as usize].0))
+                .map(|q| (q, q))
+        }
     }
 }

@@ -1,33 +1,41 @@
 //! The discrete-event world: a queue of events in time, and everything that an event can reach.
 
 use crate::actors::{Context, actor};
-use crate::chain::{Contract, Mined, Revert};
+use crate::chain::{Contract, Mined, News, Revert, Voids};
 use crate::crypto::{Aggregate, Party};
-use crate::host::{Host, Key};
+use crate::host::Host;
 use crate::net::Net;
 use crate::oracle::{Acknowledged, Blame, Finality, Liveness, Oracles, Signing, View};
 use crate::rng::Rng;
 use crate::sabotage::Sabotage;
-use crate::scenario::{ActorKind, START, Scenario};
+use crate::scenario::{START, Scenario};
 use crate::sensors::Sensor;
 use crate::text::Names;
 use crate::trace::Trace;
-use crate::truth::{self, TrueWindow};
+use crate::truth::TrueWindow;
 use diversity_engine::api::{
     ChainEvent, Config, Evidence, Input, Refusal, Settlement, Source, Submission,
 };
 use diversity_engine::{Node, records};
-use diversity_proto::round::{Commit, OutputKind};
+use diversity_proto::round::Commit;
 use diversity_proto::terms::{Field, Qos, SensorStart, Terms, TrustedNode, WindowSpec};
-use diversity_proto::{Address, Deployment, Digest, SensorId, Signature, UserId};
+use diversity_proto::{
+    Address, AgreementId, Deployment, Digest, NodeId, SensorId, Signature, UserId,
+};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+mod agreement;
 mod begin;
 mod judge;
+mod ledger;
 mod life;
 mod outside;
+mod stranger;
+mod users;
 
+pub use agreement::Agreement;
+use begin::deployment;
 use judge::{bound_ms, ready_at};
 
 /// Most events of a run: beyond it something goes round in circles.
@@ -125,6 +133,27 @@ pub enum Event {
         node: usize,
         submission: Box<Submission>,
     },
+    /// An agreement is created.
+    Create {
+        agreement: usize,
+    },
+    /// All users close an agreement; `after` more t settle.
+    Close {
+        agreement: usize,
+        after: u64,
+    },
+    /// A copy of a disk is made.
+    Backup {
+        node: usize,
+    },
+    /// A node starts from the copy of its disk.
+    Restore {
+        node: usize,
+    },
+    /// Somebody outside the network sends rubbish.
+    Stranger,
+    /// Users look at their agreements.
+    Users,
     /// A block is made.
     Block,
     /// The oracles look at the whole.
@@ -142,24 +171,24 @@ pub struct World {
     /// Chance of jobs, disks and clocks.
     pub rng: Rng,
     actor_rng: Rng,
+    stranger_rng: Rng,
     /// Between nodes.
     pub net: Net,
     /// Chain and contract.
     pub deployment: Deployment,
-    /// The agreement's key.
-    pub aggregate: Aggregate,
-    /// Its terms.
-    pub terms: Terms,
-    /// The contract.
-    pub contract: Contract,
+    /// The agreements.
+    pub agreements: Vec<Agreement>,
+    members: BTreeMap<AgreementId, Vec<NodeId>>,
+    /// What the chain tells, with the time of each block.
+    news: Vec<(u64, News)>,
     pool: Vec<(usize, Submission)>,
+    voids: Voids,
+    /// Nodes whose disk was replaced by an old copy.
+    restored: Vec<bool>,
     /// The nodes.
     pub hosts: Vec<Host>,
     /// The sensors.
     pub sensors: Vec<Sensor>,
-    /// What every window must be.
-    pub truth: Vec<TrueWindow>,
-    ready_at: Vec<u64>,
     /// The oracles.
     pub oracles: Oracles,
     /// What happened.
@@ -167,10 +196,9 @@ pub struct World {
     /// What is broken on purpose.
     pub sabotage: Sabotage,
     blamed: u64,
+    words: u64,
     by_reveals: u64,
     crashes: u64,
-    /// Since when an honest node does not know of something that the chain holds, once faults have stopped.
-    told_since: Option<u64>,
     /// Names for the trace.
     pub(crate) names: Names,
 }
@@ -178,13 +206,17 @@ pub struct World {
 /// What a run came to.
 #[derive(Clone, Debug, Default)]
 pub struct Summary {
+    /// Agreements.
+    pub agreements: u64,
     /// Windows that the messages closed.
     pub windows: u64,
     /// Settled as value, null or trap.
     pub settled: u64,
     /// Holes.
     pub holes: u64,
-    /// Disputes that blame somebody.
+    /// Words of users on a t.
+    pub words: u64,
+    /// Records that blame somebody.
     pub blamed: u64,
     /// Settlements by n signed reveals.
     pub by_reveals: u64,
@@ -221,6 +253,15 @@ impl World {
             },
         );
     }
+    /// Where an agreement stands in the list.
+    pub fn index_of(&self, id: &AgreementId) -> usize {
+        let at = self.agreements.iter().position(|a| a.id() == *id);
+        at.expect("cores speak of agreements that they were told of")
+    }
+    /// Whether the node never lies, and nothing that it signed was taken from it.
+    pub fn honest(&self, node: usize) -> bool {
+        self.s.honest(node) && !self.restored[node]
+    }
     /// Whether the chain answers nobody.
     pub fn outage(&self) -> bool {
         self.s
@@ -256,51 +297,71 @@ impl World {
                 .oracles
                 .acknowledged
                 .recovered(node, &self.hosts[node].disk);
-            if self.s.honest(node) {
+            if self.honest(node) {
                 self.oracles.judge(self.now, "N1", verdict);
             }
         }
         self.tell_end();
-        let (settled, holes) = self.oracles.finality.counts();
+        let sum = |of: fn(&Agreement) -> u64| self.agreements.iter().map(of).sum();
         Summary {
-            windows: self.truth.len() as u64,
-            settled,
-            holes,
+            agreements: self.agreements.len() as u64,
+            windows: sum(Agreement::windows),
+            settled: sum(|a| a.finality.counts().0),
+            holes: sum(|a| a.finality.counts().1),
+            words: self.words,
             blamed: self.blamed,
             by_reveals: self.by_reveals,
             crashes: self.crashes,
             events: self.trace.events,
             simulated_ms: self.now - START,
-            slowest_ms: self.oracles.liveness.slowest_ms,
-            complete: self.complete(),
+            slowest_ms: self
+                .agreements
+                .iter()
+                .map(|a| a.liveness.slowest_ms)
+                .max()
+                .unwrap_or(0),
+            complete: self.agreements.iter().all(Agreement::complete),
             fingerprint: self.trace.fingerprint(),
         }
     }
 
-    /// How each core sees the agreement at the end, for people.
+    /// How each core sees the agreements at the end, for people.
     fn tell_end(&mut self) {
         for node in 0..self.hosts.len() {
             let core = self.hosts[node].core.as_ref();
-            let status = core.and_then(|c| c.status(&self.aggregate.id));
+            for (i, a) in self.agreements.iter().enumerate() {
+                let status = core.and_then(|c| c.status(&a.id()));
+                self.trace.note(self.now, node, "end", || {
+                    format!("at the end, agreement {i}: {status:?}")
+                });
+            }
             let outbox: Vec<_> = self.hosts[node].outbox.keys().cloned().collect();
             self.trace.note(self.now, node, "end", || {
-                format!("at the end: {status:?}, outbox {outbox:?}")
+                format!("at the end, outbox {outbox:?}")
             });
         }
     }
 
-    fn complete(&self) -> bool {
-        self.oracles.liveness.first_open() as usize >= self.truth.len()
-    }
     fn finished(&self) -> bool {
         // A while after the faults, so that late repeats, retirements and retries show what they do.
         let quiet = self.now >= self.s.heal_at + 3_000;
-        let first = self.oracles.liveness.first_open();
-        let stuck = !self.complete() && !self.repairable(first);
-        quiet
-            && self.told_since.is_none()
-            && (self.complete() && self.sensors.iter().all(Sensor::done)
-                || stuck && self.now > self.s.heal_at + bound_ms(&self.s))
+        if !quiet || self.agreements.iter().any(|a| a.told_since.is_some()) {
+            return false;
+        }
+        let ends = |i: usize| {
+            let a = &self.agreements[i];
+            a.stands && (a.complete() || self.stuck(i))
+        };
+        (0..self.agreements.len()).all(ends) && self.sensors.iter().all(Sensor::done)
+            || (0..self.agreements.len()).all(|i| ends(i) && self.stuck(i))
+    }
+    /// Whether the agreement need not go on, and had the time to show what it does.
+    fn stuck(&self, agreement: usize) -> bool {
+        let a = &self.agreements[agreement];
+        let waits = !a.complete() && !self.repairable(agreement, a.liveness.first_open());
+        let since = self.s.heal_at.max(a.plan.created_at);
+        let helped = !self.users_may_help(agreement);
+        waits && helped && self.now > since + 2 * bound_ms(&self.s, agreement)
     }
 
     fn happen(&mut self, event: Event) {
@@ -344,7 +405,7 @@ impl World {
             Event::ApiAnswer { sensor, node, held } => {
                 let id = self.sensors[sensor].id;
                 for (_, _, next_q) in held.iter().filter(|h| h.0 == id) {
-                    self.sensors[sensor].acknowledge(node, *next_q, &self.s.trust);
+                    self.sensors[sensor].acknowledge(node, *next_q);
                 }
             }
             Event::Sensor { sensor } => self.sensor(sensor),
@@ -359,6 +420,12 @@ impl World {
             Event::Poll { node, incarnation } => self.poll(node, incarnation),
             Event::Outbox { node, incarnation } => self.submit(node, incarnation),
             Event::Transaction { node, submission } => self.pool.push((node, *submission)),
+            Event::Create { agreement } => self.create(agreement),
+            Event::Close { agreement, after } => self.close(agreement, after),
+            Event::Backup { node } => self.hosts[node].disk.back_up(),
+            Event::Restore { node } => self.restore(node),
+            Event::Stranger => self.stranger(),
+            Event::Users => self.users(),
             Event::Block => self.block(),
             Event::Look => self.look(),
         }
@@ -393,6 +460,9 @@ impl World {
                 self.carry_out(node, effect);
             }
         }
+        let mut more = Vec::new();
+        self.with_actor(node, |actor, c| more = actor.after(c));
+        more.into_iter().for_each(|e| self.carry_out(node, e));
         self.rearm(node);
     }
 
@@ -411,10 +481,9 @@ impl World {
         let Some(mut actor) = self.hosts[node].actor.take() else {
             return;
         };
-        let ids: Vec<_> = self.hosts.iter().map(|h| h.party.node()).collect();
         let mut c = Context {
-            me: node,
-            nodes: &ids,
+            now: self.now,
+            members: &self.members,
             party: &self.hosts[node].party,
             deployment: self.deployment,
             rng: &mut self.actor_rng,
@@ -424,7 +493,7 @@ impl World {
     }
 
     /// What the node's clock shows.
-    fn local(&self, node: usize) -> u64 {
+    pub(crate) fn local(&self, node: usize) -> u64 {
         self.now.saturating_add_signed(self.s.skew_ms[node])
     }
 

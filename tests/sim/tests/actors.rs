@@ -12,7 +12,7 @@ const SEEDS: u64 = 150;
 fn alone(kind: ActorKind) -> Report {
     let plan = |seed: u64| {
         let mut s = Scenario::calm(seed, Mode::Test);
-        let node = seed as usize % s.nodes();
+        let node = seed as usize % s.nodes;
         s.actor = Some(ActorPlan {
             node,
             kind,

@@ -22,7 +22,7 @@ fn plan(sabotage: Sabotage, seed: u64) -> Scenario {
     } else {
         s.actor = None;
     }
-    s.abstains.clear();
+    s.agreements.iter_mut().for_each(|a| a.abstains.clear());
     s
 }
 

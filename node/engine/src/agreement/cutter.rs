@@ -48,6 +48,8 @@ pub(crate) struct Cutter {
     ends: Vec<Option<(u64, WindowEnd)>>,
     open: BTreeSet<usize>,
     void: BTreeSet<usize>,
+    /// Sensors that the open window voids.
+    voided: BTreeSet<usize>,
     /// Sensors whose candidate is from the future, and when it no longer is.
     later: BTreeMap<usize, Millis>,
 }
@@ -67,6 +69,7 @@ impl Cutter {
             ends: vec![None; n],
             open: (0..n).collect(),
             void,
+            voided: BTreeSet::new(),
             later: BTreeMap::new(),
         }
     }
@@ -174,7 +177,7 @@ impl Cutter {
             .contradicted
             .is_some_and(|q| q <= end.max(self.start[k]))
         {
-            self.void.insert(k);
+            self.voided.insert(k);
         }
         self.close(k, end, WindowEnd::ClosingRecord);
     }
@@ -251,6 +254,7 @@ impl Cutter {
             })
             .collect();
         let (from, to) = self.spec.span(self.t);
+        self.void.append(&mut self.voided);
         let closed = Closed {
             t: self.t,
             from,

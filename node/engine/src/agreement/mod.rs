@@ -588,10 +588,20 @@ impl Agreement {
             }
             ChainEvent::Hole { t, dispute, tx, .. } => {
                 self.doors.insert(t);
-                io.persist(
-                    vec![FinalRecord::Hole { dispute, tx }.put(&id, t)],
-                    After::Nothing,
-                );
+                let next = self.settle.chain_next();
+                let mut ops = vec![FinalRecord::Hole { dispute, tx }.put(&id, t)];
+                // The certificate covers what came before it too (design §3b, One switch).
+                if next < t {
+                    let covered = FinalRecord::Settled {
+                        from: next,
+                        last: t - 1,
+                        tx,
+                        gas_used: 0,
+                        outcomes: u32::try_from(t - next).unwrap_or(u32::MAX),
+                    };
+                    ops.extend((next..t).map(|at| covered.put(&id, at)));
+                }
+                io.persist(ops, After::Nothing);
                 self.settled(t, io);
             }
             ChainEvent::Resolved {

@@ -32,6 +32,10 @@ struct Working {
 pub(crate) struct Pipeline {
     cutter: Cutter,
     lists: Lists,
+    /// The cutter is new: every trace is to be looked at.
+    fresh: bool,
+    /// Own lists of an earlier run for windows that are cut anew (P-HELD-1: one for each, ever).
+    kept: BTreeMap<u64, Held>,
     /// When this node started: no grace ends before it is over since then.
     started: Millis,
     /// When the agreement became known here.
@@ -60,6 +64,8 @@ impl Pipeline {
         Self {
             cutter: Cutter::new(&s.terms, 0, q0, BTreeSet::new()),
             lists: Lists::default(),
+            fresh: true,
+            kept: BTreeMap::new(),
             started: 0,
             heard,
             cut: heard,
@@ -91,6 +97,8 @@ impl Pipeline {
     pub fn restore_held(&mut self, t: u64, held: Held) {
         if t == self.cutter.t() {
             self.lists = Lists::restore(held);
+        } else if t > self.cutter.t() {
+            self.kept.insert(t, held);
         }
     }
     /// t is decided: what this node computed for it is not needed any more.
@@ -173,6 +181,9 @@ impl Pipeline {
 
     /// Cuts and executes as far as it goes.
     pub fn progress(&mut self, traces: &Traces, h: &History, cx: &mut Cx<'_>) {
+        if core::mem::take(&mut self.fresh) {
+            self.look(0..cx.setting.sensors.len(), traces, cx);
+        }
         while self.closed.len() < cx.io.config.ahead_max && !self.ended(h) {
             let Some(window) = self.cutter.take() else {
                 break;
@@ -183,7 +194,8 @@ impl Pipeline {
                 messages: window.messages(),
             });
             self.closed.push_back(window);
-            self.lists = Lists::default();
+            let own = self.kept.remove(&self.cutter.t());
+            self.lists = own.map(Lists::restore).unwrap_or_default();
             self.cut = cx.io.now;
             cx.timers.clear(Timer::HeldAgain);
             cx.timers.clear(Timer::Grace);

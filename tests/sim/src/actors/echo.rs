@@ -1,20 +1,19 @@
 //! Copies what another node committed to and revealed instead of computing: its reveal can never open the copied commit,
 //! because the commitment names the node.
 
-use super::{Actor, Context, parts};
+use super::{Actor, Context, Place, bodies, body_of};
 use diversity_engine::api::{Effect, Input};
-use diversity_proto::Digest;
-use diversity_proto::round::{Commit, Reveal, seal};
-use diversity_proto::wire::Part;
+use diversity_proto::round::{Body, Commit, Reveal};
+use diversity_proto::{AgreementId, Digest};
 use std::collections::BTreeMap;
 
 /// Copies one victim.
 pub struct Echo {
     variant: u64,
-    commits: BTreeMap<u64, Commit>,
-    reveals: BTreeMap<u64, Reveal>,
+    commits: BTreeMap<Place, Commit>,
+    reveals: BTreeMap<Place, Reveal>,
     /// What the others reveal under: the seal that holds the copied commit.
-    seals: BTreeMap<u64, Digest>,
+    seals: BTreeMap<Place, Digest>,
 }
 
 impl Echo {
@@ -27,8 +26,9 @@ impl Echo {
             seals: BTreeMap::new(),
         }
     }
-    fn victim(&self, c: &Context<'_>) -> usize {
-        (c.me + 1) % c.nodes.len()
+    fn victim(&self, c: &Context<'_>, a: &AgreementId) -> Option<usize> {
+        let me = c.me(a);
+        (me != usize::MAX).then(|| (me + 1) % c.nodes(a).len())
     }
 }
 
@@ -37,97 +37,60 @@ impl Actor for Echo {
         let Input::Message { from, parts } = input else {
             return;
         };
-        let victim = self.victim(c);
-        for part in parts {
-            match part {
-                Part::Commit { t, commit, .. } if *from == c.nodes[victim] => {
-                    self.commits.entry(*t).or_insert(*commit);
-                }
-                Part::Seal { t, commits, .. } | Part::Certificate { t, commits, .. } => {
-                    if let Some(commit) = commits.get(victim) {
-                        self.commits.entry(*t).or_insert(*commit);
-                    }
-                    if let Part::Certificate { t, reveals, .. } = part
-                        && let Some(reveal) = reveals.get(victim)
-                    {
-                        self.reveals.entry(*t).or_insert(reveal.clone());
-                    }
-                }
-                Part::Reveal { t, reveal, .. } if *from == c.nodes[victim] => {
-                    self.reveals.entry(*t).or_insert(reveal.clone());
+        for (place, body) in parts.iter().filter_map(body_of) {
+            let Some(victim) = self.victim(c, &place.agreement) else {
+                continue;
+            };
+            let is_victim = c.index(&place.agreement, from) == victim;
+            let (mut commit, mut reveal) = (None, None);
+            match body {
+                Body::Commit { commit: k } if is_victim => commit = Some(k),
+                Body::Reveal { reveal: r, .. } if is_victim => reveal = Some(r),
+                Body::Seal { commits } => commit = commits.get(victim),
+                Body::Certificate { commits, reveals } => {
+                    (commit, reveal) = (commits.get(victim), reveals.get(victim));
                 }
                 _ => {}
+            }
+            if let Some(commit) = commit {
+                self.commits.entry(place).or_insert(*commit);
+            }
+            if let Some(reveal) = reveal {
+                self.reveals.entry(place).or_insert(reveal.clone());
             }
         }
     }
 
     fn effect(&mut self, c: &mut Context<'_>, effect: Effect) -> Vec<Effect> {
-        parts(effect, |_, part| {
-            Some(match part {
+        bodies(effect, |_, place, body| {
+            Some(match body {
                 // Waits with its own commit until it has one to copy.
-                Part::Commit {
-                    agreement,
-                    epoch,
-                    t,
-                    ..
-                } => {
-                    let copied = *self.commits.get(&t)?;
-                    let commit = c.sign(&c.subject(&agreement, epoch, t), copied);
-                    Part::Commit {
-                        agreement,
-                        epoch,
-                        t,
-                        commit,
-                    }
+                Body::Commit { .. } => {
+                    let commit = c.sign(&place, *self.commits.get(&place)?);
+                    Body::Commit { commit }
                 }
-                Part::Seal {
-                    agreement,
-                    epoch,
-                    t,
-                    mut commits,
-                } => {
-                    let subject = c.subject(&agreement, epoch, t);
-                    if let Some(copied) = self.commits.get(&t) {
-                        commits[c.me] = c.sign(&subject, *copied);
+                Body::Seal { mut commits } => {
+                    if let Some(copied) = self.commits.get(&place) {
+                        commits[c.me(&place.agreement)] = c.sign(&place, *copied);
                     }
-                    let digests: Vec<_> = commits
-                        .iter()
-                        .zip(c.nodes)
-                        .map(|(k, n)| k.digest(&subject, n))
-                        .collect();
-                    self.seals.insert(t, seal(&subject, &digests));
-                    Part::Seal {
-                        agreement,
-                        epoch,
-                        t,
-                        commits,
-                    }
+                    self.seals.insert(place, c.seal(&place, &commits));
+                    Body::Seal { commits }
                 }
                 // Either its own opening under the copied commit, or the victim's whole reveal, signed anew.
-                Part::Reveal {
-                    agreement,
-                    epoch,
-                    t,
+                Body::Reveal {
                     mut seal,
                     mut reveal,
                 } => {
-                    if let Some(sent) = self.seals.get(&t) {
+                    if let Some(sent) = self.seals.get(&place) {
                         seal = *sent;
                     }
                     if self.variant & 1 == 1
-                        && let Some(copied) = self.reveals.get(&t)
+                        && let Some(copied) = self.reveals.get(&place)
                     {
                         reveal = copied.clone();
                     }
-                    let outcome = reveal.outcome(agreement, epoch, t, &seal);
-                    reveal.signature = c.party.sign(&reveal.digest(&c.deployment, &outcome));
-                    Part::Reveal {
-                        agreement,
-                        epoch,
-                        t,
-                        seal,
-                        reveal,
-                    }
+                    reveal.signature = c.sign_reveal(&place, &seal, &reveal);
+                    Body::Reveal { seal, reveal }
                 }
                 other => other,
             })

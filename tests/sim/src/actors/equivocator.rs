@@ -1,16 +1,15 @@
 //! Shows different commits, or different reveals, to different peers.
 
-use super::{Actor, Context, parts};
-use diversity_engine::api::{Effect, Evidence, Input, Submission};
-use diversity_proto::round::{Commit, Computed, OutputKind, Reveal};
-use diversity_proto::wire::Part;
-use diversity_proto::{AgreementId, NodeId};
+use super::{Actor, Context, Place, bodies, body_of};
+use diversity_engine::api::{Effect, Input, Submission};
+use diversity_proto::NodeId;
+use diversity_proto::round::{Body, Commit, Computed, OutputKind, Reveal};
 use std::collections::BTreeMap;
 
 /// Two-faced.
 pub struct Equivocator {
     variant: u64,
-    computed: BTreeMap<u64, Computed>,
+    computed: BTreeMap<Place, Computed>,
 }
 
 impl Equivocator {
@@ -21,209 +20,131 @@ impl Equivocator {
             computed: BTreeMap::new(),
         }
     }
-    /// Peers with an odd index see the second face.
-    fn second_face(&self, c: &Context<'_>, to: NodeId) -> bool {
-        c.nodes
-            .iter()
-            .position(|n| *n == to)
-            .is_some_and(|i| i % 2 == 1)
+    fn two_commits(&self) -> bool {
+        self.variant % 4 != 1
     }
-    fn other_commit(&self, c: &Context<'_>, a: &AgreementId, epoch: u32, t: u64) -> Option<Commit> {
-        let mut other = self.computed.get(&t)?.clone();
+    fn two_reveals(&self) -> bool {
+        matches!(self.variant % 4, 1 | 3)
+    }
+    /// Peers with an odd index see the second face.
+    fn second_face(c: &Context<'_>, place: &Place, to: NodeId) -> bool {
+        c.index(&place.agreement, &to) % 2 == 1
+    }
+    fn other_commit(&self, c: &Context<'_>, place: &Place) -> Option<Commit> {
+        let mut other = self.computed.get(place)?.clone();
         if other.kind == OutputKind::Value && !other.result.is_empty() {
             other.result[0] ^= 1;
         } else {
             other.trace.0[0] ^= 1;
         }
-        Some(c.commit_to(&c.subject(a, epoch, t), &other))
+        Some(c.commit_to(place, &other))
     }
     /// The same computation, signed with another `from`: the commitment does not cover it.
-    fn other_reveal(
-        &self,
-        c: &Context<'_>,
-        a: &AgreementId,
-        epoch: u32,
-        t: u64,
-        seal: &diversity_proto::Digest,
-        r: &mut Reveal,
-    ) {
+    fn other_reveal(c: &Context<'_>, p: &Place, seal: &diversity_proto::Digest, r: &mut Reveal) {
         r.from = r.from.saturating_sub(1);
         r.holes.clear();
-        r.signature = c
-            .party
-            .sign(&r.digest(&c.deployment, &r.outcome(*a, epoch, t, seal)));
+        r.signature = c.sign_reveal(p, seal, r);
     }
-}
 
-impl Equivocator {
-    /// Evidence of a hole that is none: the n reveals of a certificate, its own signed a second time over something else. The
-    /// contract cannot tell; no honest node may go by it.
-    fn forge_hole(&self, c: &Context<'_>, part: &Part) -> Option<Effect> {
-        let Part::Certificate {
-            agreement,
-            epoch,
-            t,
-            commits,
-            reveals,
-        } = part
-        else {
+    /// A hole certificate that is none: the n reveals of a certificate, its own signed a second time over something else.
+    fn forge_hole(c: &Context<'_>, place: Place, body: &Body) -> Option<Effect> {
+        let Body::Certificate { commits, reveals } = body else {
             return None;
         };
-        let s = c.subject(agreement, *epoch, *t);
-        let digests: Vec<_> = commits
-            .iter()
-            .zip(c.nodes)
-            .map(|(k, n)| k.digest(&s, n))
-            .collect();
-        let seal = diversity_proto::round::seal(&s, &digests);
+        let seal = c.seal(&place, commits);
         let mut reveals = reveals.clone();
-        let own = reveals.get_mut(c.me)?;
-        if t % 2 == 0 {
+        let own = reveals.get_mut(c.me(&place.agreement))?;
+        if place.t % 2 == 0 {
             own.from = own.from.wrapping_add(1);
         } else {
             own.computed.trace.0[0] ^= 1;
         }
-        own.signature = c
-            .party
-            .sign(&own.digest(&c.deployment, &own.outcome(*agreement, *epoch, *t, &seal)));
-        let evidence = Evidence::UnequalReveals {
+        own.signature = c.sign_reveal(&place, &seal, own);
+        let submission = Submission::Hole {
+            agreement: place.agreement,
+            epoch: place.epoch,
+            t: place.t,
             commits: commits.clone(),
             reveals,
-            seal,
-        };
-        let submission = Submission::Dispute {
-            epoch: *epoch,
-            t: *t,
-            evidence,
         };
         Some(Effect::Submit {
-            agreement: *agreement,
+            id: submission.id(),
             submission,
         })
+    }
+
+    /// What peers with an odd index see.
+    fn other_face(&self, c: &Context<'_>, place: Place, body: Body) -> Body {
+        let me = c.me(&place.agreement);
+        match body {
+            Body::Commit { commit } if self.two_commits() => Body::Commit {
+                commit: self.other_commit(c, &place).unwrap_or(commit),
+            },
+            Body::Seal { mut commits } if self.two_commits() => {
+                if let Some(other) = self.other_commit(c, &place) {
+                    commits[me] = other;
+                }
+                Body::Seal { commits }
+            }
+            Body::Reveal { seal, mut reveal } if self.two_reveals() => {
+                Self::other_reveal(c, &place, &seal, &mut reveal);
+                Body::Reveal { seal, reveal }
+            }
+            Body::Certificate {
+                commits,
+                mut reveals,
+            } if self.variant % 4 == 3 => {
+                let seal = c.seal(&place, &commits);
+                if let Some(own) = reveals.get_mut(me) {
+                    Self::other_reveal(c, &place, &seal, own);
+                }
+                Body::Certificate { commits, reveals }
+            }
+            other => other,
+        }
     }
 }
 
 impl Actor for Equivocator {
     fn input(&mut self, _c: &mut Context<'_>, input: &mut Input) {
-        if let Input::Executed { t, execution, .. } = input {
-            self.computed.insert(*t, execution.computed.clone());
+        if let Input::Executed {
+            agreement,
+            epoch,
+            t,
+            execution,
+        } = input
+        {
+            let place = Place {
+                agreement: *agreement,
+                epoch: *epoch,
+                t: *t,
+            };
+            self.computed.insert(place, execution.computed.clone());
         }
     }
     fn effect(&mut self, c: &mut Context<'_>, effect: Effect) -> Vec<Effect> {
-        let (commits, reveals) = (
-            self.variant % 4 != 1,
-            self.variant % 4 == 1 || self.variant % 4 == 3,
-        );
         let mut extra = Vec::new();
         if let (Effect::Send { parts, .. }, true) = (&effect, self.variant & 12 == 12) {
-            extra.extend(parts.iter().filter_map(|p| self.forge_hole(c, p)));
+            let forged = parts.iter().filter_map(body_of);
+            extra.extend(forged.filter_map(|(p, b)| Self::forge_hole(c, p, b)));
         }
-        let mut out = parts(effect, |to, part| {
-            if !self.second_face(c, to) {
-                // The second commit also goes straight to a peer that did not ask for it.
-                if let (
-                    Part::Commit {
-                        agreement,
-                        epoch,
-                        t,
-                        ..
-                    },
-                    2,
-                ) = (&part, self.variant % 4)
-                {
-                    let peer = c.nodes[c.rng.index(c.nodes.len())];
-                    if let Some(commit) = self
-                        .other_commit(c, agreement, *epoch, *t)
-                        .filter(|_| peer != c.nodes[c.me])
-                    {
-                        let part = Part::Commit {
-                            agreement: *agreement,
-                            epoch: *epoch,
-                            t: *t,
-                            commit,
-                        };
-                        extra.push(Effect::Send {
-                            to: peer,
-                            parts: vec![part],
-                        });
-                    }
-                }
-                return Some(part);
+        let mut out = bodies(effect, |to, place, body| {
+            if Self::second_face(c, &place, to) {
+                return Some(self.other_face(c, place, body));
             }
-            Some(match part {
-                Part::Commit {
-                    agreement,
-                    epoch,
-                    t,
-                    commit,
-                } if commits => {
-                    let commit = self.other_commit(c, &agreement, epoch, t).unwrap_or(commit);
-                    Part::Commit {
-                        agreement,
-                        epoch,
-                        t,
-                        commit,
-                    }
+            // The second commit also goes straight to a peer that did not ask for it.
+            if matches!(body, Body::Commit { .. }) && self.variant % 4 == 2 {
+                let nodes = c.nodes(&place.agreement);
+                let peer = nodes[c.rng.index(nodes.len())];
+                let other = self.other_commit(c, &place);
+                if let Some(commit) = other.filter(|_| peer != c.party.node()) {
+                    extra.push(Effect::Send {
+                        to: peer,
+                        parts: vec![place.part(Body::Commit { commit })],
+                    });
                 }
-                Part::Seal {
-                    agreement,
-                    epoch,
-                    t,
-                    mut commits,
-                } if self.variant % 4 != 1 => {
-                    if let Some(other) = self.other_commit(c, &agreement, epoch, t) {
-                        commits[c.me] = other;
-                    }
-                    Part::Seal {
-                        agreement,
-                        epoch,
-                        t,
-                        commits,
-                    }
-                }
-                Part::Reveal {
-                    agreement,
-                    epoch,
-                    t,
-                    seal,
-                    mut reveal,
-                } if reveals => {
-                    self.other_reveal(c, &agreement, epoch, t, &seal, &mut reveal);
-                    Part::Reveal {
-                        agreement,
-                        epoch,
-                        t,
-                        seal,
-                        reveal,
-                    }
-                }
-                Part::Certificate {
-                    agreement,
-                    epoch,
-                    t,
-                    commits,
-                    mut reveals,
-                } if self.variant % 4 == 3 => {
-                    let s = c.subject(&agreement, epoch, t);
-                    let digests: Vec<_> = commits
-                        .iter()
-                        .zip(c.nodes)
-                        .map(|(k, n)| k.digest(&s, n))
-                        .collect();
-                    let seal = diversity_proto::round::seal(&s, &digests);
-                    if let Some(own) = reveals.get_mut(c.me) {
-                        self.other_reveal(c, &agreement, epoch, t, &seal, own);
-                    }
-                    Part::Certificate {
-                        agreement,
-                        epoch,
-                        t,
-                        commits,
-                        reveals,
-                    }
-                }
-                other => other,
-            })
+            }
+            Some(body)
         });
         out.extend(extra);
         out

@@ -1,17 +1,19 @@
 //! Signs reveals and spoils the aggregate: a bad partial, none at all, or nonces that change. Settlement must only get dearer.
 
-use super::{Actor, Context, parts};
+use super::{Actor, Context, Place, parts};
 use diversity_engine::api::Effect;
-use diversity_proto::round::partial_digest;
+use diversity_proto::round::{Session, partial_digest};
 use diversity_proto::wire::Part;
-use diversity_proto::{Digest, NodeId};
+use diversity_proto::{AgreementId, Digest, NodeId};
 use std::collections::BTreeMap;
 
 /// Spoils MuSig2.
 pub struct Saboteur {
     variant: u64,
     /// What the session's aggregate is over, as its own core was asked to sign it.
-    digests: BTreeMap<(u64, u64, u32), Digest>,
+    digests: BTreeMap<Session, Digest>,
+    /// The newest epoch in which its core committed.
+    epochs: BTreeMap<AgreementId, u32>,
 }
 
 impl Saboteur {
@@ -20,6 +22,7 @@ impl Saboteur {
         Self {
             variant,
             digests: BTreeMap::new(),
+            epochs: BTreeMap::new(),
         }
     }
     fn spoil(&self, c: &mut Context<'_>, _to: NodeId, part: Part) -> Option<Part> {
@@ -35,12 +38,13 @@ impl Saboteur {
                 0 | 1,
             ) => {
                 partial[5] ^= 1;
-                let digest = self
-                    .digests
-                    .get(&(session.from, session.t, session.attempt))
-                    .copied()
-                    .unwrap_or(Digest::ZERO);
-                let s = c.subject(&session.agreement, 0, session.t);
+                let digest = self.digests.get(&session).copied().unwrap_or(Digest::ZERO);
+                let place = Place {
+                    agreement: session.agreement,
+                    epoch: self.epochs.get(&session.agreement).copied().unwrap_or(0),
+                    t: session.t,
+                };
+                let s = c.subject(&place);
                 let signature = c.party.sign(&partial_digest(
                     &s,
                     &c.party.node(),
@@ -72,8 +76,13 @@ impl Actor for Saboteur {
             session, digest, ..
         } = &effect
         {
-            self.digests
-                .insert((session.from, session.t, session.attempt), *digest);
+            self.digests.insert(*session, *digest);
+        }
+        if let Effect::Commit {
+            agreement, epoch, ..
+        } = &effect
+        {
+            self.epochs.insert(*agreement, *epoch);
         }
         // Its core would add up the true partials, its own among them.
         if matches!(effect, Effect::MusigAggregate { .. }) {

@@ -1,7 +1,8 @@
 //! Keeps back what others wait for: never reveals, or is silent in random phases. It is unavailable, never to blame.
 
-use super::{Actor, Context, parts};
+use super::{Actor, Context, body_of, parts};
 use diversity_engine::api::Effect;
+use diversity_proto::round::Body;
 use diversity_proto::wire::Part;
 
 /// Stays silent in some phases.
@@ -15,14 +16,18 @@ impl Withholder {
         Self { variant }
     }
     fn withholds(&self, part: &Part, chance: bool) -> bool {
+        let body = body_of(part).map(|(_, body)| body);
         match self.variant % 8 {
             // Learns what all others computed and says nothing.
-            0 | 1 => matches!(part, Part::Reveal { .. }),
+            0 | 1 => matches!(body, Some(Body::Reveal { .. })),
             // The same, and as a leader keeps the certificate to itself.
-            2 => matches!(part, Part::Reveal { .. } | Part::Certificate { .. }),
-            3 => matches!(part, Part::Commit { .. }),
-            4 => matches!(part, Part::Seal { .. }),
-            5 => matches!(part, Part::Certificate { .. } | Part::Aggregate { .. }),
+            2 => matches!(body, Some(Body::Reveal { .. } | Body::Certificate { .. })),
+            3 => matches!(body, Some(Body::Commit { .. })),
+            4 => matches!(body, Some(Body::Seal { .. })),
+            5 => {
+                matches!(body, Some(Body::Certificate { .. }))
+                    || matches!(part, Part::Aggregate { .. })
+            }
             6 => chance,
             // Helps nobody with frames or states either.
             _ => true,

@@ -1,7 +1,7 @@
 //! N1: an acknowledged frame stays readable after any crash until its windows are final under their QoS.
 
 use crate::disk::Disk;
-use crate::truth::Said;
+use crate::truth::{Message, Said};
 use diversity_engine::api::Op;
 use diversity_engine::records::{SEGMENT, split_segment};
 use diversity_proto::SensorId;
@@ -21,7 +21,7 @@ pub struct Acknowledged {
 impl Acknowledged {
     /// Nothing is stored or promised yet.
     pub fn new(said: Vec<Said>, nodes: usize) -> Self {
-        let empty: Vec<_> = said.iter().map(|s| vec![false; s.messages.len()]).collect();
+        let empty: Vec<_> = said.iter().map(|s| vec![false; longest(s)]).collect();
         Self {
             promised: vec![vec![0; said.len()]; nodes],
             held: vec![empty; nodes],
@@ -32,6 +32,11 @@ impl Acknowledged {
     /// Under QoS `none`: every window that needs a q below `next_q` of this sensor is final.
     pub fn may_drop_below(&mut self, sensor: usize, next_q: u64) {
         self.droppable[sensor] = self.droppable[sensor].max(next_q);
+    }
+
+    /// The node's disk was replaced by an old copy of it: what it promised since is lost, by its operator's doing.
+    pub fn excuse(&mut self, node: usize) {
+        self.promised[node].fill(0);
     }
 
     /// A batch became durable.
@@ -58,10 +63,11 @@ impl Acknowledged {
                 .index(&frame.sensor)
                 .ok_or_else(|| format!("node {node} stores a frame of nobody"))?;
             for (q, m) in (frame.first_q..).zip(frame.messages()) {
-                let (time, values) = self.said[s].messages.get(q as usize).ok_or_else(|| {
-                    format!("node {node} stores q {q} of sensor {s}, which was never said")
-                })?;
-                if (m.time, m.values) != (*time, values.as_slice()) {
+                let said = |tongue: &Vec<Message>| {
+                    let at = tongue.get(q as usize);
+                    at.is_some_and(|(time, values)| (m.time, m.values) == (*time, values))
+                };
+                if !self.said[s].tongues.iter().any(said) {
                     return Err(format!(
                         "node {node} stores another q {q} of sensor {s} than was said"
                     ));
@@ -103,7 +109,7 @@ impl Acknowledged {
 
     fn check(&self, node: usize, s: usize) -> Result<(), String> {
         let promised = self.promised[node][s];
-        if promised > self.said[s].messages.len() as u64 {
+        if promised > longest(&self.said[s]) as u64 {
             return Err(format!(
                 "node {node} acknowledged q {promised} of sensor {s}, which was never said"
             ));
@@ -116,7 +122,17 @@ impl Acknowledged {
         }
     }
 
+    /// The first q of a sensor that the disk of a node lacks.
+    pub fn lacks(&self, node: usize, sensor: usize) -> u64 {
+        let held = &self.held[node][sensor];
+        held.iter().position(|h| !h).unwrap_or(held.len()) as u64
+    }
+
     fn index(&self, sensor: &SensorId) -> Option<usize> {
         self.said.iter().position(|s| s.sensor == *sensor)
     }
+}
+
+fn longest(said: &Said) -> usize {
+    said.tongues.iter().map(Vec::len).max().unwrap_or(0)
 }

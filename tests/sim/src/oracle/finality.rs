@@ -1,106 +1,108 @@
 //! N2: each (a, t) becomes final exactly once, and what settles is what an independent computation gives.
 
 use crate::chain::Mined;
-use crate::truth::TrueWindow;
-use diversity_proto::round::{Entry, OutputKind};
+use crate::cuts::Right;
+use diversity_proto::round::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What the chain has made final.
 pub struct Finality {
-    truth: Vec<TrueWindow>,
+    /// What honest nodes rightly committed to at (t, epoch).
+    right: BTreeMap<(u64, u32), Vec<Entry>>,
     /// `(t)` at which a hole has a cause: a liar, or a node that abstains.
     excused: Box<dyn Fn(u64) -> bool + Send>,
+    excused_all: bool,
     says: BTreeMap<u64, Entry>,
-    holes: BTreeSet<u64>,
-    /// Where unequal reveals are on record that do not open the n commits: a liar's second reveal came first.
-    liars_holes: BTreeSet<u64>,
-    /// Where an honest node has n reveals that open the n commits and make a hole; the same dispute cannot be recorded again.
-    decided_holes: BTreeSet<u64>,
+    cells: BTreeMap<u64, Entry>,
+    /// Where an honest node has n reveals that open the n commits and make a hole.
+    decided_holes: BTreeSet<(u64, u32)>,
 }
 
 impl Finality {
-    /// Judges by the true windows; `excused(t)` says where a hole has a cause.
-    pub fn new(truth: Vec<TrueWindow>, excused: impl Fn(u64) -> bool + Send + 'static) -> Self {
+    /// Nothing is final yet; `excused(t)` says where a hole has a cause.
+    pub fn new(excused: impl Fn(u64) -> bool + Send + 'static) -> Self {
         Self {
-            truth,
+            right: BTreeMap::new(),
             excused: Box::new(excused),
+            excused_all: false,
             says: BTreeMap::new(),
-            holes: BTreeSet::new(),
-            liars_holes: BTreeSet::new(),
+            cells: BTreeMap::new(),
             decided_holes: BTreeSet::new(),
+        }
+    }
+    /// From now on every hole has a cause.
+    pub fn excuse_all(&mut self) {
+        self.excused_all = true;
+    }
+    /// An honest node commits to this, and rightly so.
+    pub fn computed(&mut self, t: u64, epoch: u32, right: &Right) {
+        let all = self.right.entry((t, epoch)).or_default();
+        if !all.contains(&right.says) {
+            all.push(right.says.clone());
         }
     }
     /// Whether the chain has made t final.
     pub fn is_final(&self, t: u64) -> bool {
         self.says.contains_key(&t)
-            || self.holes.contains(&t)
-            || (self.liars_holes.contains(&t) && self.decided_holes.contains(&t))
     }
-    /// An honest node has n reveals that make t a hole: then nothing else may become of it.
-    pub fn decided_hole(&mut self, t: u64) -> Result<(), String> {
-        self.decided_holes.insert(t);
-        self.no_outcome(t)?;
+    /// An honest node has n reveals that make t a hole: then nothing else may become of it in that epoch.
+    pub fn decided_hole(&mut self, t: u64, epoch: u32) -> Result<(), String> {
+        self.decided_holes.insert((t, epoch));
         self.excuse(t)
     }
-    /// How many t are settled as a value, null or trap, and how many as a hole or disputed.
+    /// How many t are settled as a value, null or trap, and how many as a hole.
     pub fn counts(&self) -> (u64, u64) {
-        let settled_holes = self
-            .says
-            .iter()
-            .filter(|(_, e)| **e == Entry::Hole)
-            .map(|(t, _)| t);
-        let holes: BTreeSet<_> = settled_holes.chain(&self.holes).collect();
-        let outcomes = self.says.values().filter(|e| **e != Entry::Hole).count();
-        (outcomes as u64, holes.len() as u64)
+        let holes = self.says.values().filter(|e| **e == Entry::Hole).count();
+        ((self.says.len() - holes) as u64, holes as u64)
+    }
+    /// How many holes have a second word.
+    pub fn cells(&self) -> u64 {
+        self.cells.len() as u64
     }
 
     /// A transaction was accepted.
     pub fn mined(&mut self, m: &Mined) -> Result<(), String> {
         match m {
-            Mined::Settled { from, says } => (*from..)
+            Mined::Covered {
+                first, says, epoch, ..
+            } => (*first..)
                 .zip(says)
-                .try_for_each(|(t, e)| self.settled(t, e)),
-            Mined::Dispute { t, hole: true, .. } => {
-                self.no_outcome(*t)?;
-                self.holes.insert(*t);
-                self.excuse(*t)
-            }
-            Mined::Dispute {
-                t, blamed: None, ..
-            } => {
-                self.liars_holes.insert(*t);
-                Ok(())
-            }
-            Mined::Dispute { .. } => Ok(()),
+                .try_for_each(|(t, e)| self.settled(t, *epoch, e)),
+            Mined::Resolved { t, says } => self.once(*t, says),
+            Mined::Cell { t, says } => match self.cells.insert(*t, says.clone()) {
+                Some(before) => Err(format!("the cell of t {t} held {before:?} before {says:?}")),
+                None if self.says.get(t) == Some(&Entry::Hole) => Ok(()),
+                None => Err(format!("the cell of t {t} is written, and t is no hole")),
+            },
+            Mined::Blamed(_) => Ok(()),
         }
     }
 
-    fn settled(&mut self, t: u64, e: &Entry) -> Result<(), String> {
-        if let Some(before) = self.says.insert(t, e.clone()) {
-            return Err(format!(
+    fn once(&mut self, t: u64, e: &Entry) -> Result<(), String> {
+        match self.says.insert(t, e.clone()) {
+            Some(before) => Err(format!(
                 "t {t} was settled as {before:?} and again as {e:?}"
-            ));
+            )),
+            None => Ok(()),
         }
-        let Some(w) = self.truth.get(t as usize) else {
-            return Err(format!(
-                "t {t} was settled as {e:?}, and no such window was ever closed"
-            ));
-        };
+    }
+
+    fn settled(&mut self, t: u64, epoch: u32, e: &Entry) -> Result<(), String> {
+        self.once(t, e)?;
         if *e == Entry::Hole {
             return self.excuse(t);
         }
-        if self.holes.contains(&t) || self.decided_holes.contains(&t) {
+        let Some(((_, of), right)) = self.right.range((t, 0)..=(t, epoch)).next_back() else {
             return Err(format!(
-                "t {t} is a hole, by dispute or for an honest node, and was settled as {e:?}"
+                "t {t} was settled as {e:?}, and no honest node has committed to it"
+            ));
+        };
+        if self.decided_holes.contains(&(t, *of)) {
+            return Err(format!(
+                "t {t} is a hole for an honest node, and was settled as {e:?}"
             ));
         }
-        let right = match w.output.kind {
-            OutputKind::Value => Entry::Value(w.output.result.clone()),
-            OutputKind::Null => Entry::Null,
-            OutputKind::Trap => Entry::Trap,
-            OutputKind::Abstain => Entry::Hole,
-        };
-        if right == *e {
+        if right.contains(e) {
             Ok(())
         } else {
             Err(format!(
@@ -109,15 +111,8 @@ impl Finality {
         }
     }
 
-    fn no_outcome(&self, t: u64) -> Result<(), String> {
-        match self.says.get(&t).filter(|e| **e != Entry::Hole) {
-            Some(e) => Err(format!("t {t} was settled as {e:?} and is now a hole too")),
-            None => Ok(()),
-        }
-    }
-
     fn excuse(&self, t: u64) -> Result<(), String> {
-        if (self.excused)(t) {
+        if self.excused_all || (self.excused)(t) {
             return Ok(());
         }
         Err(format!(

@@ -1,5 +1,5 @@
-//! N5: after faults stop, every repairable window becomes final within n + 2 capped round timeouts, and what settling and
-//! the chain may take beside.
+//! N5: after faults stop, every repairable window becomes final on the chain within n + 2 capped round timeouts, and what
+//! settling and the chain may take beside.
 
 /// What of the world the oracle looks at.
 pub struct View<'a> {
@@ -7,10 +7,10 @@ pub struct View<'a> {
     pub now: u64,
     /// When faults stopped.
     pub heal_at: u64,
-    /// For each window, when its last message was there to be had, if it is.
-    pub ready_at: &'a [u64],
-    /// Whether t must become final.
-    pub repairable: &'a dyn Fn(u64) -> bool,
+    /// Number of windows.
+    pub windows: u64,
+    /// When all was there to be had that t needs to become final; nothing where it need not.
+    pub due: &'a dyn Fn(u64) -> Option<u64>,
     /// Whether t is final.
     pub is_final: &'a dyn Fn(u64) -> bool,
 }
@@ -42,17 +42,19 @@ impl Liveness {
     }
     /// Looks at the world. An error names the window that takes too long.
     pub fn look(&mut self, v: &View<'_>) -> Result<(), String> {
-        while (self.first_open as usize) < v.ready_at.len() && (v.is_final)(self.first_open) {
-            let from = self.start(v);
-            self.slowest_ms = self.slowest_ms.max(v.now.saturating_sub(from));
+        while self.first_open < v.windows && (v.is_final)(self.first_open) {
+            if let Some(due) = (v.due)(self.first_open) {
+                let waited = v.now.saturating_sub(self.start(v, due));
+                self.slowest_ms = self.slowest_ms.max(waited);
+            }
             self.first_open += 1;
             self.since = v.now;
         }
         let t = self.first_open;
-        if t as usize >= v.ready_at.len() || !(v.repairable)(t) {
+        let Some(due) = (v.due)(t).filter(|_| t < v.windows) else {
             return Ok(());
-        }
-        let waited = v.now.saturating_sub(self.start(v));
+        };
+        let waited = v.now.saturating_sub(self.start(v, due));
         if waited > self.bound_ms {
             return Err(format!(
                 "t {t} is not final {waited} ms after nothing stood in its way (bound {} ms)",
@@ -61,10 +63,8 @@ impl Liveness {
         }
         Ok(())
     }
-    /// When the last obstacle of the first open window went away: faults, a missing message, or the window before it.
-    fn start(&self, v: &View<'_>) -> u64 {
-        v.heal_at
-            .max(v.ready_at[self.first_open as usize])
-            .max(self.since)
+    /// When the last obstacle of the first open window went away: faults, what it needs, or the window before it.
+    fn start(&self, v: &View<'_>, due: u64) -> u64 {
+        v.heal_at.max(due).max(self.since)
     }
 }

@@ -24,18 +24,14 @@ pub struct Violation {
     pub text: String,
 }
 
-/// All oracles of a run.
+/// The oracles of a run; N2 and N5 stand beside each agreement.
 pub struct Oracles {
     /// N1.
     pub acknowledged: Acknowledged,
-    /// N2.
-    pub finality: Finality,
     /// N3.
     pub signing: Signing,
     /// N4.
     pub blame: Blame,
-    /// N5.
-    pub liveness: Liveness,
     /// The first violation.
     pub violation: Option<Violation>,
 }

@@ -1,10 +1,10 @@
 //! N3: at most one message is ever signed per (node, a, t, config, phase).
 
-use diversity_proto::round::{PublicNonce, Session, Subject};
+use diversity_proto::round::{Body, Commit, PublicNonce, Reveal, Session, Subject, seal_of};
 use diversity_proto::terms::config;
 use diversity_proto::wire::Part;
-use diversity_proto::{Deployment, Digest, NodeId};
-use std::collections::BTreeMap;
+use diversity_proto::{AgreementId, Deployment, Digest, NodeId};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What a signature is for.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -12,10 +12,8 @@ enum Phase {
     Commit,
     /// The outcome and, through its context, the seal: one reveal under one seal, ever (P-SEAL-3).
     Reveal,
-    /// What all attempts of one range sign with MuSig2.
-    Aggregate {
-        from: u64,
-    },
+    /// Which sensors were open: one list for each reading.
+    Held,
     /// One nonce of each node, so one partial. (Attempts are counted anew after a restart; the nonces are fresh all the same.)
     Partial {
         nonce_set: Digest,
@@ -26,21 +24,32 @@ enum Phase {
 pub struct Signing {
     deployment: Deployment,
     nodes: Vec<NodeId>,
+    /// Who is in an agreement, in node-index order.
+    members: BTreeMap<AgreementId, Vec<usize>>,
     honest: Vec<bool>,
     signed: BTreeMap<(usize, Digest, u64, Phase), Digest>,
     /// Public nonces that an honest node has used up.
     nonces: BTreeMap<(usize, Vec<u8>), Digest>,
+    /// What a node signed with MuSig2 for a range.
+    aggregates: BTreeMap<(usize, AgreementId, u64, u64), BTreeSet<Digest>>,
 }
 
 impl Signing {
     /// Nothing is signed yet.
-    pub fn new(deployment: Deployment, nodes: Vec<NodeId>, honest: Vec<bool>) -> Self {
+    pub fn new(
+        deployment: Deployment,
+        nodes: Vec<NodeId>,
+        members: BTreeMap<AgreementId, Vec<usize>>,
+        honest: Vec<bool>,
+    ) -> Self {
         Self {
             deployment,
             nodes,
+            members,
             honest,
             signed: BTreeMap::new(),
             nonces: BTreeMap::new(),
+            aggregates: BTreeMap::new(),
         }
     }
 
@@ -63,6 +72,10 @@ impl Signing {
         }
     }
 
+    fn index(&self, a: &AgreementId, node: usize) -> Option<usize> {
+        self.members.get(a)?.iter().position(|m| *m == node)
+    }
+
     /// A node signed a commit.
     pub fn committed(
         &mut self,
@@ -73,13 +86,15 @@ impl Signing {
         self.record(node, subject.config, subject.t, Phase::Commit, digest)
     }
 
-    /// A node signs with a secret nonce.
+    /// A node signs with a secret nonce. `words` says how often what was said of a t has begun another epoch: the outcomes of one
+    /// range may be others then.
     pub fn musig(
         &mut self,
         node: usize,
         s: &Session,
         nonce: &PublicNonce,
         digest: Digest,
+        words: u32,
     ) -> Result<(), String> {
         if !self.honest[node] {
             return Ok(());
@@ -90,85 +105,51 @@ impl Signing {
                 s.t, s.attempt
             ));
         }
-        let c = config(&self.deployment, &s.agreement, 0);
-        self.record(node, c, s.t, Phase::Aggregate { from: s.from }, digest)
+        let range = (node, s.agreement, s.from, s.t);
+        let digests = self.aggregates.entry(range).or_default();
+        digests.insert(digest);
+        if digests.len() > 1 + words as usize {
+            return Err(format!(
+                "node {node} signed {} aggregates of {}..={}",
+                digests.len(),
+                s.from,
+                s.t
+            ));
+        }
+        Ok(())
     }
 
     /// A part leaves a node: whatever of its own it carries is signed.
     pub fn leaves(&mut self, node: usize, part: &Part) -> Result<(), String> {
         let d = self.deployment;
         match part {
-            Part::Commit {
+            Part::Round {
                 agreement,
                 epoch,
                 t,
-                commit,
+                body,
             } => {
                 let s = Subject {
                     deployment: d,
                     config: config(&d, agreement, *epoch),
                     t: *t,
                 };
-                self.committed(node, &s, commit.digest(&s, &self.nodes[node]))
+                let at = (*agreement, *epoch, *t);
+                self.body_leaves(node, &s, at, body)
             }
-            Part::Seal {
+            Part::Held {
                 agreement,
                 epoch,
                 t,
-                commits,
-            } => {
-                let Some(own) = commits.get(node) else {
-                    return Ok(());
-                };
-                let s = Subject {
-                    deployment: d,
-                    config: config(&d, agreement, *epoch),
-                    t: *t,
-                };
-                self.committed(node, &s, own.digest(&s, &self.nodes[node]))
-            }
-            Part::Reveal {
-                agreement,
-                epoch,
-                t,
-                seal,
-                reveal,
-            } => {
-                let digest = reveal.digest(&d, &reveal.outcome(*agreement, *epoch, *t, seal));
-                self.record(
-                    node,
-                    config(&d, agreement, *epoch),
-                    *t,
-                    Phase::Reveal,
-                    digest,
-                )
-            }
-            Part::Certificate {
-                agreement,
-                epoch,
-                t,
-                commits,
-                reveals,
+                held,
             } => {
                 let s = Subject {
                     deployment: d,
                     config: config(&d, agreement, *epoch),
                     t: *t,
                 };
-                let Some(own) = reveals.get(node) else {
-                    return Ok(());
-                };
-                let digests: Vec<_> = commits
-                    .iter()
-                    .zip(&self.nodes)
-                    .map(|(c, n)| c.digest(&s, n))
-                    .collect();
-                let seal = diversity_proto::round::seal(&s, &digests);
-                let digest = own.digest(&d, &own.outcome(*agreement, *epoch, *t, &seal));
-                if let Some(own) = digests.get(node) {
-                    self.committed(node, &s, *own)?;
-                }
-                self.record(node, s.config, *t, Phase::Reveal, digest)
+                let digest = held.digest(&s, &self.nodes[node]);
+                self.record(node, s.config, *t, Phase::Held, digest)
             }
             Part::Partial {
                 session,
@@ -184,5 +165,52 @@ impl Signing {
             }
             _ => Ok(()),
         }
+    }
+
+    fn body_leaves(
+        &mut self,
+        node: usize,
+        s: &Subject,
+        (a, epoch, t): (AgreementId, u32, u64),
+        body: &Body,
+    ) -> Result<(), String> {
+        let me = self.index(&a, node);
+        let own = |commits: &[Commit]| me.and_then(|i| commits.get(i)).copied();
+        match body {
+            Body::Commit { commit } => self.committed(node, s, commit.digest(s, &self.nodes[node])),
+            Body::Seal { commits } => match own(commits) {
+                Some(c) => self.committed(node, s, c.digest(s, &self.nodes[node])),
+                None => Ok(()),
+            },
+            Body::Reveal { seal, reveal } => self.revealed(node, s, (a, epoch, t), seal, reveal),
+            Body::Certificate { commits, reveals } => {
+                let Some(reveal) = me.and_then(|i| reveals.get(i)) else {
+                    return Ok(());
+                };
+                let nodes: Vec<_> = self.members[&a].iter().map(|n| self.nodes[*n]).collect();
+                let seal = seal_of(s, &nodes, commits);
+                if let Some(c) = own(commits) {
+                    self.committed(node, s, c.digest(s, &self.nodes[node]))?;
+                }
+                self.revealed(node, s, (a, epoch, t), &seal, reveal)
+            }
+        }
+    }
+
+    fn revealed(
+        &mut self,
+        node: usize,
+        s: &Subject,
+        (a, epoch, t): (AgreementId, u32, u64),
+        seal: &Digest,
+        reveal: &Reveal,
+    ) -> Result<(), String> {
+        let digest = reveal.digest(&self.deployment, &reveal.outcome(a, epoch, t, seal));
+        self.record(node, s.config, t, Phase::Reveal, digest)
+    }
+
+    /// This node's operator put back an old copy of its disk: it may sign twice (R2).
+    pub fn excuse(&mut self, node: usize) {
+        self.honest[node] = false;
     }
 }

@@ -5,56 +5,22 @@ use super::*;
 impl World {
     /// The world of a plan at its start. With `print` it tells what happens.
     pub fn new(s: Scenario, sabotage: Sabotage, print: bool) -> Self {
-        let n = s.nodes();
-        let deployment = Deployment {
-            chain_id: 31_337,
-            contract: Address([0xd1; 20]),
-        };
+        let n = s.nodes;
+        let deployment = deployment();
         let mut rng = Rng::new(s.seed, 2);
         let mut parties: Vec<_> = (0..n).map(|_| Party::new(s.mode, rng.bytes32())).collect();
         parties.sort_unstable_by_key(|p| p.node());
         let mut sensor_rng = Rng::new(s.seed, 3);
-        let sensors: Vec<_> = s
-            .sensors
-            .iter()
-            .map(|(plan, _, max)| {
-                Sensor::new(
-                    s.mode,
-                    &deployment,
-                    s.period,
-                    plan,
-                    *max,
-                    n,
-                    &mut sensor_rng,
-                )
-            })
+        let sensors: Vec<_> = (0..s.sensors.len())
+            .map(|k| Sensor::new(&s, &deployment, k, &mut sensor_rng))
             .collect();
-        let terms = terms(&s, &parties, &sensors);
-        terms.validate().expect("the scenario makes valid terms");
-        let keys: Vec<_> = parties.iter().map(|p| p.public).collect();
-        let aggregate = Aggregate::new(s.mode, &deployment, keys, &terms.digest());
-        let ids: Vec<_> = parties.iter().map(|p| p.node()).collect();
-        let said: Vec<_> = sensors.iter().map(|s| s.said.clone()).collect();
-        let truth = truth::windows(
-            &terms,
-            &said,
-            |t| s.behaviour(t),
-            s.keeps_carry,
-            |t| s.all_abstain(t),
-        );
-        let ready_at = truth.iter().map(|w| ready_at(&s, &sensors, w)).collect();
-        let honest: Vec<_> = (0..n).map(|i| s.honest(i)).collect();
-        let honest_ids = (0..n).filter(|i| honest[*i]).map(|i| ids[i]).collect();
-        let (lies, abstains) = (s.actor.is_some(), s.abstains.clone());
-        let oracles = Oracles {
-            acknowledged: Acknowledged::new(said, n),
-            finality: Finality::new(truth.clone(), move |t| {
-                lies || abstains.iter().any(|(_, at)| *at == t)
-            }),
-            signing: Signing::new(deployment, ids.clone(), honest),
-            blame: Blame::new(honest_ids),
-            liveness: Liveness::new(bound_ms(&s)),
-            violation: None,
+        let agreements: Vec<_> = (0..s.agreements.len())
+            .map(|i| Agreement::new(&s, i, &parties, &sensors))
+            .collect();
+        let oracles = oracles(&s, &parties, &sensors, &agreements);
+        let names = Names {
+            nodes: parties.iter().map(Party::node).collect(),
+            agreements: agreements.iter().map(Agreement::id).collect(),
         };
         let hosts = parties
             .into_iter()
@@ -66,31 +32,35 @@ impl World {
             queue: BTreeMap::new(),
             scheduled: 0,
             actor_rng: Rng::new(s.seed, 4),
+            stranger_rng: Rng::new(s.seed, 5),
             net: Net::new(&s),
-            contract: Contract::new(s.mode, deployment, ids.clone()),
+            news: Vec::new(),
+            voids: Voids::default(),
+            restored: vec![false; n],
             pool: Vec::new(),
             trace: Trace::new(START, print),
             blamed: 0,
+            words: 0,
             by_reveals: 0,
             crashes: 0,
-            told_since: None,
-            names: Names(ids.clone()),
+            names,
+            members: members(&agreements),
             s,
             rng,
             deployment,
-            aggregate,
-            terms,
+            agreements,
             hosts,
             sensors,
-            truth,
-            ready_at,
             oracles,
             sabotage,
         };
-        world.contract.gullible = matches!(
+        let gullible = matches!(
             sabotage,
             Sabotage::SettlesTwice | Sabotage::SettlesWrongResult | Sabotage::FabricatedEvidence
         );
+        for a in &mut world.agreements {
+            a.contract.gullible = gullible;
+        }
         world.plant();
         world
     }
@@ -102,6 +72,28 @@ impl World {
         }
         for sensor in 0..self.sensors.len() {
             self.schedule(START + 10, Event::Sensor { sensor });
+        }
+        for agreement in 0..self.agreements.len() {
+            let plan = &self.agreements[agreement].plan;
+            let (created_at, closes) = (plan.created_at, plan.closes);
+            if created_at <= START {
+                self.create(agreement);
+            } else {
+                self.schedule(created_at, Event::Create { agreement });
+            }
+            if let Some((at, after)) = closes {
+                self.schedule(at, Event::Close { agreement, after });
+            }
+        }
+        if let Some(b) = self.s.backup {
+            self.schedule(b.taken_at, Event::Backup { node: b.node });
+            self.schedule(b.restored_at, Event::Restore { node: b.node });
+        }
+        if self.s.users {
+            self.schedule(START + 300, Event::Users);
+        }
+        if self.s.stranger {
+            self.schedule(START + 200, Event::Stranger);
         }
         for crash in 0..self.s.crashes.len() {
             self.schedule(self.s.crashes[crash].at, Event::Doom { crash });
@@ -130,45 +122,47 @@ impl World {
     }
 }
 
-fn terms(s: &Scenario, parties: &[Party], sensors: &[Sensor]) -> Terms {
-    let users = s.trust.iter().max().map_or(0, |u| u + 1);
-    let field = |name: &str, ty: &str| Field {
-        name: name.into(),
-        ty: ty.into(),
-    };
-    Terms {
-        title: "simulated".into(),
-        users: (1..=users).map(|u| UserId([u; 20])).collect(),
-        nodes: parties
-            .iter()
-            .zip(&s.trust)
-            .map(|(p, t)| TrustedNode {
-                node: p.node(),
-                trust: *t,
-            })
-            .collect(),
-        sensors: sensors
-            .iter()
-            .zip(&s.sensors)
-            .map(|(x, (_, q0, _))| SensorStart {
-                sensor: x.id,
-                q0: *q0,
-            })
-            .collect(),
-        off_chain_code: Digest([7; 32]),
-        window: s.window,
-        future_tolerance_s: s.future_tolerance_s,
-        leader: s.leader,
-        flush_ms: s.flush_ms,
-        round_timeout_ms: s.round_timeout_ms,
-        round_timeout_max_ms: s.round_timeout_max_ms,
-        batch: s.batch,
-        qos: s.qos,
-        result: vec![
-            field("sum", "uint64"),
-            field("count", "uint32"),
-            field("fold", "bytes4"),
-        ],
-        detail: vec![field("sum", "uint64"), field("count", "uint32")],
+/// Chain and contract of every run.
+pub(super) fn deployment() -> Deployment {
+    Deployment {
+        chain_id: 31_337,
+        contract: Address([0xd1; 20]),
     }
+}
+
+fn oracles(
+    s: &Scenario,
+    parties: &[Party],
+    sensors: &[Sensor],
+    agreements: &[Agreement],
+) -> Oracles {
+    let honest: Vec<_> = (0..s.nodes).map(|i| s.honest(i)).collect();
+    let ids: Vec<_> = parties.iter().map(Party::node).collect();
+    let blameless = (0..s.nodes)
+        .filter(|i| honest[*i])
+        .map(|i| ids[i])
+        .collect();
+    let of_one_tongue = sensors
+        .iter()
+        .zip(&s.sensors)
+        .filter(|(_, plan)| !plan.two_tongues())
+        .map(|(x, _)| x.id)
+        .collect();
+    let places = agreements
+        .iter()
+        .map(|a| (a.id(), a.plan.nodes.clone()))
+        .collect();
+    let said = sensors.iter().map(|s| s.said.clone()).collect();
+    Oracles {
+        acknowledged: Acknowledged::new(said, s.nodes),
+        signing: Signing::new(deployment(), ids, places, honest),
+        blame: Blame::new(blameless, of_one_tongue),
+        violation: None,
+    }
+}
+
+/// Nodes of each agreement in node-index order.
+fn members(agreements: &[Agreement]) -> BTreeMap<AgreementId, Vec<NodeId>> {
+    let ids = |a: &Agreement| a.terms.nodes.iter().map(|n| n.node).collect();
+    agreements.iter().map(|a| (a.id(), ids(a))).collect()
 }

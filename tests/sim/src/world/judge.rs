@@ -1,116 +1,189 @@
 //! What the oracle of liveness needs to know of the world: when a window can be had, and when it must be final.
 
 use super::*;
-use crate::actors::WrongOutput;
+use crate::function::Behaviour;
+use crate::scenario::{ActorKind, AgreementPlan};
 
 impl World {
-    /// Whether t is final: settled, or a hole on the record, or, where nothing is written on chain, certified at every honest
-    /// node.
-    pub fn is_final(&self, t: u64) -> bool {
-        if self.oracles.finality.is_final(t) {
+    /// Whether t is final: settled or a hole on the chain; or, of a null that nothing has followed yet, certified at every
+    /// honest node (nothing is written on chain for it alone).
+    pub fn is_final(&self, agreement: usize, t: u64) -> bool {
+        let a = &self.agreements[agreement];
+        if a.finality.is_final(t) {
             return true;
         }
-        let Some(w) = self.truth.get(t as usize) else {
-            return false;
-        };
-        let silent = w.output.kind == OutputKind::Null || self.s.all_abstain(t);
-        let key = records::t_key(records::CERTIFICATE, &self.aggregate.id, t);
-        silent
-            && (0..self.hosts.len())
-                .all(|i| !self.s.honest(i) || self.hosts[i].disk.read(&key).is_some())
+        let key = records::t_key(records::CERTIFICATE, &a.id(), t);
+        a.plan.behaviour(t) == Behaviour::Null
+            && !a.plan.all_abstain(t)
+            && a.plan
+                .nodes
+                .iter()
+                .all(|i| !self.honest(*i) || self.hosts[*i].disk.read(&key).is_some())
     }
 
     /// Whether t must become final once faults have stopped.
-    pub fn repairable(&self, t: u64) -> bool {
-        // A node that abstained alone leaves the states apart where there is a carry: all later t wait for a resolution.
-        let apart = |at: u64| !self.s.all_abstain(at) && self.s.keeps_carry;
-        if self.s.abstains.iter().any(|(_, at)| *at < t && apart(*at)) {
+    pub fn repairable(&self, agreement: usize, t: u64) -> bool {
+        let plan = &self.agreements[agreement].plan;
+        // A node that abstained alone leaves the states apart: all later t wait for a word of the users.
+        if !self.s.users && plan.abstains.iter().any(|(_, at)| *at < t) {
             return false;
         }
-        match self.s.actor {
-            None => true,
-            Some(a) => match a.kind {
-                // Settlement only gets dearer.
-                ActorKind::Saboteur => true,
-                // Silence waits for the node (R5); a silent leader is followed by the next.
-                ActorKind::Withholder => a.reforms || matches!(a.variant % 8, 4 | 5),
-                // State apart: all after it waits for a resolution.
-                ActorKind::WrongOutput => {
-                    a.variant & 7 != 7 || !(0..t).any(|t| WrongOutput::new(a.variant).lies_at(t))
-                }
-                // A reveal that speaks from another t is silence. After two commits or a false opening the parties must resolve.
-                ActorKind::Equivocator => a.variant % 4 == 1 && a.reforms,
-                ActorKind::Echo => false,
-            },
+        // Whoever put back an old disk may have to be waited for.
+        if plan.nodes.iter().any(|i| self.restored[*i]) {
+            return false;
         }
+        let actor = self.s.actor_in(agreement);
+        actor.is_none_or(|a| a.spares(t, self.s.users))
     }
 
     pub(super) fn look(&mut self) {
         self.schedule(self.now + 100, Event::Look);
-        let mut liveness = std::mem::replace(&mut self.oracles.liveness, Liveness::new(0));
-        let verdict = liveness.look(&View {
-            now: self.now,
-            heal_at: self.s.heal_at,
-            ready_at: &self.ready_at,
-            repairable: &|t| self.repairable(t),
-            is_final: &|t| self.is_final(t),
-        });
-        self.oracles.liveness = liveness;
-        self.oracles.judge(self.now, "N5", verdict);
-        self.look_who_knows();
+        self.look_who_ends();
+        for agreement in 0..self.agreements.len() {
+            let a = &mut self.agreements[agreement];
+            let mut liveness = std::mem::replace(&mut a.liveness, Liveness::new(0));
+            let verdict = liveness.look(&View {
+                now: self.now,
+                heal_at: self.s.heal_at,
+                windows: self.agreements[agreement].windows(),
+                due: &|t| {
+                    let ready = self.agreements[agreement].ready_at.get(t as usize);
+                    let ready = ready.copied().flatten();
+                    ready.filter(|_| self.repairable(agreement, t))
+                },
+                is_final: &|t| self.is_final(agreement, t),
+            });
+            self.agreements[agreement].liveness = liveness;
+            let verdict = verdict.map_err(|text| format!("agreement {agreement}: {text}"));
+            self.oracles.judge(self.now, "N5", verdict);
+            self.look_who_knows(agreement);
+        }
+    }
+
+    /// An agreement whose last sensor is void has no more windows.
+    fn look_who_ends(&mut self) {
+        for a in &mut self.agreements {
+            let id = a.id();
+            for i in a.plan.nodes.iter().filter(|i| self.s.honest(**i)) {
+                let status = self.hosts[*i].core.as_ref().and_then(|c| c.status(&id));
+                if let Some(s) = status.filter(|s| s.ended) {
+                    a.ended_at = a.ended_at.min(s.open_t);
+                }
+            }
+        }
     }
 
     /// What is final on the chain becomes final in every honest node's records too.
-    pub(super) fn look_who_knows(&mut self) {
-        let ignorant = (0..self.hosts.len())
-            .filter(|i| self.s.honest(*i))
+    pub(super) fn look_who_knows(&mut self, agreement: usize) {
+        let a = &self.agreements[agreement];
+        let next_t = a.contract.next_t;
+        let ignorant = a
+            .plan
+            .nodes
+            .iter()
+            .copied()
+            .filter(|i| self.honest(*i))
             .find(|i| {
-                (0..self.contract.next_t).any(|t| {
-                    let key = records::t_key(records::FINAL, &self.aggregate.id, t);
+                (0..next_t).any(|t| {
+                    let key = records::t_key(records::FINAL, &a.id(), t);
                     self.hosts[*i].disk.read(&key).is_none()
                 })
             });
         let Some(node) = ignorant.filter(|_| !self.faulty()) else {
-            self.told_since = None;
+            self.agreements[agreement].told_since = None;
             return;
         };
-        let since = *self.told_since.get_or_insert(self.now);
-        let bound = bound_ms(&self.s);
+        let told_since = &mut self.agreements[agreement].told_since;
+        let since = *told_since.get_or_insert(self.now);
+        let bound = bound_ms(&self.s, agreement);
         if self.now > since + bound {
             let text = format!(
-                "node {node} has not recorded {bound} ms later that the chain settled all below t {}",
-                self.contract.next_t
+                "node {node} has not recorded {bound} ms later that the chain settled all of agreement {agreement} below t {next_t}"
             );
             self.oracles.judge(self.now, "N5", Err(text));
         }
     }
 }
 
-/// When the last message that closes the window can be had and counts on every clock.
-pub(super) fn ready_at(s: &Scenario, sensors: &[Sensor], w: &TrueWindow) -> u64 {
+/// When all that closes the window t can be had and counts on every clock: messages, or the grace without them.
+pub(super) fn ready_at(
+    s: &Scenario,
+    plan: &AgreementPlan,
+    sensors: &[Sensor],
+    w: &TrueWindow,
+    t: u64,
+) -> Option<u64> {
     let slowest = s.skew_ms.iter().min().copied().unwrap_or(0).min(0);
-    let count = matches!(s.window, WindowSpec::Count { .. });
-    let of = |(sensor, q): (&Sensor, &u64)| {
-        let time = sensor.said.messages[*q as usize].0;
-        let counts = (time.saturating_sub(s.future_tolerance_s.into()) * 1000)
-            .saturating_add_signed(-slowest);
-        // Whatever a window needs was made by then: frames are made in the order of q.
-        sensor.made_at(*q).max(if count { 0 } else { counts })
-    };
-    sensors.iter().zip(&w.closing_q).map(of).max().unwrap_or(0)
+    let on_every_clock = |time_s: u64| (time_s * 1000).saturating_add_signed(-slowest);
+    let count = matches!(plan.window, WindowSpec::Count { .. });
+    let (_, to) = plan.window.span(t);
+    let mut ready = plan.created_at + catch_up_ms(s, plan);
+    for ((k, _), q) in plan.sensors.iter().zip(&w.closing_q) {
+        let said = &sensors[*k].said;
+        let at = match q.filter(|q| *q < said.doubtful_from) {
+            Some(q) if count => sensors[*k].made_at(q),
+            Some(q) => {
+                let time = said.messages()[q as usize].0;
+                let counts = time.saturating_sub(plan.future_tolerance_s.into()).max(to);
+                // Whatever a window needs was made by then: frames are made in the order of q.
+                sensors[*k].made_at(q).max(on_every_clock(counts))
+            }
+            None if plan.grace_s > agreement::RECORDS_GRACE_S => return None,
+            None if count => 0,
+            None => on_every_clock(to + u64::from(plan.grace_s)),
+        };
+        ready = ready.max(at);
+    }
+    Some(ready)
+}
+
+/// How long nodes that were in no agreement over the sensors may take to get what was said before theirs stood.
+fn catch_up_ms(s: &Scenario, plan: &AgreementPlan) -> u64 {
+    if plan.created_at <= START {
+        return 0;
+    }
+    let longest = plan
+        .sensors
+        .iter()
+        .map(|(k, _)| s.sensors[*k].messages.len());
+    let asked = longest.max().unwrap_or(0) as u64 / s.q_ahead_max + 3;
+    POLL_MS + s.rpc_ms + 2 * asked * s.status_interval_ms
 }
 
 /// How long a window may take once nothing stands in its way (N5): n + 2 capped round timeouts, then each node's turn to
-/// settle, then the chain; and before all that the sensors' resending and the nodes' repair. A saboteur of the aggregate
-/// costs the 2n attempts after which reveals settle (P-MUSIG-3).
-pub(super) fn bound_ms(s: &Scenario) -> u64 {
-    let n = s.nodes() as u64;
-    let rounds = (n + 2) * u64::from(s.round_timeout_max_ms);
-    let settle = n * s.settle_stage_ms + u64::from(s.flush_ms);
-    let sabotaged = s.actor.is_some_and(|a| a.kind == ActorKind::Saboteur);
-    let attempts = u64::from(sabotaged) * 2 * n * u64::from(s.round_timeout_max_ms);
+/// settle, then the chain; and before all that the sensors' resending and the nodes' repair.
+pub(super) fn bound_ms(s: &Scenario, agreement: usize) -> u64 {
+    let plan = &s.agreements[agreement];
+    let n = plan.nodes.len() as u64;
+    let rounds = (n + 2) * u64::from(plan.round_timeout_max_ms);
+    let settle = n * s.settle_stage_ms + u64::from(plan.flush_ms);
+    let actor = s.actor_in(agreement);
+    let sabotaged = actor.is_some_and(|a| a.kind.spoils_aggregate());
+    let timeout = u64::from(plan.round_timeout_max_ms);
+    // P-MUSIG-3: whoever spoils the aggregate only delays settlement until the n reveals settle.
+    let attempts = (u64::from(sabotaged) * (2 * n + 4) + u64::from(plan.batch > 1) * 4) * timeout;
+    // What no message ends, the lists of open sensors end; a list that was lost is shown again.
+    let grace = if plan.grace_s > agreement::RECORDS_GRACE_S {
+        0
+    } else {
+        let spread = s
+            .skew_ms
+            .iter()
+            .map(|x| x.unsigned_abs())
+            .max()
+            .unwrap_or(0);
+        u64::from(plan.grace_s) * 1_000 + 2 * spread + 3 * timeout
+    };
+    let tried_again = if plan.abstains.is_empty() {
+        0
+    } else {
+        u64::from(plan.abstain_ms) + users::PATIENCE_MS + 2 * users::LOOK_MS
+    };
+    let states_apart = actor.is_some_and(|a| a.kind == ActorKind::WrongOutput);
+    let words = u64::from(states_apart) * (users::PATIENCE_MS + 2 * users::LOOK_MS);
+    let grace = grace + tried_again + words;
     let chain = 2 * s.block_ms + 4 * s.rpc_ms + 2 * POLL_MS + 2 * RETRY_MS;
     let repair = 3 * s.status_interval_ms + 4 * RESEND_MS + s.gossip_flush_ms;
     let work = 20 * (s.delay_ms + s.disk_ms + s.job_ms + s.execute_ms);
-    rounds + settle + attempts + chain + repair + work + 1_000
+    rounds + settle + attempts + grace + chain + repair + work + 1_000
 }

@@ -1,6 +1,7 @@
 //! The life of a node: it starts, reaches its peers, flushes, dies.
 
 use super::*;
+use diversity_proto::DecodeError;
 
 impl World {
     pub(super) fn start(&mut self, node: usize) {
@@ -20,7 +21,12 @@ impl World {
         if host.core.is_some() {
             return;
         }
-        let core = Node::recover(config, host.disk.records()).expect("a core reads what it wrote");
+        let disk = &host.disk;
+        let core = Node::recover(config, |family, each| -> Result<(), DecodeError> {
+            let of = disk.records().filter(|(k, _)| k.first() == Some(&family));
+            of.into_iter().try_for_each(|(k, v)| each(k, v))
+        });
+        let core = core.expect("a core reads what it wrote");
         host.core = Some(core);
         // The driver keeps the place up to which the core's records of what it was told are durable; some keep none.
         host.cursor = if faulty && self.rng.chance(300) {
@@ -33,7 +39,7 @@ impl World {
         self.trace.note(self.now, node, "start", || "starts".into());
         // What the daemon reads from the chain at its start, in the order of the chain: sensors stand before an agreement.
         let at = self.now + self.rng.pick(&[0, 5, 100]);
-        let mut news: Vec<Input> = self
+        let mut inputs: Vec<Input> = self
             .sensors
             .iter()
             .map(|s| Input::Sensor {
@@ -41,12 +47,14 @@ impl World {
                 declaration: s.declaration.clone(),
             })
             .collect();
-        news.push(Input::Agreement {
-            id: self.aggregate.id,
-            terms: self.terms.clone(),
-            keys: self.aggregate.members.clone(),
+        // Later ones come as news.
+        let before = &self.news[..self.hosts[node].cursor];
+        let standing = before.iter().filter_map(|(_, n)| match n {
+            News::Agreement(a) => Some(*a),
+            News::Event(_) => None,
         });
-        for input in news {
+        inputs.extend(standing.filter_map(|a| self.agreement_input(node, a)));
+        for input in inputs {
             let input = Box::new(input);
             self.schedule(
                 at,
@@ -69,9 +77,42 @@ impl World {
             );
         }
         let (poll, outbox) = (self.rng.below(POLL_MS), self.rng.below(RETRY_MS));
-        self.schedule(self.now + poll, Event::Poll { node, incarnation });
+        self.schedule(at + poll, Event::Poll { node, incarnation });
         self.schedule(self.now + outbox, Event::Outbox { node, incarnation });
         self.rearm(node);
+    }
+
+    /// What a node is told of an agreement, if it is in it.
+    pub(super) fn agreement_input(&self, node: usize, agreement: usize) -> Option<Input> {
+        let a = &self.agreements[agreement];
+        a.plan.nodes.contains(&node).then(|| Input::Agreement {
+            id: a.id(),
+            terms: a.terms.clone(),
+            keys: a.aggregate.members.clone(),
+        })
+    }
+
+    /// The process dies, and its operator starts it again from an old copy of its disk.
+    pub(super) fn restore(&mut self, node: usize) {
+        if self.hosts[node].core.is_some() {
+            self.crash(node, 10);
+        }
+        let host = &mut self.hosts[node];
+        host.disk.restore();
+        host.outbox.clear();
+        host.safe_cursor = 0;
+        self.restored[node] = true;
+        self.oracles.acknowledged.excuse(node);
+        self.oracles.signing.excuse(node);
+        let id = self.hosts[node].party.node();
+        self.oracles.blame.excuse(&id);
+        let verdict = self
+            .oracles
+            .acknowledged
+            .recovered(node, &self.hosts[node].disk);
+        self.oracles.judge(self.now, "N1", verdict);
+        self.trace
+            .note(self.now, node, "restore", || "has an old disk".into());
     }
 
     pub(super) fn crash(&mut self, node: usize, down_ms: u64) {

@@ -1,4 +1,4 @@
-//! What comes from outside a node: peers, sensors and the chain.
+//! What comes from outside a node: peers and sensors.
 
 use super::*;
 
@@ -66,12 +66,12 @@ impl World {
             .map(|f| (f.bytes.clone(), f.next_q))
             .collect();
         if !waiting.is_empty() {
-            let lacking: Vec<_> = (0..self.hosts.len())
-                .filter(|i| self.sensors[sensor].acknowledged[*i] < waiting[0].1)
-                .collect();
+            let takers = self.sensors[sensor].takers.clone();
+            let lacks = |i: &usize| self.sensors[sensor].acknowledged[*i] < waiting[0].1;
+            let lacking: Vec<_> = takers.iter().copied().filter(lacks).collect();
             for _ in 0..self.rng.range(1, 2) {
                 let node = if lacking.is_empty() {
-                    self.rng.index(self.hosts.len())
+                    self.rng.pick(&takers)
                 } else {
                     self.rng.pick(&lacking)
                 };
@@ -91,170 +91,26 @@ impl World {
                 }
             }
         }
-        if !self.sensors[sensor].done() {
-            self.schedule(self.now + RESEND_MS, Event::Sensor { sensor });
-        }
-    }
-
-    pub(super) fn poll(&mut self, node: usize, incarnation: u32) {
-        if self.hosts[node].incarnation != incarnation {
-            return;
-        }
-        self.schedule(self.now + POLL_MS, Event::Poll { node, incarnation });
-        if self.outage() {
-            return;
-        }
-        let faulty = self.faulty();
-        let host = &mut self.hosts[node];
-        if faulty && self.rng.chance(self.s.repeat / 10) {
-            host.cursor -= self.rng.index(host.cursor + 1);
-        }
-        let news: Vec<ChainEvent> = self.contract.events[host.cursor..]
-            .iter()
-            .take_while(|(mined, _)| mined + self.s.rpc_ms <= self.now)
-            .map(|(_, e)| e.clone())
-            .collect();
-        // What was told a poll ago has long arrived; if no batch waits, it is durable.
-        if host.disk.waiting() == 0 {
-            host.safe_cursor = host.told;
-        }
-        host.cursor += news.len();
-        host.told = host.cursor;
-        let next_t = self.contract.next_t;
-        // What another settlement has overtaken can never be mined again.
-        if self.sabotage != Sabotage::SettlesTwice {
-            host.outbox
-                .retain(|k, _| !matches!(k, Key::Settle { from, .. } if *from < next_t));
-        }
-        // In the order of the chain; a second telling may come behind later news.
-        let arrives = self.now + self.rng.below(self.s.rpc_ms + 1);
-        for e in news {
-            let twice = self.faulty() && self.rng.chance(self.s.repeat);
-            for _ in 0..=u32::from(twice) {
-                let input = Box::new(Input::Chain(e.clone()));
-                self.schedule(
-                    arrives,
-                    Event::Tell {
-                        node,
-                        incarnation,
-                        input,
-                    },
-                );
-            }
-        }
-    }
-
-    pub(super) fn submit(&mut self, node: usize, incarnation: u32) {
-        if self.hosts[node].incarnation != incarnation {
-            return;
-        }
-        self.schedule(self.now + RETRY_MS, Event::Outbox { node, incarnation });
-        let due: Vec<_> = self.hosts[node]
-            .outbox
-            .values()
-            .filter(|q| q.durable_at <= self.now)
-            .map(|q| q.submission.clone())
-            .collect();
-        for submission in due {
-            let lost = self.outage()
-                || self.faulty() && self.rng.chance(self.s.submit_loss)
-                || self.sabotage == Sabotage::ChainDeaf;
-            if !lost {
-                let at = self.now + self.rng.below(self.s.rpc_ms + 1);
+        if self.now < self.s.heal_at
+            && self.rng.chance(300)
+            && let Some(lie) = self.sensors[sensor].lie(self.now)
+        {
+            let node = self.rng.pick(&self.sensors[sensor].takers.clone());
+            for at in self.net.arrivals(&self.s, self.now, usize::MAX, node) {
+                let frames = vec![lie.clone()];
                 self.schedule(
                     at,
-                    Event::Transaction {
+                    Event::Api {
+                        sensor,
                         node,
-                        submission: Box::new(submission),
+                        frames,
                     },
                 );
             }
         }
-    }
-
-    pub(super) fn block(&mut self) {
-        self.schedule(self.now + self.s.block_ms, Event::Block);
-        if self.outage() {
-            return;
-        }
-        let mut pool = std::mem::take(&mut self.pool);
-        self.rng.shuffle(&mut pool);
-        for (node, submission) in pool {
-            let result = self.contract.apply(self.now, &self.aggregate, &submission);
-            self.trace.note(self.now, usize::MAX, ("tx", node), || {
-                format!(
-                    "chain: {:?} of node {node}: {result:?}",
-                    Key::of(&submission)
-                )
-            });
-            match result {
-                Ok(mined) => self.mined(node, &submission, &mined),
-                Err(Revert::FromIsNotNext) => {}
-                Err(Revert::AlreadyRecorded | Revert::BeyondEnd) => {
-                    self.hosts[node].outbox.remove(&Key::of(&submission));
-                }
-                Err(Revert::Refused(why)) if self.s.honest(node) => {
-                    let text = format!(
-                        "the contract refuses {:?} of honest node {node}: {why}",
-                        Key::of(&submission)
-                    );
-                    self.oracles.judge(self.now, "chain", Err(text));
-                }
-                Err(Revert::Refused(_)) => {
-                    self.hosts[node].outbox.remove(&Key::of(&submission));
-                }
-            }
-        }
-    }
-
-    pub(super) fn mined(&mut self, node: usize, submission: &Submission, mined: &Mined) {
-        let verdict = self.oracles.finality.mined(mined);
-        self.oracles.judge(self.now, "N2", verdict);
-        if let Mined::Dispute { blamed, .. } = mined {
-            self.blamed += u64::from(blamed.is_some());
-            let verdict = self.oracles.blame.recorded(blamed.as_ref());
-            self.oracles.judge(self.now, "N4", verdict);
-        }
-        if let Submission::Settle {
-            settlement: Settlement::Reveals { .. },
-            ..
-        } = submission
-        {
-            self.by_reveals += 1;
-        }
-        if let Mined::Settled { from, says } = mined
-            && self.s.qos == Qos::None
-        {
-            let last = from + says.len() as u64 - 1;
-            for sensor in 0..self.sensors.len() {
-                if let Some(w) = self.truth.get(last as usize) {
-                    self.oracles
-                        .acknowledged
-                        .may_drop_below(sensor, w.next_q[sensor].min(w.end_q[sensor]));
-                }
-            }
-        }
-        if self.sabotage != Sabotage::SettlesTwice {
-            self.hosts[node].outbox.remove(&Key::of(submission));
-        }
-    }
-
-    /// Two commits that node 0 never signed.
-    pub(super) fn fabricated(&self) -> Submission {
-        let forged = |x: u8| Commit {
-            commitment: Digest([x; 32]),
-            opening: Digest([x; 32]),
-            signature: Signature([x; 64]),
-        };
-        let node = self.hosts[0].party.node();
-        Submission::Dispute {
-            epoch: 0,
-            t: 0,
-            evidence: Evidence::Equivocation {
-                node,
-                first: forged(1),
-                second: forged(2),
-            },
+        let stops = self.sensors[sensor].done() && self.now > self.s.heal_at + 2_000;
+        if !stops {
+            self.schedule(self.now + RESEND_MS, Event::Sensor { sensor });
         }
     }
 }

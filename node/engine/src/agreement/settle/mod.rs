@@ -186,7 +186,7 @@ impl Settle {
     /// The certificate of t has waited long enough; signing goes on all the same.
     pub fn fallback(&mut self, t: u64, cx: &mut Cx<'_>) {
         self.form(true, cx);
-        self.units.fall_back(t);
+        self.units.fall_back(t, cx.io.now);
         self.advance(cx);
     }
     /// A signing session made no progress.

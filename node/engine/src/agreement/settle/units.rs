@@ -46,8 +46,8 @@ pub(crate) struct Unit {
     digest: Digest,
     /// The signature, and since when it is durable here.
     signature: Option<(Signature, Millis)>,
-    /// Its certificates have waited long enough for the signature.
-    fallback: bool,
+    /// Since when its certificates have waited long enough for the signature.
+    fallback: Option<Millis>,
 }
 
 impl Unit {
@@ -61,7 +61,7 @@ impl Unit {
     pub fn ready(&self) -> Option<Millis> {
         match self.signature {
             Some((_, since)) => Some(since),
-            None => self.fallback.then_some(0),
+            None => self.fallback,
         }
     }
 }
@@ -272,7 +272,7 @@ impl Units {
             form,
             digest,
             signature: None,
-            fallback: false,
+            fallback: None,
         }
     }
 
@@ -283,13 +283,13 @@ impl Units {
         }
     }
     /// The unit that covers t settles by reveals if it has no signature.
-    pub fn fall_back(&mut self, t: u64) {
+    pub fn fall_back(&mut self, t: u64, now: Millis) {
         let unit = self
             .units
             .values_mut()
             .find(|u| (u.from..=u.t).contains(&t));
         if let Some(u) = unit {
-            u.fallback = true;
+            u.fallback.get_or_insert(now);
         }
     }
 

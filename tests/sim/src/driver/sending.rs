@@ -1,0 +1,84 @@
+//! What leaves a node for its peers.
+
+use super::*;
+use diversity_proto::NodeId;
+use diversity_proto::wire::{Part, encode_envelope, encode_frames};
+
+impl World {
+    pub(super) fn send(&mut self, node: usize, to: NodeId, parts: Vec<Part>) {
+        for part in &parts {
+            let verdict = self.oracles.signing.leaves(node, part);
+            self.oracles.judge(self.now, "N3", verdict);
+            self.list_leaves(node, part);
+        }
+        if self.sabotage == Sabotage::MuteAfterHeal && !self.faulty() && node == 0 {
+            return;
+        }
+        let bytes: Arc<[u8]> = encode_envelope(&parts).into();
+        self.trace.data(&bytes);
+        self.transmit(node, to, |from, to| Event::Deliver {
+            from,
+            to,
+            bytes: bytes.clone(),
+        });
+    }
+
+    pub(super) fn transmit(
+        &mut self,
+        node: usize,
+        to: NodeId,
+        event: impl Fn(usize, usize) -> Event,
+    ) {
+        let Some(to) = self.hosts.iter().position(|h| h.party.node() == to) else {
+            return;
+        };
+        for at in self.net.arrivals(&self.s, self.now, node, to) {
+            self.schedule(at, event(node, to));
+        }
+    }
+
+    pub(super) fn gossip(&mut self, node: usize, frames: &[Arc<[u8]>]) {
+        if self.sabotage == Sabotage::NoRepair {
+            return;
+        }
+        let bytes: Arc<[u8]> = encode_frames(frames.iter().map(|f| &f[..])).into();
+        for to in (0..self.hosts.len()).filter(|to| *to != node) {
+            for at in self.net.arrivals(&self.s, self.now, node, to) {
+                self.schedule(
+                    at,
+                    Event::Frames {
+                        from: node,
+                        to,
+                        bytes: bytes.clone(),
+                    },
+                );
+            }
+        }
+    }
+
+    /// A list of open sensors leaves an honest node: not before the grace is over, and it holds what it says.
+    fn list_leaves(&mut self, node: usize, part: &Part) {
+        let Part::Held {
+            agreement, t, held, ..
+        } = part
+        else {
+            return;
+        };
+        if !self.honest(node) {
+            return;
+        }
+        let a = &self.agreements[self.index_of(agreement)];
+        let mut verdict = a.may_list(self.local(node) / 1_000, *t, held);
+        for o in &held.open {
+            let sensor = a.plan.sensors[o.index as usize].0;
+            let lacks = self.oracles.acknowledged.lacks(node, sensor);
+            if o.lacks > lacks {
+                verdict = Err(format!(
+                    "node {node} lists sensor {sensor} up to q {} and its disk ends at q {lacks}",
+                    o.lacks
+                ));
+            }
+        }
+        self.oracles.judge(self.now, "held", verdict);
+    }
+}
