@@ -10,7 +10,7 @@ use diversity_keys::{KeyError, SecretKey};
 use diversity_proto::entity::{
     NodeDeclaration, SensorDeclaration, node_registration_digest, sensor_registration_digest,
 };
-use diversity_proto::round::{OutputKind, word};
+use diversity_proto::round::word;
 use diversity_proto::terms::{
     agreement_digest, close_digest, node_owner_digest, resolution_digest, sensor_owner_digest,
     sensors_owner_digest, user_digest,
@@ -198,12 +198,10 @@ impl Signer {
         a: &AgreementId,
         request: &mut ResolveRequest,
     ) -> Result<(), SignError> {
-        let kind = match request.kind.as_str() {
-            "null" => OutputKind::Null,
-            "value" => OutputKind::Value,
-            "trap" => OutputKind::Trap,
-            other => return Err(SignError::Kind(other.into())),
-        };
+        let kind = request
+            .kind
+            .output()
+            .ok_or_else(|| SignError::Kind(request.kind.as_str().into()))?;
         let word = word(kind as u8, request.epoch, request.from, request.t);
         let digest = resolution_digest(
             &self.deployment,

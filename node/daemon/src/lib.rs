@@ -7,6 +7,7 @@ pub mod config;
 pub mod http;
 pub mod keyring;
 pub mod node;
+pub mod rooms;
 pub mod runner;
 pub mod telemetry;
 

@@ -1,7 +1,8 @@
 //! Settled results beside what they should be.
 
 use crate::trips::{Months, Total, month};
-use diversity_client::api::SettledResult;
+use diversity_client::api::{SettledResult, output_name};
+use diversity_proto::round::OutputKind;
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,8 +23,9 @@ impl Settled {
     pub fn read(results: &[SettledResult]) -> Result<Self, String> {
         let mut out = Self::default();
         for r in results {
-            if r.kind != "value" {
-                return Err(format!("t = {} settled as {}, not as a value", r.t, r.kind));
+            if r.kind != OutputKind::Value {
+                let kind = output_name(r.kind);
+                return Err(format!("t = {} settled as {kind}, not as a value", r.t));
             }
             let name = month(r.from);
             let whole = r.to > r.from

@@ -3,6 +3,7 @@
 use diversity_e2e::net::{self, Net, Plan};
 use diversity_e2e::{onchain, programs};
 use diversity_proto::AgreementId;
+use diversity_proto::round::OutputKind;
 use std::time::Duration;
 
 #[test]
@@ -56,7 +57,7 @@ fn a_lie_ends_as_a_dispute_that_anybody_can_rerun() {
             net.results(&node.name, &agreement)
                 .expect("results")
                 .iter()
-                .all(|r| r.kind != "value")
+                .all(|r| r.kind != OutputKind::Value)
         );
     }
     let dispute = net.disputes("node1").expect("disputes")[0].dispute.hex();

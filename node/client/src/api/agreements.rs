@@ -1,7 +1,10 @@
 //! Agreements, their results and their windows.
 
+use super::kinds::{self, Life, WindowStatus};
 use crate::hexed::{self, Bytes, WalletSignature};
 use crate::terms_json::TermsJson;
+use diversity_proto::round::OutputKind;
+use diversity_proto::window::WindowEnd;
 use diversity_proto::{AgreementId, Digest, NodeId, PublicKey, SensorId, Signature, UserId};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -68,7 +71,7 @@ pub struct AgreementSummary {
     /// Title for people.
     pub title: String,
     /// `open`, `closing` or `closed`.
-    pub status: String,
+    pub status: Life,
     /// Where it stands.
     pub progress: Progress,
 }
@@ -105,7 +108,7 @@ pub struct AgreementView {
     #[serde(with = "hexed::list")]
     pub keys: Vec<PublicKey>,
     /// `open`, `closing` or `closed`.
-    pub status: String,
+    pub status: Life,
     /// Resolution epoch in force.
     pub epoch: u32,
     /// Transaction that created it.
@@ -140,7 +143,8 @@ pub struct SettledResult {
     /// T1 in Unix seconds: the first second after the window; 0 for count windows.
     pub to: u64,
     /// `null`, `value` or `trap`.
-    pub kind: String,
+    #[serde(with = "kinds::output")]
+    pub kind: OutputKind,
     /// The fields of the result: numbers where they fit 64 bits, else decimal strings; bytes as hexadecimal.
     #[serde(flatten)]
     pub result: Map<String, Value>,
@@ -181,7 +185,7 @@ pub struct WindowView {
     /// T1 in Unix seconds; 0 for count windows.
     pub to: u64,
     /// `open` (executed, no certificate yet), `certified`, `settled` or `hole`.
-    pub status: String,
+    pub status: WindowStatus,
     /// What this node computed.
     pub computed: ComputedJson,
     /// The fields of the result; empty unless it is a value.
@@ -204,7 +208,8 @@ pub struct WindowView {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ComputedJson {
     /// `null`, `value`, `trap` or `abstain`.
-    pub kind: String,
+    #[serde(with = "kinds::output")]
+    pub kind: OutputKind,
     /// Packed result.
     pub result: Bytes,
     /// Root over the detail.
@@ -234,7 +239,8 @@ pub struct WindowRange {
     /// Number of messages.
     pub count: u32,
     /// `message` or `closing-record`.
-    pub end: String,
+    #[serde(with = "kinds::end")]
+    pub end: WindowEnd,
     /// The fields of its detail; empty if `f` gave none.
     pub detail: Map<String, Value>,
 }

@@ -1,8 +1,10 @@
 //! Disputes, evidence, and events.
 
+use super::kinds::{self, DisputeKind, ResolvedKind};
 use super::{CommitJson, DeploymentJson, RevealJson, UserSignature};
 use crate::hexed::{self, Bytes};
 use crate::terms_json::TermsJson;
+use diversity_proto::round::OutputKind;
 use diversity_proto::{Address, AgreementId, Digest, NodeId, PublicKey, SensorId};
 use serde::{Deserialize, Serialize};
 
@@ -13,7 +15,7 @@ pub struct DisputeView {
     #[serde(with = "hexed")]
     pub dispute: Digest,
     /// `equivocation`, `false-reveal`, `sensor-contradiction` or `unequal-reveals`.
-    pub kind: String,
+    pub kind: DisputeKind,
     /// `a`; `null` for a sensor's contradiction.
     #[serde(with = "hexed::option", default)]
     pub agreement: Option<AgreementId>,
@@ -84,7 +86,7 @@ pub struct EvidenceBundle {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ResolveRequest {
     /// `null`, `value` or `trap`.
-    pub kind: String,
+    pub kind: ResolvedKind,
     /// Epoch of the outcome: the one in force for a record, the next one to settle t by it.
     pub epoch: u32,
     /// First t of which it speaks.
@@ -131,7 +133,8 @@ pub enum Event {
         /// Execution.
         t: u64,
         /// `null`, `value` or `trap`.
-        kind: String,
+        #[serde(with = "kinds::output")]
+        kind: OutputKind,
     },
     /// `from..=t` stand on chain.
     Settled {

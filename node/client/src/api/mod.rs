@@ -9,6 +9,7 @@
 
 mod agreements;
 mod disputes;
+mod kinds;
 mod messages;
 mod problem;
 mod registration;
@@ -16,6 +17,7 @@ mod routes;
 
 pub use agreements::*;
 pub use disputes::*;
+pub use kinds::{DisputeKind, Life, ResolvedKind, WindowStatus, end_name, output_name};
 pub use messages::*;
 pub use problem::{MEDIA_TYPE as PROBLEM_MEDIA_TYPE, Problem, codes};
 pub use registration::*;

@@ -231,7 +231,7 @@ async fn show(which: Option<String>, at: &At, output: Output) -> Outcome {
         |a| {
             vec![
                 a.agreement.hex(),
-                a.status.clone(),
+                a.status.to_string(),
                 a.progress.next_window.to_string(),
                 a.progress.next_settlement.to_string(),
                 a.progress.holes.len().to_string(),

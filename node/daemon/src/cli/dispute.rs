@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Subcommand, ValueEnum};
 use diversity_client::Api;
-use diversity_client::api::{DisputeView, EvidenceBundle, ResolveRequest};
+use diversity_client::api::{DisputeView, EvidenceBundle, ResolveRequest, ResolvedKind};
 use diversity_client::hexed::{self, Bytes};
 use diversity_proto::{AgreementId, Digest};
 
@@ -72,7 +72,7 @@ pub struct ResolveArgs {
     dispute: Digest,
     /// Kind of output that counts.
     #[arg(long, value_enum)]
-    kind: ResolvedKind,
+    kind: WhatCounts,
     /// Epoch of the outcome: the one in force for a record, the next one to settle t by it.
     #[arg(long)]
     epoch: u32,
@@ -96,7 +96,7 @@ pub struct ResolveArgs {
 
 /// What can count.
 #[derive(Clone, Copy, ValueEnum)]
-pub enum ResolvedKind {
+pub enum WhatCounts {
     /// Nothing.
     Null,
     /// A value.
@@ -121,7 +121,7 @@ pub async fn run(command: Command, output: Output) -> Outcome {
                     };
                     vec![
                         d.dispute.hex(),
-                        d.kind.clone(),
+                        d.kind.to_string(),
                         at,
                         accused(d),
                         if d.resolved { "yes" } else { "no" }.into(),
@@ -270,11 +270,10 @@ async fn resolve(args: ResolveArgs, output: Output) -> Outcome {
     };
     let fresh = ResolveRequest {
         kind: match args.kind {
-            ResolvedKind::Null => "null",
-            ResolvedKind::Value => "value",
-            ResolvedKind::Trap => "trap",
-        }
-        .into(),
+            WhatCounts::Null => ResolvedKind::Null,
+            WhatCounts::Value => ResolvedKind::Value,
+            WhatCounts::Trap => ResolvedKind::Trap,
+        },
         epoch: args.epoch,
         from: args.from.unwrap_or(t),
         t,

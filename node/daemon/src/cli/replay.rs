@@ -1,14 +1,16 @@
 //! Re-running a dispute from its evidence: nothing in the bundle is believed that can be computed anew.
 
-use diversity_client::api::{ComputedJson, EvidenceBundle};
+use diversity_client::api::{ComputedJson, DisputeKind, EvidenceBundle};
 use diversity_client::draft::agreement_key;
+use diversity_daemon::node::cut::{LeafRange, recut};
+use diversity_daemon::node::evidence::contradiction;
 use diversity_exec::{Kind, ModuleId};
 use diversity_keys::{VerifyingKey, verify};
 use diversity_proto::codec::Reader;
-use diversity_proto::frame::{Frame, read_body};
+use diversity_proto::frame::Frame;
 use diversity_proto::round::{Commit, Computed, OutputKind, Reveal, Subject, opening_hash, seal};
 use diversity_proto::terms::{Terms, config};
-use diversity_proto::window::{Window, detail_root, state};
+use diversity_proto::window::{Leaf, Window, detail_root, state};
 use diversity_proto::{Deployment, Digest, NodeId};
 use serde::Serialize;
 
@@ -21,7 +23,7 @@ pub struct Replay {
     /// Dispute.
     pub dispute: String,
     /// Kind of dispute.
-    pub kind: String,
+    pub kind: DisputeKind,
     /// What `f` gives on the evidence's window, when it was run again.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub recomputed: Option<Recomputed>,
@@ -75,16 +77,18 @@ pub async fn replay(
     }
     let mut out = Replay {
         dispute: bundle.dispute.dispute.hex(),
-        kind: bundle.dispute.kind.clone(),
+        kind: bundle.dispute.kind,
         recomputed: None,
         nodes: Vec::new(),
         checks: Vec::new(),
         verdict: String::new(),
         holds: false,
     };
-    match bundle.dispute.kind.as_str() {
-        "sensor-contradiction" => sensor(bundle, &mut out)?,
-        _ => nodes(bundle, module, &mut out).await?,
+    match bundle.dispute.kind {
+        DisputeKind::SensorContradiction => sensor(bundle, &mut out)?,
+        DisputeKind::Equivocation | DisputeKind::FalseReveal | DisputeKind::UnequalReveals => {
+            nodes(bundle, module, &mut out).await?;
+        }
     }
     Ok(out)
 }
@@ -122,8 +126,7 @@ fn sensor(bundle: &EvidenceBundle, out: &mut Replay) -> Outcome {
     );
     good &= out.check(signed(first), "the sensor signed the first frame");
     good &= out.check(signed(second), "the sensor signed the second frame");
-    let q =
-        diversity_daemon::node::evidence::contradiction(&bundle.frames[0].0, &bundle.frames[1].0);
+    let q = contradiction(&bundle.frames[0].0, &bundle.frames[1].0);
     good &= out.check(
         q.is_some() && q == bundle.dispute.q,
         "their messages differ at the q of the dispute",
@@ -233,22 +236,18 @@ fn window_is_signed(
         diversity_keys::recovery_parity(&f.digest(deployment).0, &f.signature.0, &f.sensor.0)
             .is_ok()
     });
-    let signed = |leaf: &diversity_proto::window::Leaf| {
-        let of_sensor: Vec<_> = frames.iter().filter(|f| f.sensor == leaf.sensor).collect();
-        (leaf.first_q..)
-            .zip(read_body(&leaf.body, leaf.width))
-            .all(|(q, message)| {
-                of_sensor.iter().any(|f| {
-                    (f.first_q..f.next_q()).contains(&q)
-                        && f.messages().nth((q - f.first_q) as usize).as_ref()
-                            == message.as_ref().ok()
-                })
-            })
+    let range = |leaf: &Leaf| LeafRange {
+        sensor: leaf.sensor,
+        first_q: leaf.first_q,
+        end_q: leaf.first_q.saturating_add(leaf.count.into()),
+        width: leaf.width,
+        end: leaf.end,
     };
+    let ranges: Vec<_> = window.leaves.iter().map(range).collect();
+    let again = recut((window.t, window.from, window.to), &ranges, &frames);
     let messages: u64 = window.leaves.iter().map(|l| u64::from(l.count)).sum();
-    let good = window.leaves.iter().all(signed);
     out.check(
-        good,
+        again.as_ref() == Some(window),
         format_args!(
             "all {messages} messages of the window stand in frames that their sensors signed"
         ),
@@ -295,21 +294,15 @@ fn recompute(
     Ok((computed, super::code::kind(&ran.kind)))
 }
 
-fn computed_of(json: &ComputedJson) -> Option<Computed> {
-    Some(Computed {
-        kind: match json.kind.as_str() {
-            "null" => OutputKind::Null,
-            "value" => OutputKind::Value,
-            "trap" => OutputKind::Trap,
-            "abstain" => OutputKind::Abstain,
-            _ => return None,
-        },
+fn computed_of(json: &ComputedJson) -> Computed {
+    Computed {
+        kind: json.kind,
         result: json.result.0.clone(),
         detail_root: json.detail_root,
         state: json.state,
         trace: json.trace,
         window_hash: json.window_hash,
-    })
+    }
 }
 
 /// Checks signatures and openings of every commit and reveal, and compares each with what was recomputed.
@@ -368,7 +361,7 @@ fn reveals(
             );
             continue;
         };
-        let (Some(computed), Some(seal)) = (computed_of(&r.computed), bundle.seal) else {
+        let Some(seal) = bundle.seal else {
             good &= out.check(
                 false,
                 format_args!("the reveal of {} is incomplete", r.node),
@@ -376,7 +369,7 @@ fn reveals(
             continue;
         };
         let reveal = Reveal {
-            computed,
+            computed: computed_of(&r.computed),
             secret: r.secret.0,
             salt: r.salt.0,
             from: r.from,

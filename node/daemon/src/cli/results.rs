@@ -1,7 +1,7 @@
 //! `diversity results`.
 
 use diversity_client::Api;
-use diversity_client::api::SettledResult;
+use diversity_client::api::{SettledResult, output_name};
 use diversity_proto::AgreementId;
 use serde_json::{Map, Value};
 
@@ -47,7 +47,11 @@ pub async fn run(args: Args, output: Output) -> Outcome {
     head.extend(fields.iter().map(String::as_str));
     head.extend(["gas", "share of", "transaction"]);
     output.table(&head, &results, |r| {
-        let mut row = vec![r.t.to_string(), span(r.t, r.from, r.to), r.kind.clone()];
+        let mut row = vec![
+            r.t.to_string(),
+            span(r.t, r.from, r.to),
+            output_name(r.kind).into(),
+        ];
         row.extend(fields.iter().map(|f| show(r.result.get(f))));
         row.extend([r.gas_used.to_string(), r.outcomes.to_string(), r.tx.hex()]);
         row

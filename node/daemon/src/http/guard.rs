@@ -139,12 +139,12 @@ pub async fn guard(State(api): State<Arc<Api>>, mut request: Request, next: Next
         .map_or(IpAddr::from([127, 0, 0, 1]), |c| c.0.0.ip());
     request
         .extensions_mut()
-        .insert(BodyMax(api.config.http_body_bytes_max));
-    let response = if !api.rates.take(from) {
+        .insert(BodyMax(api.limits.body_bytes_max));
+    let response = if !api.limits.rates.take(from) {
         ApiError::busy("too many requests from this address").into_response()
     } else if let Err(error) = authorise(&api, &request, path.as_deref()) {
         error.into_response()
-    } else if let Ok(permit) = Arc::clone(&api.requests).try_acquire_owned() {
+    } else if let Ok(permit) = Arc::clone(&api.limits.requests).try_acquire_owned() {
         let response = next.run(request).await;
         drop(permit);
         response

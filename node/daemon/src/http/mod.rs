@@ -13,181 +13,75 @@ mod registration;
 mod results;
 mod status;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
-use std::time::Duration;
+use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
-use diversity_client::api::{Event, Page};
-use diversity_net::Peer;
-use diversity_proto::{Deployment, Digest, NodeId};
-use diversity_store::{Op, Store, Writer};
+use diversity_client::api::Event;
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, broadcast, mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, broadcast, watch};
 
 use crate::config::NodeConfig;
-use crate::keyring::{Keyring, Tokens};
-use crate::node::activation::Waiting;
-use crate::node::chain::{Chain, ChainView, RelayError};
-use crate::node::driver::Command;
-use crate::node::execute::Frames;
-use crate::node::modules::Modules;
-use crate::node::peers::PeerMap;
-use crate::node::registry::Registry;
-use crate::runner::Runner;
+use crate::keyring::Tokens;
+use crate::node::shared::Shared;
+use crate::rooms::Rooms;
 use crate::telemetry::Metrics;
 use guard::{Bounded, Rates};
-use problem::{ApiError, ApiResult};
+use problem::ApiError;
 
-/// How long a request waits for its transaction to be mined and taken in.
-const CHAIN_WAIT: Duration = Duration::from_secs(60);
-/// How long a request waits for the core.
-const CORE_WAIT: Duration = Duration::from_secs(30);
-/// Items on a page when the caller does not say.
-const PAGE: usize = 100;
-
-/// Everything that the handlers need.
+/// What the handlers work with: the rooms, and what is HTTP's own.
 pub struct Api {
-    /// Settings.
-    pub config: Arc<NodeConfig>,
-    /// Chain and contract.
-    pub deployment: Deployment,
-    /// Keys.
-    pub keys: Arc<Keyring>,
-    /// This node.
-    pub node: NodeId,
-    /// Its peer key.
-    pub peer: Peer,
+    /// Everything that can be asked.
+    pub rooms: Rooms,
     /// Who may do what.
     pub tokens: Tokens,
-    /// Stored records.
-    pub store: Store,
-    /// Makes records durable.
-    pub writer: Arc<Writer>,
-    /// Stored frames.
-    pub frames: Arc<Frames>,
-    /// Modules.
-    pub modules: Arc<Modules>,
-    /// Who runs `f`.
-    pub runner: Arc<dyn Runner>,
-    /// Who is registered.
-    pub registry: Arc<RwLock<Registry>>,
-    /// Who is connected.
-    pub peers: Arc<Mutex<PeerMap>>,
-    /// Into the loop.
-    pub core: mpsc::Sender<Command>,
-    /// To the chain.
-    pub chain: Arc<dyn Chain>,
-    /// How the chain is.
-    pub chain_view: watch::Receiver<ChainView>,
-    /// Agreements that cannot run yet, and what they wait for.
-    pub waiting: Arc<Waiting>,
     /// What happens.
     pub events: broadcast::Sender<Event>,
     /// Numbers.
     pub metrics: Arc<Metrics>,
+    /// How much at once.
+    pub limits: Limits,
+    /// Ends streams at shutdown.
+    pub stop: watch::Receiver<bool>,
+}
+
+/// How much HTTP takes at once.
+pub struct Limits {
+    /// Bytes of a body.
+    pub body_bytes_max: usize,
     /// Requests a second.
     pub rates: Rates,
     /// Requests at once.
     pub requests: Arc<Semaphore>,
     /// Listeners at once.
     pub listeners: Arc<Semaphore>,
-    /// Ends streams at shutdown.
-    pub stop: watch::Receiver<bool>,
 }
 
 impl Api {
-    fn registry(&self) -> RwLockReadGuard<'_, Registry> {
-        self.registry.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn peers(&self) -> MutexGuard<'_, PeerMap> {
-        self.peers.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Asks the core, waiting for a place in its queue.
-    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> ApiResult<T> {
-        let (reply, answer) = oneshot::channel();
-        let asked = async {
-            self.core.send(command(reply)).await.ok()?;
-            answer.await.ok()
-        };
-        match tokio::time::timeout(CORE_WAIT, asked).await {
-            Ok(Some(answer)) => Ok(answer),
-            Ok(None) => Err(ApiError::unavailable("the node is shutting down")),
-            Err(_) => Err(ApiError::unavailable("the node is too busy to answer")),
-        }
-    }
-
-    /// Makes a record durable.
-    async fn write(&self, ops: Vec<Op>) -> ApiResult<()> {
-        let (done, result) = oneshot::channel();
-        let queued = self.writer.try_submit(
-            ops,
-            Box::new(move |result| {
-                // A caller that has gone away misses nothing: the record is durable all the same.
-                let _ = done.send(result);
-            }),
-        );
-        if queued.is_err() {
-            return Err(ApiError::busy("the store is behind"));
-        }
-        match result.await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(ApiError::internal(error)),
-            Err(_) => Err(ApiError::unavailable("the node is shutting down")),
-        }
-    }
-
-    /// Has a call mined and waits until its events are taken in here.
-    async fn relay(&self, label: String, data: Vec<u8>) -> ApiResult<Digest> {
-        let end = tokio::time::Instant::now() + CHAIN_WAIT;
-        let late = || {
-            ApiError::timeout(format!(
-                "{label} has not been mined within {} s",
-                CHAIN_WAIT.as_secs()
-            ))
-        };
-        let mined = tokio::time::timeout_at(end, self.chain.relay(label.clone(), data))
-            .await
-            .map_err(|_| late())?;
-        let mined = mined.map_err(|error| match error {
-            RelayError::Reverted { name, words } => ApiError::reverted(format!("{name}: {words}")),
-            RelayError::Pointless(reason) => ApiError::reverted(reason),
-            RelayError::Unavailable(reason) => ApiError::unavailable(reason),
-        })?;
-        let mut view = self.chain_view.clone();
-        let taken = view.wait_for(|v| v.processed.is_some_and(|block| block >= mined.block));
-        match tokio::time::timeout_at(end, taken).await {
-            Ok(Ok(_)) => Ok(mined.tx),
-            Ok(Err(_)) => Err(ApiError::unavailable("the node is shutting down")),
-            Err(_) => Err(late()),
+    /// Over the rooms.
+    pub fn new(shared: &Shared, rooms: Rooms, tokens: Tokens, stop: watch::Receiver<bool>) -> Self {
+        Self {
+            rooms,
+            tokens,
+            events: shared.events.clone(),
+            metrics: Arc::clone(&shared.metrics),
+            limits: Limits::new(&shared.config),
+            stop,
         }
     }
 }
 
-/// Cuts a page out of sorted items; `cursor` is the key of the last one before it.
-fn page<T>(items: impl Iterator<Item = (String, T)>, limit: Option<usize>) -> Page<T> {
-    let limit = limit
-        .unwrap_or(PAGE)
-        .clamp(1, diversity_client::api::PAGE_MAX);
-    let mut out = Vec::new();
-    let mut last = None;
-    for (key, item) in items {
-        if out.len() == limit {
-            return Page {
-                items: out,
-                next: last,
-            };
+impl Limits {
+    /// As the settings say.
+    pub fn new(config: &NodeConfig) -> Self {
+        Self {
+            body_bytes_max: config.http_body_bytes_max,
+            rates: Rates::new(config.http_rate_per_s),
+            requests: Arc::new(Semaphore::new(config.http_requests_max)),
+            listeners: Arc::new(Semaphore::new(config.http_listeners_max)),
         }
-        last = Some(key);
-        out.push(item);
-    }
-    Page {
-        items: out,
-        next: None,
     }
 }
 

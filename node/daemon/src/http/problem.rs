@@ -5,6 +5,8 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use diversity_client::api::{Problem, codes};
 
+use crate::rooms::RoomError;
+
 /// Media type of a problem document.
 pub const PROBLEM: &str = "application/problem+json";
 
@@ -247,7 +249,7 @@ impl ApiError {
 
     /// 400: no module.
     pub fn module_missing(digest: &diversity_proto::Digest) -> Self {
-        let detail = format!("this node has not got the module {digest}");
+        let detail = RoomError::ModuleMissing(*digest).to_string();
         let what = format!("Upload it with PUT /v1/code/{digest}, and repeat the request then.");
         Self::new(
             400,
@@ -256,6 +258,28 @@ impl ApiError {
             detail,
             what,
         )
+    }
+}
+
+impl From<RoomError> for ApiError {
+    fn from(error: RoomError) -> Self {
+        match error {
+            RoomError::Malformed(detail) => Self::malformed(detail),
+            RoomError::NotFound { detail, what_to_do } => Self::not_found(detail, what_to_do),
+            RoomError::Conflict { detail, what_to_do } => Self::conflict(detail, what_to_do),
+            RoomError::Busy(detail) => Self::busy(detail),
+            RoomError::Unavailable(detail) => Self::unavailable(detail),
+            RoomError::Late(detail) => Self::timeout(detail),
+            RoomError::Internal(detail) => Self::internal(detail),
+            RoomError::Signature(detail) => Self::signature(detail),
+            RoomError::Reverted(detail) => Self::reverted(detail),
+            RoomError::Terms(detail) => Self::terms(detail),
+            RoomError::AgreementId(detail) => Self::agreement_id(detail),
+            RoomError::NotRegistered(detail) => Self::not_registered(detail),
+            RoomError::NotAMember(detail) => Self::not_a_member(detail),
+            RoomError::Module(detail) => Self::module(detail),
+            RoomError::ModuleMissing(sha256) => Self::module_missing(&sha256),
+        }
     }
 }
 

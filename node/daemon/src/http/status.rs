@@ -10,8 +10,7 @@ use axum::http::StatusCode;
 use axum::http::header::{CONTENT_TYPE, HeaderValue};
 use axum::response::sse::{Event as SseEvent, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
-use diversity_client::api::{ChainStatus, Event, Info, NodeIdentity, PAGE_MAX, Peer};
-use diversity_client::hexed::Bytes;
+use diversity_client::api::{Event, Info};
 use diversity_proto::AgreementId;
 use serde::Deserialize;
 use tokio::sync::broadcast::error::RecvError;
@@ -19,54 +18,10 @@ use tokio::sync::broadcast::error::RecvError;
 use super::Api;
 use super::extract::Params;
 use super::problem::{ApiError, ApiResult};
-use crate::node::driver::unix_ms;
 
 /// `GET /v1/info`.
 pub async fn info(State(api): State<Arc<Api>>) -> ApiResult<JsonAnswer<Info>> {
-    let agreements = super::agreements::summaries(&api, None, Some(PAGE_MAX))
-        .await?
-        .items;
-    let declaration = super::registration::declaration(&api);
-    let view = api.chain_view.borrow().clone();
-    let peers = {
-        let (registry, map) = (api.registry(), api.peers());
-        let others = registry
-            .nodes
-            .iter()
-            .filter(|(id, _)| **id != api.node)
-            .take(PAGE_MAX);
-        others
-            .map(|(id, r)| Peer {
-                node: *id,
-                name: r.declaration.name.clone(),
-                connected: map.connected(id),
-            })
-            .collect()
-    };
-    let owner = api.registry().nodes.get(&api.node).map(|r| r.owner);
-    Ok(JsonAnswer(Info {
-        version: env!("CARGO_PKG_VERSION").into(),
-        deployment: api.deployment.into(),
-        node: NodeIdentity {
-            node: api.node,
-            public_key: declaration.public_key,
-            account: declaration.account,
-            peer_key: Bytes(api.peer.to_vec()),
-            peer_id: diversity_net::peer_to_text(&api.peer).map_err(ApiError::internal)?,
-            name: declaration.name,
-            addresses: declaration.addresses,
-            owner,
-        },
-        chain: ChainStatus {
-            reachable: view.trouble.is_none() && view.head.is_some(),
-            block: view.head.unwrap_or(0),
-            processed_block: view.processed.unwrap_or(0),
-            balance_wei: view.balance.to_string(),
-            outbox: view.outbox,
-        },
-        peers,
-        agreements,
-    }))
+    Ok(JsonAnswer(api.rooms.health.info().await?))
 }
 
 /// `GET /healthz`.
@@ -74,48 +29,17 @@ pub async fn health() -> &'static str {
     "ok\n"
 }
 
-/// What keeps a node from working; nothing when it is ready.
-fn not_ready(api: &Api) -> Vec<String> {
-    let mut out = Vec::new();
-    if api.store.is_poisoned() {
-        out.push("store: a write has failed, nothing more is acknowledged; mend the disk and start the node again".into());
-    }
-    let view = api.chain_view.borrow();
-    if let Some(trouble) = &view.trouble {
-        out.push(format!("chain: {trouble}"));
-    }
-    match (view.head, view.processed) {
-        (None, _) => out.push("chain: no block seen yet".into()),
-        (Some(_), None) => out.push("chain: no events taken in yet".into()),
-        (Some(head), Some(processed))
-            if processed.saturating_add(api.config.confirmations + 100) < head =>
-        {
-            out.push(format!(
-                "chain: events are taken in up to block {processed} of {head}"
-            ));
-        }
-        _ => {}
-    }
-    let stall_ms = api.config.chain_stall_s.saturating_mul(1000);
-    if stall_ms > 0 && view.head.is_some() && unix_ms().saturating_sub(view.head_at_ms) > stall_ms {
-        let seconds = unix_ms().saturating_sub(view.head_at_ms) / 1000;
-        out.push(format!(
-            "chain: the head has not moved for {seconds} s; are the validators running?"
-        ));
-    }
-    out
-}
-
 /// `GET /readyz`.
 pub async fn ready(State(api): State<Arc<Api>>) -> Response {
-    let reasons = not_ready(&api);
-    let waiting = api
-        .waiting
-        .all()
-        .into_iter()
-        .map(|(a, reason)| format!("note: agreement {a}: {reason}\n"));
+    let reasons = api.rooms.health.not_ready();
     if reasons.is_empty() {
-        let notes: String = waiting.collect();
+        let notes: String = api
+            .rooms
+            .health
+            .waiting()
+            .into_iter()
+            .map(|(a, reason)| format!("note: agreement {a}: {reason}\n"))
+            .collect();
         return format!("ready\n{notes}").into_response();
     }
     let mut error = ApiError::unavailable(reasons.join("; "));
@@ -125,15 +49,10 @@ pub async fn ready(State(api): State<Arc<Api>>) -> Response {
 
 /// `GET /metrics`.
 pub async fn metrics(State(api): State<Arc<Api>>) -> Response {
-    let view = api.chain_view.borrow().clone();
-    api.metrics.chain_head.set(view.head.unwrap_or(0) as i64);
-    api.metrics
-        .chain_cursor
-        .set(view.processed.unwrap_or(0) as i64);
-    api.metrics.outbox.set(view.outbox as i64);
     let kind =
         HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
-    (StatusCode::OK, [(CONTENT_TYPE, kind)], api.metrics.text()).into_response()
+    let text = api.rooms.health.metrics();
+    (StatusCode::OK, [(CONTENT_TYPE, kind)], text).into_response()
 }
 
 #[derive(Deserialize)]
@@ -166,7 +85,7 @@ pub async fn events(
         .as_deref()
         .map(super::extract::id)
         .transpose()?;
-    let place = Arc::clone(&api.listeners)
+    let place = Arc::clone(&api.limits.listeners)
         .try_acquire_owned()
         .map_err(|_| ApiError::busy("as many listeners are connected as the settings allow"))?;
     let state = (api.events.subscribe(), api.stop.clone(), 0u64, place);

@@ -6,14 +6,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use diversity_keys::musig::{AgreementKey, MusigError, agreement_key};
 use diversity_proto::terms::Terms;
-use diversity_proto::{AgreementId, Deployment, NodeId, PublicKey};
-use diversity_store::Store;
+use diversity_proto::{AgreementId, Deployment, Digest, NodeId, PublicKey};
 use tokio::sync::Notify;
 
 use crate::node::driver::Activation;
-use crate::node::modules::Modules;
 use crate::node::registry::{self, Registry, RegistryError};
-use crate::runner::Runner;
+use crate::node::shared::{Code, Identity, Shared};
 
 /// Agreements of this node that stand on chain and cannot run yet, with the reason in words.
 #[derive(Debug, Default)]
@@ -115,28 +113,23 @@ pub enum NotYet {
 ///
 /// # Errors
 /// [`NotYet`].
-pub fn gather(
-    d: &Deployment,
-    node: &NodeId,
-    registry: &std::sync::RwLock<Registry>,
-    store: &Store,
-    modules: &Modules,
-    runner: &Arc<dyn Runner>,
-    a: &AgreementId,
-) -> Result<Activation, NotYet> {
+pub fn gather(shared: &Shared, a: &AgreementId) -> Result<Activation, NotYet> {
     let missing = |text: String| Err(NotYet::Missing(text));
-    let read = || registry.read().unwrap_or_else(PoisonError::into_inner);
-    let Some(record) = read().agreements.get(a).cloned() else {
+    let Identity {
+        deployment, node, ..
+    } = &shared.identity;
+    let registered = &shared.registered;
+    let Some(record) = registered.read().agreements.get(a).cloned() else {
         return Err(NotYet::NotOurs);
     };
     if !record.nodes.contains(node) {
         return Err(NotYet::NotOurs);
     }
-    let terms = registry::terms(store, a)?
+    let terms = registry::terms(&shared.durable.store, a)?
         .filter(|t| t.digest() == record.terms_digest)
         .ok_or(NotYet::Terms)?;
     let keys = {
-        let registry = read();
+        let registry = registered.read();
         if let Some(s) = terms
             .sensors
             .iter()
@@ -149,7 +142,7 @@ pub fn gather(
             Err(node) => return missing(format!("node {node} is not registered")),
         }
     };
-    let key = match aggregate(d, &terms, &keys) {
+    let key = match aggregate(deployment, &terms, &keys) {
         Ok(key) => key,
         Err(error) => return missing(error.to_string()),
     };
@@ -158,24 +151,26 @@ pub fn gather(
             "its id is not the aggregate key of its nodes: nothing of it can ever settle".into(),
         );
     }
-    match modules.get(&terms.off_chain_code) {
-        Ok(Some(module)) => {
-            if let Err(reason) = runner.add(&module) {
-                return missing(format!("its module cannot be run here: {reason}"));
-            }
-        }
-        Ok(None) => {
-            let code = terms.off_chain_code;
-            return missing(format!(
-                "its module is not here: upload it with PUT /v1/code/{code}"
-            ));
-        }
-        Err(error) => return missing(error.to_string()),
-    }
+    load(&shared.code, &terms.off_chain_code)?;
     Ok(Activation {
         id: *a,
         terms: Arc::new(terms),
         keys,
         key,
     })
+}
+
+/// Makes the module ready to run.
+fn load(code: &Code, sha256: &Digest) -> Result<(), NotYet> {
+    let missing = |text: String| Err(NotYet::Missing(text));
+    match code.modules.get(sha256) {
+        Ok(Some(module)) => code
+            .runner
+            .add(&module)
+            .or_else(|reason| missing(format!("its module cannot be run here: {reason}"))),
+        Ok(None) => missing(format!(
+            "its module is not here: upload it with PUT /v1/code/{sha256}"
+        )),
+        Err(error) => missing(error.to_string()),
+    }
 }

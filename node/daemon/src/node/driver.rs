@@ -9,7 +9,7 @@ mod effects;
 mod transport;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use diversity_engine::api::{
@@ -21,15 +21,14 @@ use diversity_net::{NetEvent, NetHandle, Peer, Verdict};
 use diversity_proto::terms::Terms;
 use diversity_proto::wire::Range;
 use diversity_proto::{AgreementId, Digest, NodeId, PublicKey, SensorId};
-use diversity_store::{Op, StoreError, Writer};
+use diversity_store::{Op, StoreError};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::node::execute::{CutError, Frames};
-use crate::node::modules::Modules;
+use crate::node::cut::CutError;
 use crate::node::peers::{Change, PeerMap};
+use crate::node::shared::{Code, Durable, Peers};
 use crate::node::signer::{SignError, Signer};
 use crate::node::workers::{Verifier, Workers};
-use crate::runner::Runner;
 use crate::telemetry::Metrics;
 
 /// Unanswered effects above which nothing new is taken from outside.
@@ -179,22 +178,16 @@ pub struct Parts {
     pub workers: Arc<Workers>,
     /// Checks signatures.
     pub verifier: Arc<Verifier>,
-    /// Stored frames.
-    pub frames: Arc<Frames>,
-    /// Modules.
-    pub modules: Arc<Modules>,
-    /// Who runs `f`.
-    pub runner: Arc<dyn Runner>,
-    /// Makes things durable.
-    pub writer: Arc<Writer>,
-    /// Reads single records.
-    pub store: diversity_store::Store,
+    /// What outlives the process.
+    pub durable: Durable,
+    /// Modules, and who runs them.
+    pub code: Code,
     /// The transport.
     pub net: NetHandle,
     /// What the transport says.
     pub net_events: mpsc::Receiver<NetEvent>,
     /// Who is who.
-    pub peers: Arc<Mutex<PeerMap>>,
+    pub peers: Peers,
     /// The chain's side.
     pub outbox: Arc<dyn Outbox>,
     /// Terms from and for peers.
@@ -470,10 +463,7 @@ impl Driver {
     }
 
     fn peers(&self) -> std::sync::MutexGuard<'_, PeerMap> {
-        self.parts
-            .peers
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.parts.peers.lock()
     }
 
     fn peer_changed(&mut self, change: Change) {

@@ -11,23 +11,14 @@ use diversity_proto::{NodeId, SensorId};
 
 use crate::node::registry::{DisputeRecord, Registry};
 
-/// The stable name of a kind.
-pub fn kind_name(kind: DisputeKind) -> &'static str {
+/// The kind as the API names it.
+pub fn kind(kind: DisputeKind) -> diversity_client::api::DisputeKind {
+    use diversity_client::api::DisputeKind as Shown;
     match kind {
-        DisputeKind::Equivocation => "equivocation",
-        DisputeKind::FalseReveal => "false-reveal",
-        DisputeKind::SensorContradiction => "sensor-contradiction",
-        DisputeKind::UnequalReveals => "unequal-reveals",
-    }
-}
-
-/// The stable name of a kind of output.
-pub fn output_name(kind: OutputKind) -> &'static str {
-    match kind {
-        OutputKind::Null => "null",
-        OutputKind::Value => "value",
-        OutputKind::Trap => "trap",
-        OutputKind::Abstain => "abstain",
+        DisputeKind::Equivocation => Shown::Equivocation,
+        DisputeKind::FalseReveal => Shown::FalseReveal,
+        DisputeKind::SensorContradiction => Shown::SensorContradiction,
+        DisputeKind::UnequalReveals => Shown::UnequalReveals,
     }
 }
 
@@ -43,7 +34,7 @@ pub fn view(registry: &Registry, terms: Option<&Terms>, d: &DisputeRecord) -> Di
     });
     DisputeView {
         dispute: d.dispute,
-        kind: kind_name(d.kind).into(),
+        kind: kind(d.kind),
         agreement: d.agreement,
         t: (!sensor).then_some(d.at),
         q: sensor.then_some(d.at),

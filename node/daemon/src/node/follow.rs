@@ -3,7 +3,7 @@
 //! One task does all of it, one thing after another, so that no event of an agreement falls between its gathering and its start.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use diversity_chain::contract::{ContractError, MainContract};
@@ -15,25 +15,20 @@ use diversity_client::api::Event;
 use diversity_net::NetHandle;
 use diversity_proto::terms::Terms;
 use diversity_proto::wire::{Part, encode_envelope};
-use diversity_proto::{AgreementId, DecodeError, Deployment, Digest, NodeId, VERSION};
-use diversity_store::{Op, Store, StoreError, Writer};
-use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use diversity_proto::{AgreementId, DecodeError, Digest, NodeId, VERSION};
+use diversity_store::{Op, Store, StoreError};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
-use crate::config::NodeConfig;
-use crate::keyring::Keyring;
-use crate::node::activation::{NotYet, Waiting, gather};
+use crate::node::activation::{NotYet, gather};
 use crate::node::chain::ChainView;
 use crate::node::driver::{Command, TermsPart, unix_ms};
 use crate::node::explain;
-use crate::node::modules::Modules;
-use crate::node::outbox::{Agreements, Known, StoreJournal, ToChain};
-use crate::node::peers::PeerMap;
+use crate::node::outbox::{Known, StoreJournal, ToChain};
 use crate::node::registry::{
-    self, Applied, ChainLog, Registry, RegistryError, cursor_key, identity_key, terms_key,
+    self, Applied, ChainLog, RegistryError, cursor_key, identity_key, terms_key,
 };
-use crate::runner::Runner;
-use crate::telemetry::Metrics;
+use crate::node::shared::Shared;
 
 /// How often what agreements wait for is looked for again.
 const RETRY: Duration = Duration::from_secs(10);
@@ -67,32 +62,10 @@ pub enum FollowError {
 
 /// What the task needs.
 pub struct Follow {
-    /// Settings.
-    pub config: Arc<NodeConfig>,
-    /// Chain and contract.
-    pub deployment: Deployment,
-    /// This node.
-    pub node: NodeId,
-    /// Keys.
-    pub keys: Arc<Keyring>,
+    /// What all parts share.
+    pub shared: Shared,
     /// The chain.
     pub rpc: Rpc,
-    /// Records.
-    pub store: Store,
-    /// Makes records durable.
-    pub writer: Arc<Writer>,
-    /// Who is registered.
-    pub registry: Arc<RwLock<Registry>>,
-    /// Who is connected.
-    pub peers: Arc<Mutex<PeerMap>>,
-    /// Modules.
-    pub modules: Arc<Modules>,
-    /// Who runs `f`.
-    pub runner: Arc<dyn Runner>,
-    /// Agreements that run.
-    pub agreements: Agreements,
-    /// Agreements that cannot run yet.
-    pub waiting: Arc<Waiting>,
     /// Into the loop.
     pub control: mpsc::Sender<Command>,
     /// Terms from and for peers.
@@ -103,10 +76,6 @@ pub struct Follow {
     pub to_chain: Arc<ToChain>,
     /// Told how the chain is.
     pub view: watch::Sender<ChainView>,
-    /// Told what happens.
-    pub events: broadcast::Sender<Event>,
-    /// Numbers.
-    pub metrics: Arc<Metrics>,
 }
 
 /// The identity of the chain as an earlier run found it.
@@ -149,18 +118,24 @@ impl Follow {
         self.contract().await;
         let mut status = outbox.watch();
         let cursor = self
+            .shared
+            .durable
             .store
             .get(&cursor_key())?
             .map(|bytes| Cursor::decode(&bytes))
             .transpose()?;
         let config = FollowConfig {
-            start: self.config.from_block,
-            confirmations: self.config.confirmations,
-            poll: Duration::from_millis(self.config.chain_poll_ms),
-            ..FollowConfig::for_chain(self.deployment.chain_id)
+            start: self.shared.config.from_block,
+            confirmations: self.shared.config.confirmations,
+            poll: Duration::from_millis(self.shared.config.chain_poll_ms),
+            ..FollowConfig::for_chain(self.shared.identity.deployment.chain_id)
         };
-        let mut follower =
-            Follower::new(self.rpc.clone(), self.deployment.contract, config, cursor);
+        let mut follower = Follower::new(
+            self.rpc.clone(),
+            self.shared.identity.deployment.contract,
+            config,
+            cursor,
+        );
         let mut look_at = Instant::now();
         let mut retry_at = Instant::now() + RETRY;
         loop {
@@ -178,7 +153,7 @@ impl Follow {
                         v.outbox = (s.in_flight + s.queued) as u64;
                     });
                 }
-                () = self.waiting.nudged() => self.activate_all().await?,
+                () = self.shared.waiting.nudged() => self.activate_all().await?,
                 Some(part) = self.terms_parts.recv() => self.terms_part(part).await?,
                 () = tokio::time::sleep_until(retry_at) => {
                     retry_at = Instant::now() + RETRY;
@@ -202,7 +177,7 @@ impl Follow {
 
     /// Chain id and genesis, from the store or from the first endpoint that answers; agreements may run meanwhile.
     async fn identify(&mut self) -> Result<ChainIdentity, FollowError> {
-        if let Some(identity) = stored_identity(&self.store)? {
+        if let Some(identity) = stored_identity(&self.shared.durable.store)? {
             return Ok(identity);
         }
         loop {
@@ -228,13 +203,13 @@ impl Follow {
         &self,
         identity: ChainIdentity,
     ) -> Result<(submitter::Outbox, mpsc::Receiver<Delivered>), FollowError> {
-        let account = Account::from_secret(&self.keys.account.to_bytes())?;
+        let account = Account::from_secret(&self.shared.identity.keys.account.to_bytes())?;
         let journal = Arc::new(StoreJournal {
-            store: self.store.clone(),
-            writer: Arc::clone(&self.writer),
+            store: self.shared.durable.store.clone(),
+            writer: Arc::clone(&self.shared.durable.writer),
         });
-        let mut settings = OutboxSettings::for_chain(self.deployment.chain_id);
-        settings.submitter.confirmations = self.config.confirmations;
+        let mut settings = OutboxSettings::for_chain(self.shared.identity.deployment.chain_id);
+        settings.submitter.confirmations = self.shared.config.confirmations;
         let (outbox, reports) =
             submitter::Outbox::start(self.rpc.clone(), identity, account, journal, settings)
                 .await?;
@@ -245,11 +220,11 @@ impl Follow {
     /// Asks the contract whether it is the one that everything is signed for. A chain that is dead is asked later, by reading.
     async fn contract(&self) {
         loop {
-            match MainContract::new(self.rpc.clone(), self.deployment.contract).deployment().await {
-                Ok(found) if found == self.deployment => break,
+            match MainContract::new(self.rpc.clone(), self.shared.identity.deployment.contract).deployment().await {
+                Ok(found) if found == self.shared.identity.deployment => break,
                 Ok(found) => self.trouble(format!(
                     "the contract says that it is {} on chain {}, and the settings say {} on chain {}: correct chain_id or contract",
-                    found.contract, found.chain_id, self.deployment.contract, self.deployment.chain_id
+                    found.contract, found.chain_id, self.shared.identity.deployment.contract, self.shared.identity.deployment.chain_id
                 )),
                 Err(error @ ContractError::NotOurs { .. }) => self.trouble(error.to_string()),
                 Err(error) => self.trouble(error.to_string()),
@@ -260,7 +235,7 @@ impl Follow {
     }
 
     async fn balance(&self) {
-        let account = diversity_proto::Address(self.keys.account.address());
+        let account = diversity_proto::Address(self.shared.identity.keys.account.address());
         if let Ok(balance) = self.rpc.balance(&account).await {
             self.view.send_modify(|v| v.balance = balance);
         }
@@ -296,10 +271,7 @@ impl Follow {
     async fn take_in(&mut self, progress: Progress) -> Result<(), FollowError> {
         let mut applied = Applied::default();
         {
-            let mut registry = self
-                .registry
-                .write()
-                .unwrap_or_else(PoisonError::into_inner);
+            let mut registry = self.shared.registered.write();
             if let Some(above) = progress.rewound {
                 tracing::warn!(above, "chain.rewound");
                 registry.rewind(above, &mut applied);
@@ -322,7 +294,7 @@ impl Follow {
             self.command(Command::Chain { inputs, ops, done }).await?;
             durable.await.map_err(|_| FollowError::Stopped)?;
         }
-        self.metrics.gas_used.inc_by(applied.gas_used);
+        self.shared.metrics.gas_used.inc_by(applied.gas_used);
         self.changed_nodes(&applied).await?;
         if !applied.created.is_empty() || !applied.nodes.is_empty() {
             self.activate_all().await?;
@@ -342,9 +314,13 @@ impl Follow {
     async fn changed_nodes(&self, applied: &Applied) -> Result<(), FollowError> {
         let mut changes = Vec::new();
         {
-            let registry = self.registry.read().unwrap_or_else(PoisonError::into_inner);
-            let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
-            for node in applied.nodes.iter().filter(|n| n.node != self.node) {
+            let registry = self.shared.registered.read();
+            let mut peers = self.shared.peers.lock();
+            for node in applied
+                .nodes
+                .iter()
+                .filter(|n| n.node != self.shared.identity.node)
+            {
                 changes.extend(peers.registered(node.clone()));
             }
             for a in applied
@@ -352,7 +328,7 @@ impl Follow {
                 .iter()
                 .filter_map(|a| registry.agreements.get(a))
             {
-                if a.nodes.contains(&self.node) {
+                if a.nodes.contains(&self.shared.identity.node) {
                     peers.allow(a.nodes.iter().copied());
                 }
             }
@@ -364,17 +340,19 @@ impl Follow {
     }
 
     fn announce(&self, applied: &Applied) {
-        let registry = self.registry.read().unwrap_or_else(PoisonError::into_inner);
+        let registry = self.shared.registered.read();
         for dispute in applied
             .disputes
             .iter()
             .filter_map(|d| registry.disputes.get(d))
         {
-            let terms = dispute
-                .agreement
-                .and_then(|a| registry::terms(&self.store, &a).ok().flatten());
+            let terms = dispute.agreement.and_then(|a| {
+                registry::terms(&self.shared.durable.store, &a)
+                    .ok()
+                    .flatten()
+            });
             let view = explain::view(&registry, terms.as_ref(), dispute);
-            tracing::warn!(dispute = %view.dispute, kind = view.kind, explanation = view.explanation, "chain.dispute");
+            tracing::warn!(dispute = %view.dispute, kind = view.kind.as_str(), explanation = view.explanation, "chain.dispute");
             self.tell(Event::Dispute { dispute: view });
         }
         for (sensor, from_q) in &applied.void {
@@ -387,7 +365,7 @@ impl Follow {
 
     fn tell(&self, event: Event) {
         // Nobody needs to listen.
-        let _ = self.events.send(event);
+        let _ = self.shared.events.send(event);
     }
 
     async fn command(&self, command: Command) -> Result<(), FollowError> {
@@ -398,7 +376,7 @@ impl Follow {
     }
 
     async fn write(&self, ops: Vec<Op>) -> Result<(), FollowError> {
-        let writer = Arc::clone(&self.writer);
+        let writer = Arc::clone(&self.shared.durable.writer);
         tokio::task::spawn_blocking(move || writer.write(ops))
             .await
             .map_err(|_| FollowError::Stopped)??;
@@ -411,17 +389,17 @@ impl Follow {
     async fn activate_all(&self) -> Result<(), FollowError> {
         let running: BTreeSet<AgreementId> = {
             let agreements = self
+                .shared
                 .agreements
                 .read()
                 .unwrap_or_else(PoisonError::into_inner);
             agreements.keys().copied().collect()
         };
         let ours: Vec<AgreementId> = {
-            let registry = self.registry.read().unwrap_or_else(PoisonError::into_inner);
-            let ours = registry
-                .agreements
-                .iter()
-                .filter(|(a, r)| r.nodes.contains(&self.node) && !running.contains(a));
+            let registry = self.shared.registered.read();
+            let ours = registry.agreements.iter().filter(|(a, r)| {
+                r.nodes.contains(&self.shared.identity.node) && !running.contains(a)
+            });
             ours.map(|(a, _)| *a).collect()
         };
         for a in ours {
@@ -431,16 +409,8 @@ impl Follow {
     }
 
     async fn activate(&self, a: AgreementId) -> Result<(), FollowError> {
-        let (d, node, registry) = (self.deployment, self.node, Arc::clone(&self.registry));
-        let (store, modules, runner) = (
-            self.store.clone(),
-            Arc::clone(&self.modules),
-            Arc::clone(&self.runner),
-        );
-        let gathered = tokio::task::spawn_blocking(move || {
-            gather(&d, &node, &registry, &store, &modules, &runner, &a)
-        })
-        .await;
+        let shared = self.shared.clone();
+        let gathered = tokio::task::spawn_blocking(move || gather(&shared, &a)).await;
         let activation = match gathered.map_err(|_| FollowError::Stopped)? {
             Ok(activation) => activation,
             Err(NotYet::NotOurs) => return Ok(()),
@@ -449,7 +419,7 @@ impl Follow {
                 if matches!(reason, NotYet::Terms) {
                     self.ask_for_terms(a);
                 }
-                self.waiting.set(a, reason.to_string());
+                self.shared.waiting.set(a, reason.to_string());
                 return Ok(());
             }
         };
@@ -457,11 +427,12 @@ impl Follow {
             terms: Arc::clone(&activation.terms),
             key: activation.key.clone(),
         };
-        self.agreements
+        self.shared
+            .agreements
             .write()
             .unwrap_or_else(PoisonError::into_inner)
             .insert(a, Arc::new(known));
-        let logged = ChainLog::of(&self.store, &a)?;
+        let logged = ChainLog::of(&self.shared.durable.store, &a)?;
         let inputs = logged.iter().filter_map(|entry| entry.input(a)).collect();
         tracing::info!(agreement = %a, title = activation.terms.title, "agreement.runs");
         self.command(Command::Agreement {
@@ -469,16 +440,12 @@ impl Follow {
             inputs,
         })
         .await?;
-        self.waiting.clear(&a);
+        self.shared.waiting.clear(&a);
         Ok(())
     }
 
     fn send(&self, to: &NodeId, part: Part) {
-        let peer = self
-            .peers
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .peer(to);
+        let peer = self.shared.peers.lock().peer(to);
         if let Some(peer) = peer
             && let Err(error) = self.net.send(peer, encode_envelope(&[part]))
         {
@@ -488,14 +455,14 @@ impl Follow {
 
     fn ask_for_terms(&self, a: AgreementId) {
         let nodes = {
-            let registry = self.registry.read().unwrap_or_else(PoisonError::into_inner);
+            let registry = self.shared.registered.read();
             registry
                 .agreements
                 .get(&a)
                 .map(|r| r.nodes.clone())
                 .unwrap_or_default()
         };
-        for node in nodes.iter().filter(|n| **n != self.node) {
+        for node in nodes.iter().filter(|n| **n != self.shared.identity.node) {
             self.send(
                 node,
                 Part::Terms {
@@ -508,16 +475,16 @@ impl Follow {
 
     async fn terms_part(&self, part: TermsPart) -> Result<(), FollowError> {
         let record = {
-            let registry = self.registry.read().unwrap_or_else(PoisonError::into_inner);
+            let registry = self.shared.registered.read();
             registry.agreements.get(&part.agreement).cloned()
         };
-        let Some(record) =
-            record.filter(|r| r.nodes.contains(&part.from) && r.nodes.contains(&self.node))
-        else {
+        let Some(record) = record.filter(|r| {
+            r.nodes.contains(&part.from) && r.nodes.contains(&self.shared.identity.node)
+        }) else {
             return Ok(());
         };
         if part.terms.is_empty() {
-            if let Some(terms) = registry::terms(&self.store, &part.agreement)? {
+            if let Some(terms) = registry::terms(&self.shared.durable.store, &part.agreement)? {
                 self.send(
                     &part.from,
                     Part::Terms {
@@ -529,6 +496,7 @@ impl Follow {
             return Ok(());
         }
         let known = self
+            .shared
             .agreements
             .read()
             .unwrap_or_else(PoisonError::into_inner)

@@ -2,16 +2,21 @@
 
 pub mod activation;
 pub mod chain;
+pub mod cut;
 pub mod driver;
 pub mod evidence;
 pub mod execute;
 pub mod explain;
 pub mod follow;
+pub mod frames;
 pub mod modules;
+mod notices;
 pub mod outbox;
 pub mod peers;
+mod recover;
 pub mod registry;
 mod run;
+pub mod shared;
 pub mod signer;
 pub mod workers;
 

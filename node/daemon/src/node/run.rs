@@ -1,38 +1,35 @@
 //! Puts a node together, runs it, and takes it down in order.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::Arc;
 
-use diversity_client::api::Event;
-use diversity_engine::api::Notice;
-use diversity_engine::records::{self, AgreementRecord};
-use diversity_engine::{Config, Node};
 use diversity_net::{Net, NetConfig, NetError, NetLimits};
 use diversity_proto::wire::{ENVELOPE_BYTES_MAX, FRAME_BATCH_BYTES_MAX};
-use diversity_proto::{AgreementId, DecodeError, Deployment, NodeId};
+use diversity_proto::{DecodeError, Deployment};
 use diversity_store::{Store, StoreError, Writer, WriterLimits};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Semaphore, broadcast, mpsc, watch};
+use tokio::sync::{broadcast, mpsc, watch};
 
 use crate::config::{ConfigError, NodeConfig};
-use crate::http::{self, Api, guard::Rates};
+use crate::http::{self, Api};
 use crate::keyring::{Keyring, KeyringError, Tokens};
-use crate::node::activation::{Waiting, aggregate};
 use crate::node::chain::ChainView;
 use crate::node::driver::{Activation, Driver, DriverError, Inbox, Parts};
-use crate::node::execute::Frames;
-use crate::node::explain::output_name;
 use crate::node::follow::{Follow, FollowError, stored_identity};
+use crate::node::frames::Frames;
 use crate::node::modules::{ModuleStoreError, Modules};
+use crate::node::notices::event;
 use crate::node::outbox::{Agreements, Known, ToChain};
-use crate::node::peers::{PeerMap, bootstrap_peer};
+use crate::node::recover::{peer_map, recover};
 use crate::node::registry::{Registry, RegistryError};
+use crate::node::shared::{Code, Durable, Identity, Peers, Registered, Shared};
 use crate::node::signer::Signer;
 use crate::node::workers::{Verifier, Workers};
+use crate::rooms::Rooms;
+use crate::rooms::core::Core;
+use crate::rooms::relay::Line;
 use crate::runner::Runner;
-use crate::telemetry::Metrics;
 
 /// Requests that wait in front of the core; beyond it the API says that it is busy.
 const API_QUEUE: usize = 256;
@@ -42,8 +39,6 @@ const CONTROL_QUEUE: usize = 64;
 const TERMS_QUEUE: usize = 64;
 /// Events that a slow listener may be behind.
 const EVENTS_BEHIND_MAX: usize = 4_096;
-/// Bytes of frames after which a gossip batch leaves at once.
-const GOSSIP_BYTES: usize = 32 * 1024;
 /// How long open requests may take at a shutdown.
 const SHUTDOWN: std::time::Duration = std::time::Duration::from_secs(10);
 
@@ -125,6 +120,7 @@ pub async fn run_node(config: NodeConfig, runner: Arc<dyn Runner>) -> Result<(),
 /// A node that has started.
 pub struct RunningNode {
     api: Arc<Api>,
+    shared: Shared,
     listener: TcpListener,
     driver: tokio::task::JoinHandle<Result<(), DriverError>>,
     follow: tokio::task::JoinHandle<Result<(), FollowError>>,
@@ -142,83 +138,52 @@ impl RunningNode {
     pub async fn start(config: NodeConfig, runner: Arc<dyn Runner>) -> Result<Self, NodeError> {
         let deployment = config.deployment()?;
         make_dir(&config.data_dir)?;
-        let (data_dir, password) = (config.data_dir.clone(), config.password_file.clone());
-        let light = config.light_keys;
-        let keys = tokio::task::spawn_blocking(move || Keyring::open(&data_dir, &password, light));
-        let keys = Arc::new(
-            keys.await
-                .map_err(|_| NodeError::Ended("opening the keys"))??,
-        );
+        let identity = identify(&config, deployment).await?;
         let tokens = Tokens::open(&config.data_dir)?;
-        let node = keys.node();
+        let node = identity.node;
         tracing::info!(node = %node, name = config.name, chain = deployment.chain_id, contract = %deployment.contract, "node.starting");
 
-        let identity = [&deployment.bytes()[..], &node.0].concat();
-        let store = Store::open(&config.path("store"), &identity)?;
-        let writer = Arc::new(Writer::spawn(store.clone(), WriterLimits::default())?);
-        let modules = Arc::new(Modules::open(config.path("modules"))?);
-        let registry = Registry::load(&store)?;
-        let peers = peer_map(&config, node, &registry)?;
-        let (core, known) = recover(&config, deployment, node, &store)?;
-
-        let metrics = Arc::new(Metrics::default());
-        let config = Arc::new(config);
-        let peer = diversity_net::public_key(&keys.peer)?;
-        let (net, net_events) =
-            Net::spawn(net_config(&config, &keys, &deployment, peers.list(&peer)))?;
-        let registry = Arc::new(RwLock::new(registry));
-        let peers = Arc::new(Mutex::new(peers));
-        let agreements: Agreements = Arc::default();
-        for a in &known {
-            let one = Known {
-                terms: Arc::clone(&a.terms),
-                key: a.key.clone(),
-            };
-            agreements
-                .write()
-                .expect("nobody else has it yet")
-                .insert(a.id, Arc::new(one));
-        }
+        let shared = open(config, identity, runner)?;
+        let store = &shared.durable.store;
+        let (core, known) = recover(&shared.config, deployment, node, store)?;
+        run_known(&shared.agreements, &known);
+        let peers = shared.peers.lock().list(&shared.identity.peer);
+        let (net, net_events) = Net::spawn(net_config(&shared, peers))?;
         let to_chain = ToChain::new(
             deployment,
             store.clone(),
-            Arc::clone(&writer),
-            Arc::clone(&agreements),
+            Arc::clone(&shared.durable.writer),
+            Arc::clone(&shared.agreements),
         );
-        let frames = Arc::new(Frames::new(store.clone(), config.frame_cache_bytes));
-        let waiting = Arc::new(Waiting::default());
-        let (events, _) = broadcast::channel(EVENTS_BEHIND_MAX);
         let (view, chain_view) = watch::channel(ChainView::default());
         let (stop, stopped) = watch::channel(false);
-        let (api_sender, api_receiver) = mpsc::channel(API_QUEUE);
+        let (commands, api_receiver) = mpsc::channel(API_QUEUE);
         let (control, control_receiver) = mpsc::channel(CONTROL_QUEUE);
         let (terms_sender, terms_parts) = mpsc::channel(TERMS_QUEUE);
 
-        let listener = TcpListener::bind(config.api_listen)
+        let listen = shared.config.api_listen;
+        let listener = TcpListener::bind(listen)
             .await
             .map_err(|source| NodeError::Listen {
-                address: config.api_listen,
+                address: listen,
                 source,
             })?;
         let address = listener.local_addr()?;
-        let told = events.clone();
+        let told = shared.events.clone();
         let parts = Parts {
             core,
             node,
-            signer: Signer::new(Arc::clone(&keys)),
-            workers: Arc::new(Workers::spawn(config.workers())?),
+            signer: Signer::new(Arc::clone(&shared.identity.keys)),
+            workers: Arc::new(Workers::spawn(shared.config.workers())?),
             verifier: Arc::new(Verifier::new(deployment)),
-            frames: Arc::clone(&frames),
-            modules: Arc::clone(&modules),
-            runner: Arc::clone(&runner),
-            writer: Arc::clone(&writer),
-            store: store.clone(),
+            durable: shared.durable.clone(),
+            code: shared.code.clone(),
             net: net.clone(),
             net_events,
-            peers: Arc::clone(&peers),
+            peers: shared.peers.clone(),
             outbox: Arc::clone(&to_chain) as _,
             terms_parts: terms_sender,
-            metrics: Arc::clone(&metrics),
+            metrics: Arc::clone(&shared.metrics),
             notices: Arc::new(move |notice| {
                 // Nobody needs to listen.
                 if let Some(event) = event(notice) {
@@ -233,55 +198,23 @@ impl RunningNode {
         };
         let driver = tokio::spawn(Driver::run(parts, inbox, stopped.clone()));
         let follow = Follow {
-            config: Arc::clone(&config),
-            deployment,
-            node,
-            keys: Arc::clone(&keys),
-            rpc: rpc(&config, &deployment, &store)?,
-            store: store.clone(),
-            writer: Arc::clone(&writer),
-            registry: Arc::clone(&registry),
-            peers: Arc::clone(&peers),
-            modules: Arc::clone(&modules),
-            runner: Arc::clone(&runner),
-            agreements,
-            waiting: Arc::clone(&waiting),
+            rpc: rpc(&shared.config, &deployment, store)?,
+            shared: shared.clone(),
             control,
             terms_parts,
             net,
             to_chain: Arc::clone(&to_chain),
             view,
-            events: events.clone(),
-            metrics: Arc::clone(&metrics),
         };
-        let api = Arc::new(Api {
-            rates: Rates::new(config.http_rate_per_s),
-            requests: Arc::new(Semaphore::new(config.http_requests_max)),
-            listeners: Arc::new(Semaphore::new(config.http_listeners_max)),
-            config,
-            deployment,
-            keys,
-            node,
-            peer,
-            tokens,
-            store,
-            writer,
-            frames,
-            modules,
-            runner,
-            registry,
-            peers,
-            core: api_sender,
+        let line = Line {
             chain: Arc::clone(&to_chain) as _,
-            chain_view,
-            waiting,
-            events,
-            metrics,
-            stop: stopped,
-        });
+            view: chain_view,
+        };
+        let rooms = Rooms::open(&shared, Core::new(commands), line);
         tracing::info!(address = %address, "http.listening");
         Ok(Self {
-            api,
+            api: Arc::new(Api::new(&shared, rooms, tokens, stopped)),
+            shared,
             listener,
             driver,
             follow: tokio::spawn(follow.run()),
@@ -291,7 +224,7 @@ impl RunningNode {
         })
     }
 
-    /// What the handlers share.
+    /// What the handlers work with.
     pub fn api(&self) -> &Arc<Api> {
         &self.api
     }
@@ -307,6 +240,7 @@ impl RunningNode {
     ) -> Result<(), NodeError> {
         let Self {
             api,
+            shared,
             listener,
             mut driver,
             mut follow,
@@ -314,7 +248,9 @@ impl RunningNode {
             to_chain,
             ..
         } = self;
-        let writer = Arc::clone(&api.writer);
+        let writer = Arc::clone(&shared.durable.writer);
+        // Whatever else holds a part of it ends with the tasks.
+        drop(shared);
         let mut server = tokio::spawn(http::serve(listener, api));
         let ended = tokio::select! {
             reason = until => {
@@ -362,6 +298,68 @@ impl RunningNode {
     }
 }
 
+/// Opens the keys, which takes a while.
+async fn identify(config: &NodeConfig, deployment: Deployment) -> Result<Identity, NodeError> {
+    let (data_dir, password) = (config.data_dir.clone(), config.password_file.clone());
+    let light = config.light_keys;
+    let keys = tokio::task::spawn_blocking(move || Keyring::open(&data_dir, &password, light));
+    let keys = keys
+        .await
+        .map_err(|_| NodeError::Ended("opening the keys"))??;
+    Ok(Identity {
+        deployment,
+        node: keys.node(),
+        peer: diversity_net::public_key(&keys.peer)?,
+        keys: Arc::new(keys),
+    })
+}
+
+/// Opens what lies in the data directory.
+fn open(
+    config: NodeConfig,
+    identity: Identity,
+    runner: Arc<dyn Runner>,
+) -> Result<Shared, NodeError> {
+    let name = [&identity.deployment.bytes()[..], &identity.node.0].concat();
+    let store = Store::open(&config.path("store"), &name)?;
+    let durable = Durable {
+        writer: Arc::new(Writer::spawn(store.clone(), WriterLimits::default())?),
+        frames: Arc::new(Frames::new(store.clone(), config.frame_cache_bytes)),
+        store,
+    };
+    let code = Code {
+        modules: Arc::new(Modules::open(config.path("modules"))?),
+        runner,
+    };
+    let registry = Registry::load(&durable.store)?;
+    let peers = peer_map(&config, identity.node, &registry)?;
+    let (events, _) = broadcast::channel(EVENTS_BEHIND_MAX);
+    Ok(Shared {
+        config: Arc::new(config),
+        identity,
+        durable,
+        code,
+        registered: Registered::new(registry),
+        peers: Peers::new(peers),
+        agreements: Agreements::default(),
+        waiting: Arc::default(),
+        events,
+        metrics: Arc::default(),
+    })
+}
+
+/// Agreements that the core has recovered run from the start.
+fn run_known(agreements: &Agreements, known: &[Activation]) {
+    let mut running = agreements.write().expect("nobody else has it yet");
+    for a in known {
+        let one = Known {
+            terms: Arc::clone(&a.terms),
+            key: a.key.clone(),
+        };
+        running.insert(a.id, Arc::new(one));
+    }
+}
+
 fn make_dir(path: &std::path::Path) -> Result<(), NodeError> {
     use std::os::unix::fs::DirBuilderExt;
     let made = std::fs::DirBuilder::new()
@@ -374,98 +372,13 @@ fn make_dir(path: &std::path::Path) -> Result<(), NodeError> {
     })
 }
 
-fn peer_map(config: &NodeConfig, node: NodeId, registry: &Registry) -> Result<PeerMap, NodeError> {
-    let bootstrap = config
-        .p2p_peers
-        .iter()
-        .map(|p| bootstrap_peer(p))
-        .collect::<Result<_, _>>()?;
-    let mut peers = PeerMap::new(bootstrap);
-    for (id, record) in registry.nodes.iter().filter(|(id, _)| **id != node) {
-        peers.registered(record.known(*id));
-    }
-    for a in registry
-        .agreements
-        .values()
-        .filter(|a| a.nodes.contains(&node))
-    {
-        peers.allow(a.nodes.iter().copied());
-    }
-    Ok(peers)
-}
-
-/// The core as an earlier run left it, and its agreements with their keys.
-fn recover(
-    config: &NodeConfig,
-    deployment: Deployment,
-    node: NodeId,
-    store: &Store,
-) -> Result<(Node, Vec<Activation>), NodeError> {
-    let families = [
-        records::AGREEMENT,
-        records::CERTIFICATE,
-        records::SEGMENT,
-        records::AGGREGATE,
-        records::FINAL,
-        records::SENSOR,
-        records::REVEAL,
-        records::EXECUTION,
-    ];
-    let mut kept = BTreeMap::new();
-    for family in families {
-        for item in store.scan_prefix(&[family]) {
-            let (key, value) = item?;
-            kept.insert(key, value);
-        }
-    }
-    let mut known = Vec::new();
-    for (key, value) in kept.range(vec![records::AGREEMENT]..vec![records::AGREEMENT + 1]) {
-        let id = key
-            .get(1..)
-            .and_then(|k| k.try_into().ok())
-            .map(AgreementId);
-        let id = id.ok_or(DecodeError::Invalid("key of an agreement"))?;
-        let record = AgreementRecord::decode(value)?;
-        let key = aggregate(&deployment, &record.terms, &record.keys)
-            .map_err(|_| DecodeError::Invalid("keys of an agreement"))?;
-        known.push(Activation {
-            id,
-            terms: Arc::new(record.terms),
-            keys: record.keys,
-            key,
-        });
-    }
-    let settings = Config {
-        deployment,
-        node,
-        gossip_flush_ms: config.gossip_flush_ms,
-        gossip_bytes: GOSSIP_BYTES.min(FRAME_BATCH_BYTES_MAX),
-        status_interval_ms: config.status_interval_ms,
-        settle_stage_ms: config.settle_stage_ms,
-        ahead_max: config.ahead_max,
-        q_ahead_max: config.q_ahead_max,
-        inflight_max: config.inflight_max,
-    };
-    let core = Node::recover(settings, kept.iter().map(|(k, v)| (&k[..], &v[..])))?;
-    tracing::info!(
-        records = kept.len(),
-        agreements = known.len(),
-        "core.recovered"
-    );
-    Ok((core, known))
-}
-
-fn net_config(
-    config: &NodeConfig,
-    keys: &Keyring,
-    deployment: &Deployment,
-    peers: Vec<diversity_net::PeerEntry>,
-) -> NetConfig {
+fn net_config(shared: &Shared, peers: Vec<diversity_net::PeerEntry>) -> NetConfig {
+    let contract = shared.identity.deployment.contract;
     NetConfig {
-        identity: keys.peer.clone(),
-        listen: config.p2p_listen.to_vec(),
+        identity: shared.identity.keys.peer.clone(),
+        listen: shared.config.p2p_listen.to_vec(),
         peers,
-        topic: format!("diversity/1/frames/{}", deployment.contract.hex()),
+        topic: format!("diversity/1/frames/{}", contract.hex()),
         limits: NetLimits {
             gossip_bytes_max: FRAME_BATCH_BYTES_MAX,
             direct_bytes_max: ENVELOPE_BYTES_MAX,
@@ -483,56 +396,4 @@ fn rpc(
     settings.chain_id = Some(deployment.chain_id);
     settings.genesis = stored_identity(store)?.map(|identity| identity.genesis);
     diversity_chain::rpc::Rpc::new(&settings).map_err(|e| NodeError::Rpc(e.to_string()))
-}
-
-/// What people are told of a notice.
-fn event(notice: &Notice) -> Option<Event> {
-    use diversity_proto::round::OutputKind as Kind;
-    Some(match notice.clone() {
-        Notice::WindowClosed {
-            agreement,
-            t,
-            messages,
-        } => Event::WindowClosed {
-            agreement,
-            t,
-            messages,
-        },
-        Notice::Executed { agreement, t } => Event::Executed { agreement, t },
-        Notice::Certified { agreement, t, kind } => {
-            let kind = [Kind::Null, Kind::Value, Kind::Trap, Kind::Abstain]
-                .into_iter()
-                .find(|k| *k as u8 == kind);
-            Event::Certified {
-                agreement,
-                t,
-                kind: kind.map_or("unknown", output_name).into(),
-            }
-        }
-        Notice::Hole {
-            agreement,
-            t,
-            reason,
-        } => Event::Hole {
-            agreement,
-            t,
-            reason,
-        },
-        Notice::Settled { agreement, from, t } => Event::Settled { agreement, from, t },
-        Notice::TakeOver {
-            agreement,
-            t,
-            leader,
-            ..
-        } => Event::TakeOver {
-            agreement,
-            t,
-            leader,
-        },
-        Notice::Halted { agreement, why } => Event::Halted {
-            agreement,
-            reason: why,
-        },
-        Notice::Fault { .. } => return None,
-    })
 }

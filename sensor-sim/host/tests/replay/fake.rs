@@ -512,7 +512,7 @@ async fn create(State(node): Ctx, Json(r): Json<AgreementCreation>) -> Json<Agre
         terms_digest: draft.check().unwrap().terms_digest,
         terms: draft.terms,
         keys,
-        status: "open".into(),
+        status: Life::Open,
         epoch: 0,
         tx: Digest::ZERO,
         progress: Progress::default(),
@@ -553,7 +553,7 @@ async fn results(State(node): Ctx, Path(_): Path<String>, Query(q): Query<From>)
         t,
         from: 0,
         to: 0,
-        kind: "value".into(),
+        kind: diversity_proto::round::OutputKind::Value,
         result: serde_json::Map::new(),
         sensors: Vec::new(),
         window_hash: Digest::ZERO,
@@ -575,7 +575,7 @@ async fn disputes(State(node): Ctx) -> Json<Vec<DisputeView>> {
     let accused = node.chain.lock().unwrap().dispute;
     let dispute = |accused: SensorId| DisputeView {
         dispute: Digest::ZERO,
-        kind: "sensor-contradiction".into(),
+        kind: DisputeKind::SensorContradiction,
         agreement: None,
         t: None,
         q: Some(0),

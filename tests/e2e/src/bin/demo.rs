@@ -9,6 +9,7 @@ use diversity_e2e::onchain;
 use diversity_e2e::text::{grouped, table};
 use diversity_e2e::trips::{Months, month};
 use diversity_e2e::{E2eError, Result, programs};
+use diversity_proto::round::OutputKind;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::ExitCode;
@@ -282,7 +283,7 @@ fn disputed(net: &Net, summary: &Summary) -> Result {
     let agreement = summary.agreement()?;
     for node in &honest {
         let results = net.results(node, agreement)?;
-        if let Some(settled) = results.iter().find(|r| r.kind == "value") {
+        if let Some(settled) = results.iter().find(|r| r.kind == OutputKind::Value) {
             return Err(E2eError::NotSo(format!(
                 "{} has settled in spite of the lie",
                 month(settled.from)

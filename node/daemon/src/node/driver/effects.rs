@@ -14,6 +14,7 @@ use diversity_store::Op;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Answer, Driver, DriverError, GOSSIP_JUDGED_MAX, Write};
+use crate::node::cut::cut;
 use crate::node::evidence::contradiction;
 use crate::node::execute;
 use crate::node::signer::{SignError, aggregate};
@@ -169,7 +170,7 @@ impl Driver {
                 offered,
             } => {
                 let (frames, outbox) = (
-                    Arc::clone(&self.parts.frames),
+                    Arc::clone(&self.parts.durable.frames),
                     Arc::clone(&self.parts.outbox),
                 );
                 self.job(move || {
@@ -256,7 +257,7 @@ impl Driver {
             // The callback is lost with the attempt when the queue is full, so what it needs is shared.
             let told = Arc::new(Mutex::new((jobs, done)));
             let waiting = Arc::clone(&told);
-            let written = self.parts.writer.try_submit(
+            let written = self.parts.durable.writer.try_submit(
                 ops,
                 Box::new(move |result| {
                     let (jobs, done) = take(&waiting);
@@ -314,17 +315,18 @@ impl Driver {
             return;
         };
         let (frames, runner) = (
-            Arc::clone(&self.parts.frames),
-            Arc::clone(&self.parts.runner),
+            Arc::clone(&self.parts.durable.frames),
+            Arc::clone(&self.parts.code.runner),
         );
         let (modules, metrics) = (
-            Arc::clone(&self.parts.modules),
+            Arc::clone(&self.parts.code.modules),
             Arc::clone(&self.parts.metrics),
         );
         let answers = self.promise();
         self.parts.workers.submit(Priority::Urgent, move || {
             let started = Instant::now();
-            let done = execute::cut(&frames, &plan).map(|window| {
+            let span = (plan.t, plan.from, plan.to);
+            let done = cut(span, &plan.leaves, |at| frames.decoded(at)).map(|window| {
                 execute::execute(&*runner, &modules, &terms, &plan, &window, |s| {
                     metrics.run_seconds.observe(s)
                 })
@@ -361,7 +363,7 @@ impl Driver {
         let Some(peer) = self.peers().peer(&to) else {
             return;
         };
-        let (store, net) = (self.parts.store.clone(), self.parts.net.clone());
+        let (store, net) = (self.parts.durable.store.clone(), self.parts.net.clone());
         self.job(move || {
             // The record is an envelope already (records::put_part).
             if let Some(bytes) = store.get(&key)?
@@ -374,7 +376,10 @@ impl Driver {
     }
 
     fn serve(&mut self, token: u64, wanted: Vec<FrameRef>) {
-        let (frames, net) = (Arc::clone(&self.parts.frames), self.parts.net.clone());
+        let (frames, net) = (
+            Arc::clone(&self.parts.durable.frames),
+            self.parts.net.clone(),
+        );
         self.job(move || {
             let mut found: Vec<Vec<u8>> = Vec::new();
             let mut bytes = 5;

@@ -1,0 +1,112 @@
+//! What an earlier run left: the core with its agreements, and who is known.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use diversity_engine::records::{self, AgreementRecord};
+use diversity_engine::{Config, Node};
+use diversity_proto::wire::FRAME_BATCH_BYTES_MAX;
+use diversity_proto::{AgreementId, DecodeError, Deployment, NodeId};
+use diversity_store::Store;
+
+use super::run::NodeError;
+use crate::config::NodeConfig;
+use crate::node::activation::aggregate;
+use crate::node::driver::Activation;
+use crate::node::peers::{PeerMap, bootstrap_peer};
+use crate::node::registry::Registry;
+
+/// Bytes of frames after which a gossip batch leaves at once.
+const GOSSIP_BYTES: usize = 32 * 1024;
+
+/// The core as an earlier run left it, and its agreements with their keys.
+///
+/// # Errors
+/// [`NodeError::Store`] or [`NodeError::Record`].
+pub(super) fn recover(
+    config: &NodeConfig,
+    deployment: Deployment,
+    node: NodeId,
+    store: &Store,
+) -> Result<(Node, Vec<Activation>), NodeError> {
+    let families = [
+        records::AGREEMENT,
+        records::CERTIFICATE,
+        records::SEGMENT,
+        records::AGGREGATE,
+        records::FINAL,
+        records::SENSOR,
+        records::REVEAL,
+        records::EXECUTION,
+    ];
+    let mut kept = BTreeMap::new();
+    for family in families {
+        for item in store.scan_prefix(&[family]) {
+            let (key, value) = item?;
+            kept.insert(key, value);
+        }
+    }
+    let mut known = Vec::new();
+    for (key, value) in kept.range(vec![records::AGREEMENT]..vec![records::AGREEMENT + 1]) {
+        let id = key
+            .get(1..)
+            .and_then(|k| k.try_into().ok())
+            .map(AgreementId);
+        let id = id.ok_or(DecodeError::Invalid("key of an agreement"))?;
+        let record = AgreementRecord::decode(value)?;
+        let key = aggregate(&deployment, &record.terms, &record.keys)
+            .map_err(|_| DecodeError::Invalid("keys of an agreement"))?;
+        known.push(Activation {
+            id,
+            terms: Arc::new(record.terms),
+            keys: record.keys,
+            key,
+        });
+    }
+    let settings = Config {
+        deployment,
+        node,
+        gossip_flush_ms: config.gossip_flush_ms,
+        gossip_bytes: GOSSIP_BYTES.min(FRAME_BATCH_BYTES_MAX),
+        status_interval_ms: config.status_interval_ms,
+        settle_stage_ms: config.settle_stage_ms,
+        ahead_max: config.ahead_max,
+        q_ahead_max: config.q_ahead_max,
+        inflight_max: config.inflight_max,
+    };
+    let core = Node::recover(settings, kept.iter().map(|(k, v)| (&k[..], &v[..])))?;
+    tracing::info!(
+        records = kept.len(),
+        agreements = known.len(),
+        "core.recovered"
+    );
+    Ok((core, known))
+}
+
+/// Who is who by the settings and by what is registered.
+///
+/// # Errors
+/// [`NodeError::Config`] for a peer of the settings that cannot be read.
+pub(super) fn peer_map(
+    config: &NodeConfig,
+    node: NodeId,
+    registry: &Registry,
+) -> Result<PeerMap, NodeError> {
+    let bootstrap = config
+        .p2p_peers
+        .iter()
+        .map(|p| bootstrap_peer(p))
+        .collect::<Result<_, _>>()?;
+    let mut peers = PeerMap::new(bootstrap);
+    for (id, record) in registry.nodes.iter().filter(|(id, _)| **id != node) {
+        peers.registered(record.known(*id));
+    }
+    for a in registry
+        .agreements
+        .values()
+        .filter(|a| a.nodes.contains(&node))
+    {
+        peers.allow(a.nodes.iter().copied());
+    }
+    Ok(peers)
+}

@@ -1,0 +1,211 @@
+//! The one reader of what the core and the registry keep in the store: formats of records are known here and nowhere else in the
+//! rooms.
+
+use diversity_engine::records::{self, FinalRecord, stored_part, t_key};
+use diversity_proto::round::{Commit, Reveal, Subject, seal};
+use diversity_proto::terms::{Terms, config};
+use diversity_proto::wire::Part;
+use diversity_proto::{AgreementId, Deployment, Digest};
+use diversity_store::Store;
+
+pub use diversity_engine::records::ExecutionRecord;
+
+use crate::node::registry::{self, ChainLog, SettledRecord};
+use crate::rooms::error::{RoomError, RoomResult};
+
+/// Reads stored records. It cannot write.
+#[derive(Clone)]
+pub struct Records {
+    store: Store,
+}
+
+/// How one t became final.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Finality {
+    /// Covered by a settlement.
+    Settled(Settlement),
+    /// A dispute stands on chain in its place.
+    Hole,
+}
+
+/// The settlement that covers one t.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settlement {
+    /// First t that it covers.
+    pub from: u64,
+    /// Last t that it covers.
+    pub last: u64,
+    /// Transaction.
+    pub tx: Digest,
+    /// Gas of the whole transaction.
+    pub gas_used: u64,
+    /// Outcomes that share the transaction.
+    pub outcomes: u32,
+}
+
+/// The commits and reveals of one t.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Certificate {
+    /// Resolution epoch.
+    pub epoch: u32,
+    /// Node-index order.
+    pub commits: Vec<Commit>,
+    /// Node-index order.
+    pub reveals: Vec<Reveal>,
+}
+
+impl Records {
+    /// Over a store.
+    pub fn new(store: Store) -> Self {
+        Self { store }
+    }
+
+    /// The terms of an agreement, accepted or published.
+    ///
+    /// # Errors
+    /// [`RoomError::Internal`], as for all that follows: the store cannot be read, or a record in it is damaged.
+    pub fn terms(&self, a: &AgreementId) -> RoomResult<Option<Terms>> {
+        Ok(registry::terms(&self.store, a)?)
+    }
+
+    /// What this node computed for t.
+    ///
+    /// # Errors
+    /// See [`Self::terms`].
+    pub fn execution(&self, a: &AgreementId, t: u64) -> RoomResult<Option<ExecutionRecord>> {
+        self.get(records::EXECUTION, a, t)?
+            .map(|v| ExecutionRecord::decode(&v).map_err(RoomError::internal))
+            .transpose()
+    }
+
+    /// First t that this node has not executed.
+    ///
+    /// # Errors
+    /// See [`Self::terms`].
+    pub fn next_execution(&self, a: &AgreementId) -> RoomResult<u64> {
+        let prefix = [&[records::EXECUTION][..], &a.0].concat();
+        let last = self
+            .store
+            .scan_prefix(&prefix)
+            .next_back()
+            .transpose()
+            .map_err(RoomError::internal)?;
+        Ok(last
+            .and_then(|(key, _)| records::split_t_key(&key))
+            .map_or(0, |(_, t)| t + 1))
+    }
+
+    /// The certificate that this node holds of t.
+    ///
+    /// # Errors
+    /// See [`Self::terms`].
+    pub fn certificate(&self, a: &AgreementId, t: u64) -> RoomResult<Option<Certificate>> {
+        let Some(value) = self.get(records::CERTIFICATE, a, t)? else {
+            return Ok(None);
+        };
+        match stored_part(&value).map_err(RoomError::internal)? {
+            Part::Certificate {
+                epoch,
+                commits,
+                reveals,
+                ..
+            } => Ok(Some(Certificate {
+                epoch,
+                commits,
+                reveals,
+            })),
+            _ => Err(RoomError::internal(
+                "a stored certificate is something else",
+            )),
+        }
+    }
+
+    /// How t became final; nothing before.
+    ///
+    /// # Errors
+    /// See [`Self::terms`].
+    pub fn finality(&self, a: &AgreementId, t: u64) -> RoomResult<Option<Finality>> {
+        self.get(records::FINAL, a, t)?
+            .map(|v| finality(&v))
+            .transpose()
+    }
+
+    /// Every t from `from` on that is settled, ascending, with its settlement.
+    pub fn settled(
+        &self,
+        a: &AgreementId,
+        from: u64,
+    ) -> impl Iterator<Item = RoomResult<(u64, Settlement)>> + use<> {
+        let (low, high) = (
+            t_key(records::FINAL, a, from),
+            t_key(records::FINAL, a, u64::MAX),
+        );
+        self.store
+            .scan_range(&low[..]..=&high[..])
+            .filter_map(|item| {
+                let read = item.map_err(RoomError::internal).and_then(|(key, value)| {
+                    let (_, t) = records::split_t_key(&key)
+                        .ok_or_else(|| RoomError::internal("a key of a final record is damaged"))?;
+                    Ok((t, finality(&value)?))
+                });
+                match read {
+                    Ok((t, Finality::Settled(settlement))) => Some(Ok((t, settlement))),
+                    Ok((_, Finality::Hole)) => None,
+                    Err(error) => Some(Err(error)),
+                }
+            })
+    }
+
+    /// What the chain logged of the settlement whose last t this is.
+    ///
+    /// # Errors
+    /// See [`Self::terms`].
+    pub fn logged(&self, a: &AgreementId, last: u64) -> RoomResult<Option<SettledRecord>> {
+        Ok(ChainLog::settled(&self.store, a, last)?)
+    }
+
+    fn get(&self, family: u8, a: &AgreementId, t: u64) -> RoomResult<Option<Vec<u8>>> {
+        self.store
+            .get(&t_key(family, a, t))
+            .map_err(RoomError::internal)
+    }
+}
+
+impl Certificate {
+    /// The seal over the commits of t.
+    pub fn seal(&self, deployment: &Deployment, a: &AgreementId, terms: &Terms, t: u64) -> Digest {
+        let subject = Subject {
+            deployment: *deployment,
+            config: config(deployment, a, self.epoch),
+            t,
+        };
+        let digests: Vec<_> = terms
+            .nodes
+            .iter()
+            .zip(&self.commits)
+            .map(|(n, c)| c.digest(&subject, &n.node))
+            .collect();
+        seal(&subject, &digests)
+    }
+}
+
+fn finality(value: &[u8]) -> RoomResult<Finality> {
+    Ok(
+        match FinalRecord::decode(value).map_err(RoomError::internal)? {
+            FinalRecord::Settled {
+                from,
+                last,
+                tx,
+                gas_used,
+                outcomes,
+            } => Finality::Settled(Settlement {
+                from,
+                last,
+                tx,
+                gas_used,
+                outcomes,
+            }),
+            FinalRecord::Hole { .. } => Finality::Hole,
+        },
+    )
+}

@@ -1,0 +1,165 @@
+//! Settled results, each checked against what has settled before it is shown.
+
+use diversity_client::abi::decode_packed;
+use diversity_client::api::{PAGE_MAX, ResultsPage, SensorDetail, SettledResult};
+use diversity_proto::AgreementId;
+use diversity_proto::round::{Computed, Entry, OutputKind};
+use diversity_proto::terms::Field;
+use diversity_proto::window::detail_root;
+use serde_json::{Map, Value};
+
+use super::records::{ExecutionRecord, Settlement};
+use super::{Archive, label};
+use crate::node::registry::SettledRecord;
+use crate::rooms::PAGE;
+use crate::rooms::agreements::Agreement;
+use crate::rooms::error::{RoomError, RoomResult, blocking};
+
+impl Archive {
+    /// Settled executions from t = `from` on, ascending, `limit` at most. What this node has not computed (it is catching up) is
+    /// left out.
+    ///
+    /// # Errors
+    /// [`RoomError::NotFound`] for an agreement that is not known; [`RoomError::Internal`] if what is stored here is not what
+    /// has settled.
+    pub async fn results(
+        &self,
+        a: AgreementId,
+        from: u64,
+        limit: Option<usize>,
+    ) -> RoomResult<ResultsPage> {
+        let agreement = self.agreement(&a)?;
+        let limit = limit.unwrap_or(PAGE).clamp(1, PAGE_MAX);
+        let archive = self.clone();
+        // Details of many sensors take a while to check.
+        blocking(move || archive.page(&agreement, from, limit)).await
+    }
+
+    fn page(&self, agreement: &Agreement, from: u64, limit: usize) -> RoomResult<ResultsPage> {
+        let a = agreement.id;
+        let mut out = ResultsPage {
+            agreement: a,
+            results: Vec::new(),
+            next: None,
+        };
+        let mut logged: Option<SettledRecord> = None;
+        for item in self.records.settled(&a, from) {
+            let (t, settlement) = item?;
+            if out.results.len() == limit {
+                out.next = Some(t);
+                break;
+            }
+            // One settlement covers several t.
+            if logged
+                .as_ref()
+                .is_none_or(|s| (s.from, s.t) != (settlement.from, settlement.last))
+            {
+                logged = self.records.logged(&a, settlement.last)?;
+            }
+            out.results
+                .extend(self.result(agreement, t, &settlement, logged.as_ref())?);
+        }
+        Ok(out)
+    }
+
+    /// One settled execution; nothing if this node has not computed it.
+    fn result(
+        &self,
+        agreement: &Agreement,
+        t: u64,
+        settlement: &Settlement,
+        logged: Option<&SettledRecord>,
+    ) -> RoomResult<Option<SettledResult>> {
+        let Some(x) = self.records.execution(&agreement.id, t)? else {
+            return Ok(None);
+        };
+        self.agrees(agreement, t, &x, logged)?;
+        let computed = &x.execution.computed;
+        Ok(Some(SettledResult {
+            t,
+            from: x.from,
+            to: x.to,
+            kind: computed.kind,
+            result: fields(&agreement.terms.result, computed)?,
+            sensors: self.details(agreement, &x)?,
+            window_hash: computed.window_hash,
+            tx: settlement.tx,
+            gas_used: settlement.gas_used,
+            outcomes: settlement.outcomes.into(),
+        }))
+    }
+
+    fn details(&self, agreement: &Agreement, x: &ExecutionRecord) -> RoomResult<Vec<SensorDetail>> {
+        let registry = self.registered.read();
+        agreement
+            .terms
+            .sensors
+            .iter()
+            .zip(&x.execution.detail)
+            .map(|(s, detail)| {
+                Ok(SensorDetail {
+                    sensor: s.sensor,
+                    label: label(&registry, &s.sensor),
+                    detail: decode_packed(&agreement.terms.detail, detail)
+                        .map_err(RoomError::internal)?,
+                })
+            })
+            .collect()
+    }
+
+    /// Checks what is stored here against what has settled: the detail against its root, the result against the chain's entry,
+    /// and the context, recomputed from the certificate, against the one that the chain was given.
+    fn agrees(
+        &self,
+        agreement: &Agreement,
+        t: u64,
+        x: &ExecutionRecord,
+        logged: Option<&SettledRecord>,
+    ) -> RoomResult<()> {
+        let a = &agreement.id;
+        let computed = &x.execution.computed;
+        let differs = |what: &str| {
+            RoomError::internal(format!(
+                "{what} of t {t} of agreement {a} is not the one that has settled: the data directory is damaged"
+            ))
+        };
+        if detail_root(&agreement.sensors(), &x.execution.detail) != computed.detail_root {
+            return Err(differs("the detail"));
+        }
+        let Some(logged) = logged else {
+            return Ok(());
+        };
+        if !says(logged, t, computed) {
+            return Err(differs("the result"));
+        }
+        // A batch has a root of contexts in its place.
+        if !logged.batch
+            && logged.t == t
+            && let (Some(context), Some(c)) = (logged.context, self.records.certificate(a, t)?)
+            && computed.context(&c.seal(&self.book.deployment, a, &agreement.terms, t)) != context
+        {
+            return Err(differs("the context"));
+        }
+        Ok(())
+    }
+}
+
+/// The fields of a result; none unless it is a value.
+pub(super) fn fields(fields: &[Field], computed: &Computed) -> RoomResult<Map<String, Value>> {
+    if computed.kind != OutputKind::Value {
+        return Ok(Map::new());
+    }
+    decode_packed(fields, &computed.result).map_err(RoomError::internal)
+}
+
+/// Whether the chain's entry for t is what was computed. What a settlement covers without an entry was null.
+fn says(logged: &SettledRecord, t: u64, computed: &Computed) -> bool {
+    let entry = logged.entries.iter().find(|(at, _)| *at == t);
+    match (entry.map(|(_, e)| e), computed.kind) {
+        (Some(Entry::Value(v)), OutputKind::Value) => *v == computed.result,
+        (Some(Entry::Trap), OutputKind::Trap) | (None | Some(Entry::Null), OutputKind::Null) => {
+            true
+        }
+        _ => false,
+    }
+}

@@ -1,0 +1,121 @@
+//! What others have signed, brought to the chain: every signature is checked here already, so that a wrong one costs no gas, and an
+//! answer is given once the chain says that it is so.
+
+mod agreements;
+mod registrations;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use diversity_chain::EvmSignature;
+use diversity_client::hexed::WalletSignature;
+use diversity_proto::{Address, Deployment, Digest};
+use tokio::sync::watch;
+
+use super::agreements::Book;
+use super::archive::Archive;
+use super::directory::Directory;
+use super::error::{RoomError, RoomResult};
+use crate::node::chain::{Chain, ChainView, RelayError};
+use crate::node::shared::{Registered, Shared};
+
+/// How long a call may take to be mined and taken in.
+const WAIT: Duration = Duration::from_secs(60);
+
+/// The room.
+#[derive(Clone)]
+pub struct Relay {
+    deployment: Deployment,
+    registered: Registered,
+    line: Line,
+    book: Book,
+    directory: Directory,
+    archive: Archive,
+}
+
+/// The way to the chain and back.
+#[derive(Clone)]
+pub struct Line {
+    /// Sends calls.
+    pub chain: Arc<dyn Chain>,
+    /// How the chain is, and up to where it is taken in.
+    pub view: watch::Receiver<ChainView>,
+}
+
+impl Relay {
+    /// Sees registrations, agreements and disputes, and sends calls to the contract.
+    pub fn new(
+        shared: &Shared,
+        line: Line,
+        book: Book,
+        directory: Directory,
+        archive: Archive,
+    ) -> Self {
+        Self {
+            deployment: shared.identity.deployment,
+            registered: shared.registered.clone(),
+            line,
+            book,
+            directory,
+            archive,
+        }
+    }
+}
+
+impl Line {
+    /// Has a call mined and waits until its events are taken in here; the label is for people.
+    ///
+    /// # Errors
+    /// [`RoomError::Reverted`] if the contract refuses it, [`RoomError::Unavailable`], and [`RoomError::Late`] after 60 s: the
+    /// call goes on, and the same again finds it.
+    pub async fn mined(&self, label: String, data: Vec<u8>) -> RoomResult<Digest> {
+        let end = tokio::time::Instant::now() + WAIT;
+        let late = || {
+            RoomError::Late(format!(
+                "{label} has not been mined within {} s",
+                WAIT.as_secs()
+            ))
+        };
+        let mined = tokio::time::timeout_at(end, self.chain.relay(label.clone(), data))
+            .await
+            .map_err(|_| late())?;
+        let mined = mined.map_err(|error| match error {
+            RelayError::Reverted { name, words } => RoomError::Reverted(format!("{name}: {words}")),
+            RelayError::Pointless(reason) => RoomError::Reverted(reason),
+            RelayError::Unavailable(reason) => RoomError::Unavailable(reason),
+        })?;
+        let mut view = self.view.clone();
+        let taken = view.wait_for(|v| v.processed.is_some_and(|block| block >= mined.block));
+        match tokio::time::timeout_at(end, taken).await {
+            Ok(Ok(_)) => Ok(mined.tx),
+            Ok(Err(_)) => Err(RoomError::stopping()),
+            Err(_) => Err(late()),
+        }
+    }
+}
+
+/// Checks a wallet's signature, and gives it in the contract's form.
+fn signed(
+    signature: &WalletSignature,
+    digest: &Digest,
+    by: Address,
+    who: &str,
+) -> RoomResult<EvmSignature> {
+    match signature.signer(digest) {
+        Ok(signer) if signer == by => EvmSignature::from_rsv(&signature.0)
+            .map_err(|e| RoomError::Signature(format!("{who}: {e}"))),
+        Ok(signer) => Err(RoomError::Signature(format!(
+            "{who}: signed by {signer}, and {by} should have signed"
+        ))),
+        Err(error) => Err(RoomError::Signature(format!("{who}: {error}"))),
+    }
+}
+
+/// A mined registration that the registry does not show.
+fn unseen() -> RoomError {
+    RoomError::internal("the registration was mined, and its event is missing")
+}
+
+#[cfg(test)]
+#[path = "relay_tests.rs"]
+mod tests;

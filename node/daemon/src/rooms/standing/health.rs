@@ -1,0 +1,165 @@
+//! How the node itself is: who it is, whom it sees, and what keeps it from working.
+
+use diversity_client::api::{ChainStatus, Info, NodeIdentity, PAGE_MAX, Peer};
+use diversity_client::hexed::Bytes;
+use diversity_proto::AgreementId;
+use diversity_store::Store;
+use std::sync::Arc;
+
+use super::Standing;
+use crate::config::NodeConfig;
+use crate::node::chain::ChainView;
+use crate::node::driver::unix_ms;
+use crate::node::shared::{Identity, Shared};
+use crate::rooms::declaration::Own;
+use crate::rooms::error::{RoomError, RoomResult};
+use crate::telemetry::Metrics;
+
+/// Blocks beyond the confirmations by which a node may be behind and still call itself ready.
+const BLOCKS_BEHIND_MAX: u64 = 100;
+
+/// How the node is.
+#[derive(Clone)]
+pub struct Health {
+    config: Arc<NodeConfig>,
+    identity: Identity,
+    store: Store,
+    metrics: Arc<Metrics>,
+    standing: Standing,
+    own: Own,
+}
+
+impl Health {
+    /// Sees settings, store and numbers beside what [`Standing`] sees.
+    pub fn new(shared: &Shared, standing: Standing, own: Own) -> Self {
+        Self {
+            config: Arc::clone(&shared.config),
+            identity: shared.identity.clone(),
+            store: shared.durable.store.clone(),
+            metrics: Arc::clone(&shared.metrics),
+            standing,
+            own,
+        }
+    }
+
+    /// Who this node is, its peers, how it sees the chain, and where each agreement stands.
+    ///
+    /// # Errors
+    /// [`RoomError::Unavailable`].
+    pub async fn info(&self) -> RoomResult<Info> {
+        let agreements = self.standing.agreements(None, Some(PAGE_MAX)).await?.items;
+        let declaration = self.own.declaration();
+        let node = self.identity.node;
+        let view = self.standing.chain.borrow().clone();
+        Ok(Info {
+            version: env!("CARGO_PKG_VERSION").into(),
+            deployment: self.identity.deployment.into(),
+            node: NodeIdentity {
+                node,
+                public_key: declaration.public_key,
+                account: declaration.account,
+                peer_key: Bytes(self.identity.peer.to_vec()),
+                peer_id: diversity_net::peer_to_text(&self.identity.peer)
+                    .map_err(RoomError::internal)?,
+                name: declaration.name,
+                addresses: declaration.addresses,
+                owner: self
+                    .standing
+                    .registered
+                    .read()
+                    .nodes
+                    .get(&node)
+                    .map(|r| r.owner),
+            },
+            chain: ChainStatus {
+                reachable: view.trouble.is_none() && view.head.is_some(),
+                block: view.head.unwrap_or(0),
+                processed_block: view.processed.unwrap_or(0),
+                balance_wei: view.balance.to_string(),
+                outbox: view.outbox,
+            },
+            peers: self.others(),
+            agreements,
+        })
+    }
+
+    /// What keeps the node from working; nothing when it is ready.
+    pub fn not_ready(&self) -> Vec<String> {
+        let mut out = Vec::new();
+        if self.store.is_poisoned() {
+            out.push("store: a write has failed, nothing more is acknowledged; mend the disk and start the node again".into());
+        }
+        let behind_max = self.config.confirmations + BLOCKS_BEHIND_MAX;
+        let stall_ms = self.config.chain_stall_s.saturating_mul(1000);
+        out.extend(chain_trouble(
+            &self.standing.chain.borrow(),
+            behind_max,
+            stall_ms,
+            unix_ms(),
+        ));
+        out
+    }
+
+    /// Agreements that stand on chain and cannot run here yet, with the reason in words.
+    pub fn waiting(&self) -> Vec<(AgreementId, String)> {
+        self.standing.waiting.all()
+    }
+
+    /// The metrics as they are now, as OpenMetrics text.
+    pub fn metrics(&self) -> String {
+        let view = self.standing.chain.borrow().clone();
+        self.metrics.chain_head.set(view.head.unwrap_or(0) as i64);
+        self.metrics
+            .chain_cursor
+            .set(view.processed.unwrap_or(0) as i64);
+        self.metrics.outbox.set(view.outbox as i64);
+        self.metrics.text()
+    }
+
+    fn others(&self) -> Vec<Peer> {
+        let (registry, map) = (self.standing.registered.read(), self.standing.peers.lock());
+        registry
+            .nodes
+            .iter()
+            .filter(|(id, _)| **id != self.identity.node)
+            .take(PAGE_MAX)
+            .map(|(id, r)| Peer {
+                node: *id,
+                name: r.declaration.name.clone(),
+                connected: map.connected(id),
+            })
+            .collect()
+    }
+}
+
+/// What is wrong with the chain as it is seen here: at most `behind_max` blocks may be unread, and its head moves within `stall_ms`
+/// milliseconds (0 for a chain that mines only when there is something to mine).
+pub(super) fn chain_trouble(
+    view: &ChainView,
+    behind_max: u64,
+    stall_ms: u64,
+    now_ms: u64,
+) -> Vec<String> {
+    let mut out = Vec::new();
+    if let Some(trouble) = &view.trouble {
+        out.push(format!("chain: {trouble}"));
+    }
+    match (view.head, view.processed) {
+        (None, _) => out.push("chain: no block seen yet".into()),
+        (Some(_), None) => out.push("chain: no events taken in yet".into()),
+        (Some(head), Some(processed)) if processed.saturating_add(behind_max) < head => {
+            out.push(format!(
+                "chain: events are taken in up to block {processed} of {head}"
+            ));
+        }
+        _ => {}
+    }
+    let still_ms = now_ms.saturating_sub(view.head_at_ms);
+    if stall_ms > 0 && view.head.is_some() && still_ms > stall_ms {
+        let seconds = still_ms / 1000;
+        out.push(format!(
+            "chain: the head has not moved for {seconds} s; are the validators running?"
+        ));
+    }
+    out
+}

@@ -1,0 +1,174 @@
+//! What waits for what, for people: where agreements stand, and how the node itself is.
+
+mod health;
+mod waits;
+
+pub use health::Health;
+
+use diversity_client::api::{AgreementSummary, AgreementView, Life, Page, Progress};
+use diversity_client::terms_json::TermsJson;
+use diversity_engine::AgreementStatus;
+use diversity_proto::terms::Terms;
+use diversity_proto::{AgreementId, NodeId};
+use std::sync::Arc;
+use tokio::sync::watch;
+
+use super::agreements::Book;
+use super::core::Core;
+use super::error::RoomResult;
+use super::page;
+use crate::node::activation::Waiting;
+use crate::node::chain::ChainView;
+use crate::node::driver::unix_ms;
+use crate::node::registry::AgreementRecord;
+use crate::node::shared::{Peers, Registered, Shared};
+use waits::Sight;
+
+/// Where agreements stand.
+#[derive(Clone)]
+pub struct Standing {
+    node: NodeId,
+    registered: Registered,
+    peers: Peers,
+    waiting: Arc<Waiting>,
+    chain: watch::Receiver<ChainView>,
+    book: Book,
+    core: Core,
+}
+
+impl Standing {
+    /// Sees everything that an agreement may wait for, and changes none of it.
+    pub fn new(shared: &Shared, chain: watch::Receiver<ChainView>, book: Book, core: Core) -> Self {
+        Self {
+            node: shared.identity.node,
+            registered: shared.registered.clone(),
+            peers: shared.peers.clone(),
+            waiting: Arc::clone(&shared.waiting),
+            chain,
+            book,
+            core,
+        }
+    }
+
+    /// Terms, keys and progress of one agreement.
+    ///
+    /// # Errors
+    /// [`super::RoomError::NotFound`], or [`super::RoomError::Unavailable`].
+    pub async fn agreement(&self, a: &AgreementId) -> RoomResult<AgreementView> {
+        let (record, agreement) = self.book.load(a)?;
+        let status = self.core.status(vec![*a]).await?.pop().flatten();
+        Ok(AgreementView {
+            agreement: *a,
+            terms: TermsJson::from(&agreement.terms),
+            terms_digest: record.terms_digest,
+            keys: agreement.keys,
+            status: life(&record, status.as_ref()),
+            epoch: record.epoch,
+            tx: record.tx,
+            progress: self.progress(a, &agreement.terms, status)?,
+        })
+    }
+
+    /// Agreements of this node after `after`, ascending by a; those whose terms are not here are left out.
+    ///
+    /// # Errors
+    /// [`super::RoomError::Unavailable`].
+    pub async fn agreements(
+        &self,
+        after: Option<AgreementId>,
+        limit: Option<usize>,
+    ) -> RoomResult<Page<AgreementSummary>> {
+        let found = {
+            let registry = self.registered.read();
+            let ours = registry.agreements.iter().filter(|(a, r)| {
+                after.is_none_or(|after| **a > after) && r.nodes.contains(&self.node)
+            });
+            page(ours.map(|(a, r)| (*a, r.clone())), |i| i.0, limit)
+        };
+        let ids = found.items.iter().map(|i| i.0).collect();
+        let all = self.core.status(ids).await?;
+        let mut items = Vec::with_capacity(found.items.len());
+        for ((a, record), status) in found.items.into_iter().zip(all) {
+            let Some(terms) = self.book.records.terms(&a)? else {
+                continue;
+            };
+            items.push(AgreementSummary {
+                agreement: a,
+                title: terms.title.clone(),
+                status: life(&record, status.as_ref()),
+                progress: self.progress(&a, &terms, status)?,
+            });
+        }
+        Ok(Page {
+            items,
+            next: found.next,
+        })
+    }
+
+    /// Where an agreement stands, and what it waits for.
+    fn progress(
+        &self,
+        a: &AgreementId,
+        terms: &Terms,
+        status: Option<AgreementStatus>,
+    ) -> RoomResult<Progress> {
+        let holes: Vec<u64> = self
+            .registered
+            .read()
+            .disputes
+            .values()
+            .filter(|d| d.agreement == Some(*a) && !d.resolved)
+            .map(|d| d.at)
+            .collect();
+        let Some(s) = status else {
+            let reason = self
+                .waiting
+                .reason(a)
+                .unwrap_or_else(|| "this node is no node of it".into());
+            return Ok(Progress {
+                holes,
+                waiting_for: vec![reason],
+                ..Progress::default()
+            });
+        };
+        let next_settlement = after_holes(s.unsettled_t, &holes);
+        let next_execution = self.book.records.next_execution(a)?;
+        let trouble = self.chain.borrow().trouble.clone();
+        let sight = Sight {
+            node: self.node,
+            registry: &self.registered.read(),
+            peers: &self.peers.lock(),
+            trouble: trouble.as_deref(),
+            now_s: unix_ms() / 1000,
+        };
+        Ok(Progress {
+            next_window: s.open_t,
+            next_execution,
+            next_certificate: s.undecided_t,
+            next_settlement,
+            waiting_for: sight.waiting_for(terms, &s, next_settlement),
+            holes,
+        })
+    }
+}
+
+fn life(record: &AgreementRecord, status: Option<&AgreementStatus>) -> Life {
+    match record.end {
+        None => Life::Open,
+        Some(end) if status.is_some_and(|s| s.unsettled_t >= end) => Life::Closed,
+        Some(_) => Life::Closing,
+    }
+}
+
+/// First t that waits for the chain: a hole that the chain holds is final too, and the next outcome lists it.
+fn after_holes(unsettled_t: u64, holes: &[u64]) -> u64 {
+    let mut t = unsettled_t;
+    while holes.contains(&t) {
+        t += 1;
+    }
+    t
+}
+
+#[cfg(test)]
+#[path = "standing_tests.rs"]
+mod tests;

@@ -1,0 +1,158 @@
+use super::health::chain_trouble;
+use super::*;
+use crate::node::peers::KnownNode;
+use crate::rooms::testkit::{Kit, Loop, key, sensor};
+use diversity_chain::events::{ChainEvent, DisputeKind};
+use diversity_proto::Digest;
+use diversity_proto::terms::WindowSpec;
+
+fn at(open_t: u64, undecided_t: u64, unsettled_t: u64) -> AgreementStatus {
+    AgreementStatus {
+        open_t,
+        undecided_t,
+        unsettled_t,
+        waiting_for: vec![sensor(21), sensor(22)],
+        blocked: None,
+        halted: None,
+    }
+}
+
+/// What is waited for at 150 s, when window 0 is over and window 1 is not.
+fn waits(kit: &Kit, trouble: Option<&str>, s: &AgreementStatus, next: u64) -> Vec<String> {
+    let sight = Sight {
+        node: kit.shared.identity.node,
+        registry: &kit.shared.registered.read(),
+        peers: &kit.shared.peers.lock(),
+        trouble,
+        now_s: 150,
+    };
+    sight.waiting_for(&kit.terms, s, next)
+}
+
+#[test]
+fn the_first_thing_that_is_due_is_named() {
+    let kit = Kit::new();
+    let unregistered = sensor(22).hex();
+    let labels = format!("window 0 waits for a message at or after 100 of lock 21, {unregistered}");
+    assert_eq!(waits(&kit, None, &at(0, 0, 0), 0), [labels]);
+    assert!(
+        waits(&kit, None, &at(1, 1, 1), 1).is_empty(),
+        "not over yet"
+    );
+    assert_eq!(
+        waits(&kit, None, &at(2, 1, 1), 1),
+        ["t 1 waits for nodes that cannot be reached: node 12"]
+    );
+    let other = KnownNode {
+        node: NodeId(key(12).address()),
+        peer: [12; 32],
+        addresses: Vec::new(),
+    };
+    kit.shared.peers.lock().registered(other);
+    kit.shared.peers.lock().up([12; 32]);
+    assert_eq!(
+        waits(&kit, None, &at(2, 1, 1), 1),
+        ["t 1 waits for the other nodes"]
+    );
+    let certified = at(2, 2, 1);
+    assert_eq!(
+        waits(&kit, Some("it is down"), &certified, 1),
+        ["t 1 is certified and waits for the chain (it is down)"]
+    );
+}
+
+#[test]
+fn what_stops_an_agreement_comes_first_and_long_lists_are_cut() {
+    let mut kit = Kit::new();
+    let stopped = AgreementStatus {
+        halted: Some("it must not".into()),
+        blocked: Some(4),
+        ..at(2, 2, 1)
+    };
+    let said = waits(&kit, None, &stopped, 1);
+    assert_eq!(said.len(), 3);
+    assert!(said[0].contains("it must not") && said[1].contains("t 4"));
+    let many = AgreementStatus {
+        waiting_for: (0..14)
+            .map(|i| diversity_proto::SensorId([i; 20]))
+            .collect(),
+        ..at(0, 0, 0)
+    };
+    assert!(waits(&kit, None, &many, 0)[0].ends_with(" and 4 more"));
+    kit.terms.window = WindowSpec::Count { z: 2, slide: 2 };
+    assert!(waits(&kit, None, &many, 0).is_empty(), "never due");
+}
+
+#[test]
+fn holes_are_behind_us_and_an_end_is_reached_when_all_before_it_is_settled() {
+    assert_eq!(after_holes(3, &[4, 3, 7]), 5);
+    assert_eq!(after_holes(3, &[]), 3);
+    let kit = Kit::new();
+    let a = kit.agreed().id;
+    let mut record = kit.shared.registered.read().agreements[&a].clone();
+    assert_eq!(life(&record, Some(&at(9, 9, 9))), Life::Open);
+    record.end = Some(5);
+    assert_eq!(life(&record, Some(&at(9, 9, 4))), Life::Closing);
+    assert_eq!(life(&record, None), Life::Closing);
+    assert_eq!(life(&record, Some(&at(9, 9, 5))), Life::Closed);
+}
+
+#[tokio::test]
+async fn an_agreement_stands_where_the_core_and_the_chain_say() {
+    let kit = Kit::new();
+    let a = kit.agreed().id;
+    let dispute = ChainEvent::DisputeRecorded {
+        dispute: Digest([8; 32]),
+        kind: DisputeKind::UnequalReveals,
+        agreement: Some(a),
+        accused: None,
+        epoch: 0,
+        at: 1,
+        evidence: Vec::new(),
+    };
+    kit.said(20, dispute);
+    let room = |status| {
+        let answers = Loop {
+            status: vec![status],
+            ..Loop::default()
+        };
+        let (_, view) = watch::channel(ChainView::default());
+        Standing::new(&kit.shared, view, kit.book(), answers.run())
+    };
+    let view = room(Some(at(3, 2, 1))).agreement(&a).await.expect("known");
+    assert_eq!(
+        (view.status, view.progress.next_settlement),
+        (Life::Open, 2)
+    );
+    assert_eq!(view.progress.holes, [1]);
+    kit.shared.waiting.set(a, "its module".into());
+    let page = room(None).agreements(None, None).await.expect("listed");
+    assert_eq!(page.items[0].progress.waiting_for, ["its module"]);
+    let unknown = room(None).agreement(&AgreementId([9; 32])).await;
+    assert!(matches!(
+        unknown,
+        Err(crate::rooms::RoomError::NotFound { .. })
+    ));
+}
+
+#[test]
+fn a_chain_that_is_down_behind_or_still_is_named() {
+    let good = ChainView {
+        head: Some(200),
+        head_at_ms: 1_000,
+        processed: Some(150),
+        ..ChainView::default()
+    };
+    assert!(chain_trouble(&good, 50, 60_000, 61_000).is_empty());
+    assert_eq!(chain_trouble(&good, 49, 0, u64::MAX).len(), 1, "behind");
+    let still = chain_trouble(&good, 50, 60_000, 61_001);
+    assert!(still[0].contains("not moved for 60 s"), "{still:?}");
+    let down = ChainView {
+        trouble: Some("refused".into()),
+        ..ChainView::default()
+    };
+    assert_eq!(
+        chain_trouble(&down, 50, 60_000, 61_001),
+        ["chain: refused", "chain: no block seen yet"]
+    );
+}
