@@ -258,7 +258,7 @@ pub struct WindowRange {
     pub label: String,
     /// First q.
     pub first_q: u64,
-    /// Number of messages.
+    /// Numbers that it takes: its messages, and those that the sensor says are lost.
     pub count: u32,
     /// `message` or `closing-record`.
     #[serde(with = "kinds::end")]
