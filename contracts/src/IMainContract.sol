@@ -202,8 +202,6 @@ interface IMainContract {
     error AlreadyRegistered(address user);
     error NotRegistered(address user);
     error RevisionNotNewer(uint32 given, uint32 stored);
-    /// This list of sensors was registered already.
-    error NothingNew(bytes32 list);
     error TooFewUsers();
     error TooManyNodes(uint256 given);
     error UsersNotAscending(uint256 index);
@@ -278,14 +276,13 @@ interface IMainContract {
         external;
 
     /// @notice Registers many sensors of one owner under one signature of the owner.
-    /// @dev Signed by the owner: EIP-712 `Sensors(Sensor[] sensors)`; by each sensor as in `registerSensor`. A list is taken
-    /// once.
+    /// @dev Signed by the owner: EIP-712 `Sensors(Sensor[] sensors)`; by each sensor as in `registerSensor`.
     function registerSensors(address owner, Signature calldata ownerSignature, SensorEntry[] calldata entries) external;
 
     /// @notice Registers an intermediate node of a registered user, or a new revision of its declaration (keys and
     /// network addresses). The protocol key's signature binds account, peer key and addresses.
-    /// @dev Tail: the encoded declaration; its last four bytes are the revision. Behind the first declaration of a node
-    /// each must have a higher revision than the one before, so nothing that was signed comes back. Signed by the
+    /// @dev Tail: the encoded declaration; its last four bytes are the revision. Revision 0 is accepted until a
+    /// higher one is stored; after that only higher ones, so an old signed declaration cannot come back. Signed by the
     /// owner: EIP-712 `Node(address node,address owner,bytes32 declaration)`; by the node: the node registration digest.
     function registerNode(address node, address owner, Signature calldata ownerSignature, Signature calldata binding)
         external;

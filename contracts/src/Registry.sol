@@ -9,9 +9,8 @@ import {Signed} from "./lib/Signed.sol";
 
 /// @title Users, sensors and intermediate nodes
 /// @dev One slot per user: a head over everything that the user has registered, and how much that is. Declarations are
-/// in events, and the head proves that a list of events is complete and in order. A slot per sensor would cost
-/// 22,100 gas and tell no more: who sends the registration of a single sensor again pays for an event that says what is
-/// known. A node has a slot for its revision, because an older declaration would say what is no longer true.
+/// in events, and the head proves that a list of events is complete and in order. A slot per sensor or node would
+/// cost 22,100 gas and tell no more.
 abstract contract Registry is Deployment {
     uint256 private constant NAME_BYTES_MAX = 64;
     /// Bits of the count below the head in a user's slot.
@@ -19,10 +18,8 @@ abstract contract Registry is Deployment {
 
     /// head 23 bytes | count 9 bytes
     mapping(address => uint256) private _users;
-    /// `1 << 32 | revision` of each node.
+    /// Stored from the first update of a declaration on.
     mapping(address => uint256) private _revisions;
-    /// Lists of sensors that were registered: one slot for a whole list.
-    mapping(bytes32 => uint256) private _lists;
 
     /// @inheritdoc IMainContract
     function registerUser(Signature calldata signature) external {
@@ -70,8 +67,6 @@ abstract contract Registry is Deployment {
             slot = _append(slot, digests[i]);
         }
         bytes32 list = keccak256(abi.encodePacked(digests));
-        if (entries.length == 0 || _lists[list] != 0) revert NothingNew(list);
-        _lists[list] = 1;
         _checkTyped(
             owner, keccak256(abi.encode(Digests.SENSORS_TYPE, list)), ownerSignature.r, ownerSignature.vs
         );
@@ -85,10 +80,9 @@ abstract contract Registry is Deployment {
         bytes calldata declaration = msg.data[196:];
         if (declaration.length < 4) revert DeclarationEmpty();
         uint32 given = uint32(bytes4(declaration[declaration.length - 4:]));
-        uint256 stored = _revisions[node];
-        uint256 next = 1 << 32 | uint256(given);
-        if (next <= stored) revert RevisionNotNewer(given, uint32(stored));
-        _revisions[node] = next;
+        uint32 stored = uint32(_revisions[node]);
+        if (given <= stored && (given | stored) != 0) revert RevisionNotNewer(given, stored);
+        if (given != 0) _revisions[node] = given;
 
         bytes32 hash = Hash.data(declaration);
         bytes32 digest = Digests.entity(Digests.NODE_TYPE, node, owner, hash);

@@ -73,7 +73,8 @@ contract HolesTest is Kit {
 
     /// Each field that a commitment covers makes a hole when it differs; a state' that differs is no common one.
     function test_anyDifference() public {
-        for (uint256 i; i < 7; ++i) {
+        for (uint256 k; k < 7 * NODES; ++k) {
+            (uint256 i, uint256 node) = (k / NODES, k % NODES);
             uint256 snapshot = vm.snapshotState();
             Round memory r = all(computed("true"));
             IMainContract.Computed memory c = computed("true");
@@ -85,7 +86,7 @@ contract HolesTest is Kit {
             if (i == 5) c.windowHash = 0;
             // an abstention with the state of the others is no agreement with it
             if (i == 6) c.kind = 3;
-            r.computed[i % NODES] = c;
+            r.computed[node] = c;
             checkHole(r, 5, i == 3 || i == 6 ? bytes32(0) : keccak256("state"));
             vm.revertToState(snapshot);
         }
@@ -221,6 +222,21 @@ contract HolesTest is Kit {
                 reveals[i].signature = signReveal(r, i, c, seal, r.from, r.holes);
                 refused(sent_(r), reason);
             }
+        }
+    }
+
+    /// Secret and salt that open the commitment, but not the opening hash that was signed with it, count as silence.
+    function test_anotherOpeningHash() public {
+        Round memory r = round();
+        for (uint256 i; i < NODES; ++i) {
+            take(r);
+            commits[i].openingHash = keccak256("of another secret");
+            signCommit(i, i, 0, 5);
+            bytes32 seal = sealOf(m, r, commits);
+            for (uint256 k; k < NODES; ++k) {
+                reveals[k].signature = signReveal(r, k, r.computed[k], seal, r.from, r.holes);
+            }
+            refused(sent_(r), abi.encodeCall(Errors.RevealDoesNotOpenCommit, (i)));
         }
     }
 

@@ -256,31 +256,6 @@ contract RegistryTest is Kit {
         send(data);
     }
 
-    /// A list is registered once, whoever sends it.
-    function test_bulkOnce() public {
-        registerUser(USER, "owner");
-        (IMainContract.SensorEntry[] memory list, bytes32 digest) = bulk(3);
-        bytes memory sent = abi.encodeCall(IMainContract.registerSensors, (vm.addr(USER), sign(USER, digest), list));
-        send(sent);
-        bytes memory hashes;
-        for (uint256 i; i < 3; ++i) {
-            hashes = abi.encodePacked(
-                hashes, entityHash("Sensor", list[i].sensor, vm.addr(USER), list[i].declaration)
-            );
-        }
-        vm.prank(address(0xbad));
-        refused(sent, abi.encodeCall(Errors.NothingNew, (keccak256(hashes))));
-        (, uint64 count) = head(vm.addr(USER));
-        eq(count, 4);
-        (list, digest) = bulk(0);
-        refused(
-            abi.encodeCall(IMainContract.registerSensors, (vm.addr(USER), sign(USER, digest), list)),
-            abi.encodeCall(Errors.NothingNew, (keccak256("")))
-        );
-        (list, digest) = bulk(4);
-        send(abi.encodeCall(IMainContract.registerSensors, (vm.addr(USER), sign(USER, digest), list)));
-    }
-
     // -------------------------------------------------------------------------------------------------- nodes
 
     function declared(uint32 revision) private pure returns (bytes memory) {
@@ -296,22 +271,6 @@ contract RegistryTest is Kit {
         eq(log.topics[1], bytes32(uint256(uint160(vm.addr(NODE)))));
         eq(log.data, declared(0));
         eq(main.nodeRevision(vm.addr(NODE)), 0);
-    }
-
-    /// Nothing that a node once said comes back, not even at revision 0.
-    function test_nodeReplay() public {
-        registerUser(USER, "owner");
-        bytes memory old = nodeCall(USER, NODE, declared(0));
-        bytes memory other = nodeCall(USER, NODE, hex"bb00000000");
-        send(old);
-        vm.prank(address(0xbad));
-        refused(old, abi.encodeCall(Errors.RevisionNotNewer, (0, 0)));
-        refused(other, abi.encodeCall(Errors.RevisionNotNewer, (0, 0)));
-        (, uint64 count) = head(vm.addr(USER));
-        eq(count, 2);
-        // a first declaration may have any revision
-        send(nodeCall(USER, NODE + 1, declared(type(uint32).max)));
-        eq(main.nodeRevision(vm.addr(NODE + 1)), type(uint32).max);
     }
 
     function test_nodeRevisions() public {

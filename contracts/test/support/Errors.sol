@@ -42,7 +42,6 @@ interface Errors {
     function MessageNotInFrame(uint64 q) external;
     function MessagesEqual(uint64 q) external;
     function AlreadyRecorded(bytes32 dispute) external;
-    function NothingNew(bytes32 list) external;
     function TooManyNodes(uint256 given) external;
     function EpochNotInForce(uint32 given, uint32 inForce) external;
     function EpochsSpent(uint32 inForce) external;

@@ -2,19 +2,25 @@
 //!
 //! One ordered map of byte strings, changed by atomic batches: a batch is on disk, whole, before it is
 //! acknowledged (design rule R2 and invariant N1: what a node signs or acknowledges survives any crash). The engine below
-//! is sled 0.34, which by itself acknowledges before it is durable; here every batch is flushed first, and
-//! [`Writer`] makes many batches share one flush.
+//! is sled 0.34, which by itself acknowledges before it is durable; here every batch is in a synced journal of its own first
+//! (ADR 10), and [`Writer`] makes many batches share one sync.
 //!
 //! A store belongs to one node of one deployment: the directory carries a version and an identity, and one that was
 //! made by another version or for another node is refused in words.
 
 mod directory;
+mod journal;
 mod writer;
 
+use std::fs::File;
 use std::ops::RangeBounds;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use journal::{Appended, Journal};
 
 pub use writer::{Done, Full, Writer, WriterLimits};
 
@@ -28,6 +34,10 @@ pub const VALUE_BYTES_MAX: usize = 16 * 1024 * 1024;
 pub const IDENTITY_BYTES_MAX: usize = 256;
 /// Memory for pages that are kept decoded, in bytes.
 const CACHE_BYTES: u64 = 64 * 1024 * 1024;
+
+/// How long an engine that is being closed is waited for.
+const CLOSING_MAX: Duration = Duration::from_secs(10);
+const CLOSING_STEP: Duration = Duration::from_millis(5);
 
 /// What can go wrong with a store. Clonable, because one failed flush is told to everyone who waits for it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -110,6 +120,14 @@ pub enum StoreError {
         /// What the engine said.
         reason: String,
     },
+    /// A journal has a hole in it: something that was acknowledged is gone.
+    #[error(
+        "the journal {path} is damaged in the middle: the disk lost or changed what was written. Restore this node's newest backup, or let it start from an empty data directory and fetch from its peers what they hold"
+    )]
+    Damaged {
+        /// Which file.
+        path: String,
+    },
     /// A write failed before; nothing is acknowledged any more.
     #[error(
         "an earlier write failed, so nothing more is written or acknowledged: stop the node, mend the disk, and start again"
@@ -155,6 +173,16 @@ fn check_length(what: &'static str, bytes: usize, max: usize) -> Result<(), Stor
     Ok(())
 }
 
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // A checkpoint holds the engine's files.
+        if let Some(checkpoint) = lock(&self.checkpoint).take() {
+            // What it failed with is told by the next start, which reads the journal again.
+            let _ = checkpoint.join();
+        }
+    }
+}
+
 /// An open store. Clones share it; the directory is free for another opener when the last one is dropped.
 #[derive(Clone)]
 pub struct Store {
@@ -163,9 +191,60 @@ pub struct Store {
 
 struct Inner {
     // Dropped in this order: the engine lets go of its files before the lock is released.
+    journal: Mutex<Journal>,
+    checkpoint: Mutex<Option<JoinHandle<Result<(), StoreError>>>>,
+    /// The directory, for syncing its file system.
+    files: Arc<File>,
     db: sled::Db,
     poisoned: AtomicBool,
     _lock: directory::Lock,
+}
+
+/// The directory is ours. An engine that was closed a moment ago may still let go of its files in a thread of its own, and says
+/// nothing when it has; so it is asked again for a while.
+fn open_engine(config: &sled::Config) -> Result<sled::Db, StoreError> {
+    let since = Instant::now();
+    loop {
+        match config.open() {
+            Err(sled::Error::Io(error)) if is_lock(&error) && since.elapsed() < CLOSING_MAX => {
+                std::thread::sleep(CLOSING_STEP);
+            }
+            opened => return opened.map_err(|error| engine("open its files", &error)),
+        }
+    }
+}
+
+/// The engine wraps what the system said into words of its own.
+fn is_lock(error: &std::io::Error) -> bool {
+    error.to_string().contains("could not acquire lock")
+}
+
+fn apply(db: &sled::Db, ops: Vec<Op>) -> Result<(), StoreError> {
+    let mut batch = sled::Batch::default();
+    for op in ops {
+        match op {
+            Op::Put(key, value) => batch.insert(key, value),
+            Op::Delete(key) => batch.remove(key),
+        }
+    }
+    db.apply_batch(batch)
+        .map_err(|error| engine("apply a batch", &error))
+}
+
+/// Brings everything that the engine holds onto the disk. Its own flush leaves the files' metadata and the disk's cache alone,
+/// so the file system is synced behind it.
+fn flush(db: &sled::Db, files: &File) -> Result<(), StoreError> {
+    db.flush()
+        .map_err(|error| engine("flush to disk", &error))?;
+    rustix::fs::syncfs(files).map_err(|error| StoreError::Engine {
+        action: "sync its file system",
+        reason: error.to_string(),
+    })
+}
+
+/// A write that panicked half-way has poisoned the store itself, so its locks need not be.
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Store {
@@ -178,16 +257,24 @@ impl Store {
     pub fn open(dir: &Path, identity: &[u8]) -> Result<Self, StoreError> {
         check_length("identity record", identity.len(), IDENTITY_BYTES_MAX)?;
         let lock = directory::claim(dir, identity)?;
-        let db = sled::Config::new()
+        let config = sled::Config::new()
             .path(dir.join(directory::ENGINE))
             .cache_capacity(CACHE_BYTES)
             .mode(sled::Mode::HighThroughput)
-            // Flushed by hand, after each group of batches.
-            .flush_every_ms(None)
-            .open()
-            .map_err(|error| engine("open its files", &error))?;
+            // Flushed by hand, at each checkpoint.
+            .flush_every_ms(None);
+        let db = open_engine(&config)?;
+        let files = File::open(dir).map_err(|error| StoreError::File {
+            action: "open",
+            path: dir.display().to_string(),
+            reason: error.to_string(),
+        })?;
+        let journal = Journal::open(dir, |ops| apply(&db, ops), || flush(&db, &files))?;
         Ok(Self {
             inner: Arc::new(Inner {
+                journal: Mutex::new(journal),
+                checkpoint: Mutex::new(None),
+                files: Arc::new(files),
                 db,
                 poisoned: AtomicBool::new(false),
                 _lock: lock,
@@ -209,28 +296,47 @@ impl Store {
         for op in &ops {
             op.check()?;
         }
-        let mut batch = sled::Batch::default();
-        for op in ops {
-            match op {
-                Op::Put(key, value) => batch.insert(key, value),
-                Op::Delete(key) => batch.remove(key),
-            }
-        }
         let guard = PoisonUnlessDone(&self.inner.poisoned);
-        self.inner
-            .db
-            .apply_batch(batch)
-            .map_err(|error| engine("apply a batch", &error))?;
-        self.inner
-            .db
-            .flush()
-            .map_err(|error| engine("flush to disk", &error))?;
+        {
+            // One after the other: the engine sees batches in the order of the journal.
+            let mut journal = lock(&self.inner.journal);
+            let appended = journal.append(&ops, || self.checkpointed())?;
+            if appended == Appended::Turned {
+                self.begin_checkpoint()?;
+            }
+            apply(&self.inner.db, ops)?;
+        }
         std::mem::forget(guard);
         // Somebody else's flush may have failed meanwhile, and then this one means nothing.
         if self.inner.poisoned.load(Ordering::Acquire) {
             return Err(StoreError::Poisoned);
         }
         Ok(())
+    }
+
+    /// Everything before is flushed behind the writer's back, while it goes on in the other file of the journal.
+    fn begin_checkpoint(&self) -> Result<(), StoreError> {
+        let (db, files) = (self.inner.db.clone(), Arc::clone(&self.inner.files));
+        let thread = std::thread::Builder::new()
+            .name("store-checkpoint".into())
+            .spawn(move || flush(&db, &files))
+            .map_err(|error| StoreError::Engine {
+                action: "start its checkpoint",
+                reason: error.to_string(),
+            })?;
+        *lock(&self.inner.checkpoint) = Some(thread);
+        Ok(())
+    }
+    /// Waits for the checkpoint that was begun last.
+    fn checkpointed(&self) -> Result<(), StoreError> {
+        match lock(&self.inner.checkpoint).take().map(JoinHandle::join) {
+            None => Ok(()),
+            Some(Ok(result)) => result,
+            Some(Err(_)) => Err(StoreError::Engine {
+                action: "flush to disk",
+                reason: "the engine panicked; its message is on standard error".into(),
+            }),
+        }
     }
 
     /// The value of a key.
