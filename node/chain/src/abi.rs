@@ -230,7 +230,6 @@ mod interface {
             error AlreadyRegistered(address user);
             error NotRegistered(address user);
             error RevisionNotNewer(uint32 given, uint32 stored);
-            error NothingNew(bytes32 list);
             error TooFewUsers();
             error TooManyNodes(uint256 given);
             error UsersNotAscending(uint256 index);
@@ -274,6 +273,7 @@ mod interface {
             error SensorsDoNotOpen(uint256 count);
             error QOutOfRange(uint256 index);
             error CallNotExact(uint256 needed, uint256 given);
+            error CallNotCanonical();
             error FrameMalformed(uint256 offset);
             error GapsAgree();
             error FramesOfDifferentSensors();

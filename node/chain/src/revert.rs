@@ -140,11 +140,6 @@ fn contract_error(error: &E) -> (RevertClass, &'static str, String) {
             e.stored,
             e.given
         ),
-        E::NothingNew(_) => is!(
-            Pointless,
-            "NothingNew",
-            "this list of sensors is registered already"
-        ),
         E::TooManyNodes(e) => is!(
             Wrong,
             "TooManyNodes",
@@ -402,6 +397,11 @@ fn contract_error(error: &E) -> (RevertClass, &'static str, String) {
             "the call has {} bytes, but its arguments take {}",
             e.given,
             e.needed
+        ),
+        E::CallNotCanonical(_) => is!(
+            Wrong,
+            "CallNotCanonical",
+            "the call is not the plain encoding of its arguments"
         ),
         E::GapsAgree(_) => is!(
             Wrong,

@@ -166,7 +166,8 @@ pub struct SettledResult {
     /// The fields of the result: numbers where they fit 64 bits, else decimal strings; bytes as hexadecimal.
     #[serde(flatten)]
     pub result: Map<String, Value>,
-    /// The detail of every sensor, agreement order; empty if `f` gives none. Checked against the root that has settled.
+    /// The detail of every sensor, agreement order; empty if `f` gives none, or if this node computed something else than what
+    /// the users say counts. Checked against the root that has settled.
     pub sensors: Vec<SensorDetail>,
     /// `H(w[t])`.
     #[serde(with = "hexed")]

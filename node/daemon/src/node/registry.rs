@@ -257,6 +257,7 @@ impl Registry {
                     epoch: place.epoch,
                     outputs: outputs.clone(),
                     tx: at.tx,
+                    gas_used: *gas_used,
                 };
                 self.door(place, &entry, &at, out);
                 self.resolved(place, out);
@@ -276,6 +277,7 @@ impl Registry {
                             writer,
                             outputs: outputs.clone(),
                             tx: at.tx,
+                            gas_used: *gas_used,
                         };
                         Self::log(&place.agreement, &entry, &at, out);
                     }

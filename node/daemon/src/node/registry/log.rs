@@ -10,7 +10,7 @@ use diversity_proto::{AgreementId, Digest};
 use diversity_store::{Op, Store};
 
 use super::RegistryError;
-use super::records::{SettledRecord, get, key, log_key, put, settled_key};
+use super::records::{SettledRecord, counts_key, get, key, log_key, put, settled_key};
 
 /// An event of an agreement that the core must hear, again when it learns of the agreement late.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +38,8 @@ pub enum ChainLog {
         outputs: Outputs,
         /// Transaction.
         tx: Digest,
+        /// Gas of the whole transaction.
+        gas_used: u64,
     },
     /// The cell of t was written.
     Cell {
@@ -49,6 +51,8 @@ pub enum ChainLog {
         outputs: Outputs,
         /// Transaction.
         tx: Digest,
+        /// Gas of the whole transaction.
+        gas_used: u64,
     },
     /// Closed from here on.
     Closed {
@@ -62,9 +66,12 @@ impl ChainLog {
     pub(super) fn put(&self, a: &AgreementId, at: &Position) -> Vec<Op> {
         let place = log_key(a, at);
         let mut ops = Vec::new();
-        if let Self::Settled(s) = self {
-            ops.push(Op::Put(settled_key(a, s.t), place.clone()));
-        }
+        let known_by = match self {
+            Self::Settled(s) => Some(settled_key(a, s.t)),
+            Self::Resolved { t, .. } | Self::Cell { t, .. } => Some(counts_key(a, *t)),
+            Self::Hole { .. } | Self::Closed { .. } => None,
+        };
+        ops.extend(known_by.map(|key| Op::Put(key, place.clone())));
         ops.push(put(place, |w| self.write(w)));
         ops
     }
@@ -106,8 +113,9 @@ impl ChainLog {
                 epoch,
                 outputs,
                 tx,
+                gas_used,
             } => {
-                w.u8(3).u64(*t).u32(*epoch).raw(&tx.0);
+                w.u8(3).u64(*t).u32(*epoch).raw(&tx.0).u64(*gas_used);
                 write_outputs(w, outputs);
             }
             Self::Cell {
@@ -115,8 +123,10 @@ impl ChainLog {
                 writer,
                 outputs,
                 tx,
+                gas_used,
             } => {
-                w.u8(4).u64(*t).u8(*writer as u8).raw(&tx.0);
+                w.u8(4).u64(*t).u8(*writer as u8);
+                w.raw(&tx.0).u64(*gas_used);
                 write_outputs(w, outputs);
             }
         }
@@ -157,6 +167,7 @@ impl ChainLog {
                     t: r.u64("t")?,
                     epoch: r.u32("epoch")?,
                     tx: Digest::read(r)?,
+                    gas_used: r.u64("gas")?,
                     outputs: read_outputs(r)?,
                 },
                 4 => Self::Cell {
@@ -164,6 +175,7 @@ impl ChainLog {
                     writer: writer(r.u8("writer of a cell")?)
                         .ok_or(DecodeError::Invalid("writer of a cell"))?,
                     tx: Digest::read(r)?,
+                    gas_used: r.u64("gas")?,
                     outputs: read_outputs(r)?,
                 },
                 _ => return Err(DecodeError::Invalid("chain event")),
@@ -200,6 +212,7 @@ impl ChainLog {
                 epoch,
                 outputs,
                 tx,
+                ..
             } => ChainEvent::Resolved {
                 agreement,
                 t: *t,
@@ -212,6 +225,7 @@ impl ChainLog {
                 writer,
                 outputs,
                 tx,
+                ..
             } => ChainEvent::Cell {
                 agreement,
                 t: *t,
@@ -235,16 +249,26 @@ impl ChainLog {
         a: &AgreementId,
         last: u64,
     ) -> Result<Option<SettledRecord>, RegistryError> {
-        let Some(place) = store.get(&settled_key(a, last))? else {
-            return Ok(None);
-        };
-        let Some(value) = store.get(&place)? else {
-            return Ok(None);
-        };
-        Ok(match Self::decode(&value)? {
-            Self::Settled(s) => Some(s),
+        Ok(match Self::known_by(store, &settled_key(a, last))? {
+            Some(Self::Settled(s)) => Some(s),
             _ => None,
         })
+    }
+
+    /// What the users, or a second reading, said of t: a resolution or a cell.
+    ///
+    /// # Errors
+    /// [`RegistryError`].
+    pub fn counts(store: &Store, a: &AgreementId, t: u64) -> Result<Option<Self>, RegistryError> {
+        Self::known_by(store, &counts_key(a, t))
+    }
+
+    fn known_by(store: &Store, key: &[u8]) -> Result<Option<Self>, RegistryError> {
+        let Some(place) = store.get(key)? else {
+            return Ok(None);
+        };
+        let value = store.get(&place)?;
+        Ok(value.map(|v| Self::decode(&v)).transpose()?)
     }
 
     /// All of an agreement, in the order of the chain.

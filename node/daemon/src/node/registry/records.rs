@@ -164,6 +164,13 @@ pub(super) fn settled_key(a: &AgreementId, last: u64) -> Vec<u8> {
     k
 }
 
+/// Key of the place of what the users, or a second reading, said of t.
+pub(super) fn counts_key(a: &AgreementId, t: u64) -> Vec<u8> {
+    let mut k = key(b'm', &a.0);
+    k.extend(t.to_be_bytes());
+    k
+}
+
 pub(super) fn forget(ops: &mut Vec<Op>, kind: u8, id: &[u8]) -> bool {
     ops.push(Op::Delete(key(kind, id)));
     false

@@ -2,7 +2,7 @@ use super::*;
 use crate::node::frames::tests::encoded;
 use crate::rooms::error::RoomError;
 use crate::rooms::testkit::{Kit, Loop, sensor};
-use diversity_chain::events::{ChainEvent, Place};
+use diversity_chain::events::{ChainEvent, Outputs, Place};
 use diversity_client::api::WindowStatus;
 use diversity_engine::api::{Execution, FrameRef, Stretch};
 use diversity_engine::records::{
@@ -153,6 +153,52 @@ async fn results_are_those_that_have_settled() {
     assert_eq!(
         (only.sensors[0].detail["seconds"].clone(), rest.next),
         (2.into(), None)
+    );
+}
+
+#[tokio::test]
+async fn what_the_users_say_of_a_hole_is_a_result() {
+    let (kit, Agreement { id: a, .. }) = node();
+    let hole = FinalRecord::Hole {
+        dispute: Digest([6; 32]),
+        tx: Digest([7; 32]),
+    };
+    kit.keep(hole.put(&a, 1));
+    kit.keep(hole.put(&a, 2));
+    let place = |t| Place {
+        agreement: a,
+        epoch: 0,
+        from: t,
+        t,
+    };
+    let cell = |t, result: [u8; 2]| ChainEvent::CellWritten {
+        place: place(t),
+        writer: 2,
+        context: Digest::ZERO,
+        outputs: Outputs {
+            kind: OutputKind::Value,
+            result: result.to_vec(),
+            state: Digest::ZERO,
+            carry: Vec::new(),
+            q_next: vec![4],
+        },
+        gas_used: 80_000,
+    };
+    kit.said(40, cell(1, [0, 1]));
+    kit.said(41, cell(2, [9, 9]));
+    let page = archive(&kit, &[]).results(a, 0, None).await.expect("all");
+    let [own, other] = &page.results[..] else {
+        panic!("{page:?}");
+    };
+    assert_eq!(
+        (own.t, own.from, own.to, own.gas_used),
+        (1, 100, 200, 80_000)
+    );
+    assert_eq!((&own.result["total"], own.sensors.len()), (&1.into(), 1));
+    // This node computed something else: its detail is not that of the result.
+    assert_eq!(
+        (&other.result["total"], other.sensors.len()),
+        (&0x909.into(), 0)
     );
 }
 

@@ -3,7 +3,7 @@
 
 use diversity_client::api::{CLOSINGS_T_MAX, Closing};
 use diversity_engine::records::{self, FinalRecord, stored_part, t_key};
-use diversity_proto::round::{Body, Commit, Reveal, Subject, seal_of};
+use diversity_proto::round::{Body, Commit, OutputKind, Reveal, Subject, seal_of};
 use diversity_proto::terms::{Terms, config};
 use diversity_proto::window::WindowEnd;
 use diversity_proto::wire::Part;
@@ -45,6 +45,19 @@ pub struct Settlement {
     pub gas_used: u64,
     /// Outcomes that share the transaction.
     pub outcomes: u32,
+}
+
+/// What counts at a t that the nodes did not agree on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Counts {
+    /// Null, value or trap.
+    pub kind: OutputKind,
+    /// Packed result.
+    pub result: Vec<u8>,
+    /// Transaction that says so.
+    pub tx: Digest,
+    /// Gas of the whole transaction.
+    pub gas_used: u64,
 }
 
 /// The commits and reveals of one t.
@@ -160,30 +173,51 @@ impl Records {
             .transpose()
     }
 
-    /// Every t from `from` on that is settled, ascending, with its settlement.
-    pub fn settled(
+    /// Every t from `from` on that is final, ascending, and how.
+    pub fn finals(
         &self,
         a: &AgreementId,
         from: u64,
-    ) -> impl Iterator<Item = RoomResult<(u64, Settlement)>> + use<> {
+    ) -> impl Iterator<Item = RoomResult<(u64, Finality)>> + use<> {
         let (low, high) = (
             t_key(records::FINAL, a, from),
             t_key(records::FINAL, a, u64::MAX),
         );
-        self.store
-            .scan_range(&low[..]..=&high[..])
-            .filter_map(|item| {
-                let read = item.map_err(RoomError::internal).and_then(|(key, value)| {
-                    let (_, t) = records::split_t_key(&key)
-                        .ok_or_else(|| RoomError::internal("a key of a final record is damaged"))?;
-                    Ok((t, finality(&value)?))
-                });
-                match read {
-                    Ok((t, Finality::Settled(settlement))) => Some(Ok((t, settlement))),
-                    Ok((_, Finality::Hole | Finality::Resolved)) => None,
-                    Err(error) => Some(Err(error)),
+        self.store.scan_range(&low[..]..=&high[..]).map(|item| {
+            let (key, value) = item.map_err(RoomError::internal)?;
+            let (_, t) = records::split_t_key(&key)
+                .ok_or_else(|| RoomError::internal("a key of a final record is damaged"))?;
+            Ok((t, finality(&value)?))
+        })
+    }
+
+    /// What the users, or a second reading, said of t.
+    ///
+    /// # Errors
+    /// See [`Self::terms`].
+    pub fn counts(&self, a: &AgreementId, t: u64) -> RoomResult<Option<Counts>> {
+        Ok(match ChainLog::counts(&self.store, a, t)? {
+            Some(
+                ChainLog::Resolved {
+                    outputs,
+                    tx,
+                    gas_used,
+                    ..
                 }
-            })
+                | ChainLog::Cell {
+                    outputs,
+                    tx,
+                    gas_used,
+                    ..
+                },
+            ) => Some(Counts {
+                kind: outputs.kind,
+                result: outputs.result,
+                tx,
+                gas_used,
+            }),
+            _ => None,
+        })
     }
 
     /// What the chain logged of the settlement whose last t this is.
