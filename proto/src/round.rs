@@ -273,14 +273,7 @@ impl Reveal {
     }
     /// What the node signs; the same for all nodes that agree.
     pub fn digest(&self, d: &Deployment, outcome: &Outcome) -> Digest {
-        let mut w = Writer::new();
-        w.list(&self.holes, |w, t| {
-            w.u64(*t);
-        });
-        keccak(Kind::Reveal)
-            .raw(outcome.digest(d).0)
-            .raw(w.finish())
-            .finish()
+        outcome.reveal_digest(d, &self.holes)
     }
     /// Appends the encoding.
     pub fn write(&self, w: &mut Writer) {
@@ -334,6 +327,17 @@ pub fn word(kind: u8, epoch: u32, from: u64, t: u64) -> [u8; 32] {
 }
 
 impl Outcome {
+    /// What a node signs that reveals this outcome, with the disputed t in its range.
+    pub fn reveal_digest(&self, d: &Deployment, holes: &[u64]) -> Digest {
+        let mut w = Writer::new();
+        w.list(holes, |w, t| {
+            w.u64(*t);
+        });
+        keccak(Kind::Reveal)
+            .raw(self.digest(d).0)
+            .raw(w.finish())
+            .finish()
+    }
     /// What the aggregated signature signs.
     pub fn digest(&self, d: &Deployment) -> Digest {
         let domain = keccak(Kind::OutcomeDomain).raw(d.bytes()).finish();

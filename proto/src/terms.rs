@@ -3,6 +3,7 @@
 use crate::codec::{DecodeError, Reader, Result, Writer, decode_all};
 use crate::domain::{Kind, keccak, keccak_raw};
 use crate::ids::{Address, AgreementId, Deployment, Digest, NodeId, SensorId, UserId};
+use crate::round::OutputKind;
 use crate::{merkle, time};
 use alloc::{string::String, vec::Vec};
 
@@ -683,23 +684,28 @@ pub fn close_digest(d: &Deployment, a: &AgreementId, end: u64) -> Digest {
     eip712_digest(d, &keccak_raw(&w.0))
 }
 
-/// What each user signs to say what counts at a disputed execution: EIP-712
-/// `Resolution(bytes32 dispute,bytes32 agreement,uint256 word,bytes32 context,bytes result)`, with the word of
-/// [`crate::round::word`].
-pub fn resolution_digest(
-    d: &Deployment,
-    dispute: &Digest,
+/// EIP-712 `hashStruct` of what the users say together of one execution:
+/// `Resolution(bytes32 agreement,uint64 t,uint8 kind,bytes result,bytes32 state)`. It serves in band and as a cell (design
+/// §3b): the position of the agreement decides which.
+pub fn resolution_struct(
     a: &AgreementId,
-    word: &[u8; 32],
-    context: &Digest,
+    t: u64,
+    kind: OutputKind,
     result: &[u8],
+    state: &Digest,
 ) -> Digest {
     const TYPE: &[u8] =
-        b"Resolution(bytes32 dispute,bytes32 agreement,uint256 word,bytes32 context,bytes result)";
+        b"Resolution(bytes32 agreement,uint64 t,uint8 kind,bytes result,bytes32 state)";
     let mut w = Writer::new();
-    w.raw(&keccak_raw(TYPE)).raw(&dispute.0).raw(&a.0);
-    w.raw(word).raw(&context.0).raw(&keccak_raw(result));
-    eip712_digest(d, &keccak_raw(&w.0))
+    w.raw(&keccak_raw(TYPE)).raw(&a.0).raw(&[0; 24]).u64(t);
+    w.raw(&[0; 31]).u8(kind as u8);
+    w.raw(&keccak_raw(result)).raw(&state.0);
+    Digest(keccak_raw(&w.0))
+}
+
+/// What each user signs to resolve an execution; `signed` is [`resolution_struct`].
+pub fn resolution_digest(d: &Deployment, signed: &Digest) -> Digest {
+    eip712_digest(d, &signed.0)
 }
 
 fn entity_digest(

@@ -1,10 +1,10 @@
-//! Calldata of every function of `MainContract`.
+//! Calldata of every function of `MainContract` and `Cells`.
 //!
 //! Some calls end in a *tail*: raw bytes behind the static arguments (see `IMainContract.sol`). Signatures of nodes and
 //! sensors are 64 bytes in the protocol; the parity that the EVM wants is recovered here, which checks them as well, so
 //! that bad evidence never costs gas.
 
-use crate::abi::{IMainContract as C, b256, creation_code};
+use crate::abi::{ICells, IMainContract as C, b256};
 use crate::packed;
 use crate::signature::{EvmSignature, SignatureError};
 use alloy::primitives::{Address as EvmAddress, U256};
@@ -13,14 +13,11 @@ use diversity_proto::entity::{
     NodeDeclaration, SensorDeclaration, node_registration_digest, sensor_registration_digest,
 };
 use diversity_proto::frame::Frame;
-use diversity_proto::round::{Batch, Commit, KIND_BATCH, Outcome, Reveal, Subject, word};
+use diversity_proto::round::{
+    Batch, Commit, Computed, KIND_BATCH, Outcome, OutputKind, Reveal, Subject, seal_of, word,
+};
 use diversity_proto::terms::{Terms, TermsHeader, config};
 use diversity_proto::{AgreementId, Deployment, Digest, NodeId, SensorId, Signature, UserId};
-
-/// Creation bytecode of `MainContract` as calldata of a deployment (its constructor takes nothing).
-pub fn deploy() -> Vec<u8> {
-    creation_code().to_vec()
-}
 
 fn sig(s: &EvmSignature) -> C::Signature {
     C::Signature {
@@ -171,7 +168,12 @@ pub fn create_agreement(
         ("acceptances", acceptances.len()),
     ] {
         if given != users {
-            return Err(SignatureError::Count { what, given, users });
+            return Err(SignatureError::Count {
+                what,
+                given,
+                of: "users",
+                needed: users,
+            });
         }
     }
     let digest = terms.digest();
@@ -291,7 +293,7 @@ pub fn settle_batch(batch: &Batch, signature: &AggregateSignature) -> Vec<u8> {
     )
 }
 
-/// Settles one outcome under the signed reveals of all nodes; `reveals` in node-index order.
+/// Settles one outcome under the signatures of all reveals, in node-index order; `holes` are the disputed t in its range.
 ///
 /// # Errors
 /// [`SignatureError`] that names the first node whose reveal is not signed by it.
@@ -300,27 +302,43 @@ pub fn settle_by_reveals(
     key: &AgreementKey,
     terms: &Terms,
     outcome: &Outcome,
-    reveals: &[Reveal],
+    holes: &[u64],
+    signatures: &[Signature],
 ) -> Result<Vec<u8>, SignatureError> {
+    let signed = outcome.reveal_digest(d, holes);
     let signatures = terms
         .nodes
         .iter()
-        .zip(reveals)
-        .map(|(n, r)| {
-            EvmSignature::by(&r.signature, &r.digest(d, outcome), &n.node.address())
-                .map(|s| sig(&s))
-        })
+        .zip(signatures)
+        .map(|(n, s)| EvmSignature::by(s, &signed, &n.node.address()).map(|s| sig(&s)))
         .collect::<Result<_, _>>()?;
     Ok(C::settleByRevealsCall {
         agreement: outcome.agreement.0.into(),
         word: U256::from_be_bytes(outcome_word(outcome)),
         context: b256(&outcome.context),
         opening: opening(key, &terms.header()),
-        holes: reveals.first().map(|r| r.holes.clone()).unwrap_or_default(),
+        holes: holes.to_vec(),
         signatures,
         result: outcome.result.clone().into(),
     }
     .abi_encode())
+}
+
+/// Fills a cell by a second reading (a call to `Cells`): the outcome's epoch is marked and its `from` is t.
+pub fn settle_reading(outcome: &Outcome, signature: &AggregateSignature) -> Vec<u8> {
+    let (rx, s) = signature.halves();
+    ICells::settleReadingCall {
+        certificate: C::Certificate {
+            rx: rx.into(),
+            ry: signature.ry.into(),
+            s: s.into(),
+            agreement: outcome.agreement.0.into(),
+        },
+        word: U256::from_be_bytes(outcome_word(outcome)),
+        context: b256(&outcome.context),
+        result: outcome.result.clone().into(),
+    }
+    .abi_encode()
 }
 
 /// Ends an agreement at `end`; [`diversity_proto::terms::close_digest`] signed by every user, in order.
@@ -386,34 +404,79 @@ impl Case<'_> {
             )?),
         })
     }
-    fn reveal(
+    fn reveal_signature(
         &self,
         node: usize,
         seal: &Digest,
         reveal: &Reveal,
-    ) -> Result<C::Reveal, SignatureError> {
+    ) -> Result<C::Signature, SignatureError> {
         let outcome = reveal.outcome(self.key.agreement, self.epoch, self.t, seal);
         let digest = reveal.digest(self.deployment, &outcome);
-        let c = &reveal.computed;
-        Ok(C::Reveal {
-            node: U256::from(node),
-            computed: C::Computed {
-                kind: c.kind as u8,
-                result: c.result.clone().into(),
-                detailRoot: b256(&c.detail_root),
-                state: b256(&c.state),
-                trace: b256(&c.trace),
-                windowHash: b256(&c.window_hash),
-            },
-            from: reveal.from,
-            holes: reveal.holes.clone(),
-            signature: sig(&EvmSignature::by(
-                &reveal.signature,
-                &digest,
-                &self.node(node).address(),
-            )?),
-        })
+        let by = self.node(node).address();
+        Ok(sig(&EvmSignature::by(&reveal.signature, &digest, &by)?))
     }
+}
+
+fn computed(c: &Computed) -> C::Computed {
+    C::Computed {
+        kind: c.kind as u8,
+        result: c.result.clone().into(),
+        detailRoot: b256(&c.detail_root),
+        state: b256(&c.state),
+        trace: b256(&c.trace),
+        windowHash: b256(&c.window_hash),
+    }
+}
+
+/// A hole certificate: all n commits, and all n reveals that open them, both in node-index order.
+///
+/// # Errors
+/// [`SignatureError`] that names the first node whose commit or reveal is not signed by it, or if there is not one of each of
+/// every node.
+pub fn settle_hole(
+    case: &Case<'_>,
+    commits: &[Commit],
+    reveals: &[Reveal],
+) -> Result<Vec<u8>, SignatureError> {
+    let nodes: Vec<_> = case.terms.nodes.iter().map(|n| n.node).collect();
+    for (what, given) in [("commits", commits.len()), ("reveals", reveals.len())] {
+        if given != nodes.len() {
+            return Err(SignatureError::Count {
+                what,
+                given,
+                of: "nodes",
+                needed: nodes.len(),
+            });
+        }
+    }
+    let seal = seal_of(&case.subject(), &nodes, commits);
+    let opened = |(i, r): (usize, &Reveal)| {
+        Ok(C::OpenedReveal {
+            computed: computed(&r.computed),
+            secret: r.blinding.secret.into(),
+            salt: r.blinding.salt.into(),
+            signature: case.reveal_signature(i, &seal, r)?,
+        })
+    };
+    Ok(C::settleHoleCall {
+        agreement: case.key.agreement.0.into(),
+        epoch: case.epoch,
+        t: case.t,
+        from: reveals.first().map_or(case.t, |r| r.from),
+        holes: reveals.first().map(|r| r.holes.clone()).unwrap_or_default(),
+        opening: opening(case.key, &case.terms.header()),
+        nodes: case.nodes(),
+        commits: (0..)
+            .zip(commits)
+            .map(|(i, c)| case.commit(i, c))
+            .collect::<Result<_, _>>()?,
+        reveals: reveals
+            .iter()
+            .enumerate()
+            .map(opened)
+            .collect::<Result<_, _>>()?,
+    }
+    .abi_encode())
 }
 
 /// Two commits of the node with this index (R5).
@@ -458,9 +521,15 @@ pub fn report_false_reveal(
         nodes: case.nodes(),
         commit: case.commit(node, commit)?,
         seal: b256(seal),
-        secret: reveal.secret.into(),
-        salt: reveal.salt.into(),
-        reveal: case.reveal(node, seal, reveal)?,
+        secret: reveal.blinding.secret.into(),
+        salt: reveal.blinding.salt.into(),
+        reveal: C::Reveal {
+            node: U256::from(node),
+            computed: computed(&reveal.computed),
+            from: reveal.from,
+            holes: reveal.holes.clone(),
+            signature: case.reveal_signature(node, seal, reveal)?,
+        },
     }
     .abi_encode())
 }
@@ -488,48 +557,64 @@ pub fn report_sensor_contradiction(
     .abi_encode())
 }
 
-/// Reveals under one seal that differ; `reveals` with their node indices, ascending.
-///
-/// # Errors
-/// [`SignatureError`] that names the first node whose reveal is not signed by it.
-pub fn report_unequal_reveals(
-    case: &Case<'_>,
-    seal: &Digest,
-    reveals: &[(usize, Reveal)],
-) -> Result<Vec<u8>, SignatureError> {
-    Ok(C::reportUnequalRevealsCall {
-        agreement: case.key.agreement.0.into(),
-        epoch: case.epoch,
-        t: case.t,
-        opening: opening(case.key, &case.terms.header()),
-        nodes: case.nodes(),
-        seal: b256(seal),
-        reveals: reveals
-            .iter()
-            .map(|(node, r)| case.reveal(*node, seal, r))
-            .collect::<Result<_, _>>()?,
-    }
-    .abi_encode())
+/// What all users say together of one execution, and what the call brings beside it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resolution<'a> {
+    /// Execution.
+    pub t: u64,
+    /// Null, value or trap.
+    pub kind: OutputKind,
+    /// Packed ABI result.
+    pub result: &'a [u8],
+    /// `state'`, from which t + 1 starts.
+    pub state: Digest,
+    /// Opens `state`.
+    pub carry: &'a [u8],
+    /// Opens `state`: where the window t + 1 of each sensor starts, agreement order.
+    pub q_next: &'a [u64],
 }
 
-/// What the users say about a disputed execution; [`diversity_proto::terms::resolution_digest`] signed by every user, in
-/// order.
+/// A resolution of all users; [`diversity_proto::terms::resolution_digest`] signed by every user, in order. The same call
+/// goes to `MainContract`, where t is the next one, or to `Cells`, where it is behind.
 pub fn resolve(
     key: &AgreementKey,
     terms: &Terms,
-    dispute: &Digest,
-    outcome: &Outcome,
+    resolution: &Resolution<'_>,
     user_signatures: &[EvmSignature],
 ) -> Vec<u8> {
     C::resolveCall {
-        dispute: b256(dispute),
-        agreement: key.agreement.0.into(),
-        word: U256::from_be_bytes(outcome_word(outcome)),
-        context: b256(&outcome.context),
-        result: outcome.result.clone().into(),
+        resolution: C::Resolution {
+            agreement: key.agreement.0.into(),
+            t: resolution.t,
+            kind: resolution.kind as u8,
+            result: resolution.result.to_vec().into(),
+            state: b256(&resolution.state),
+        },
+        carry: resolution.carry.to_vec().into(),
+        qNext: resolution.q_next.to_vec(),
+        sensors: b256(&terms.sensors_tree()),
         opening: opening(key, &terms.header()),
         users: terms.users.iter().map(|u| u.0.into()).collect(),
         userSignatures: user_signatures.iter().map(sig).collect(),
     }
     .abi_encode()
+}
+
+/// Gas that a settlement takes at most, by its calldata: what verification and storage take, and for each byte more than
+/// calldata (40 under EIP-7623), its hash, its place in the log and, in a batch, the reading of an entry cost together.
+/// A settlement in a row is signed with it, because an estimate would have to know what is not mined yet. Measured in
+/// `tests/anvil.rs`.
+pub fn settlement_gas(calldata: &[u8]) -> u64 {
+    150_000 + 250 * calldata.len() as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// So that one call serves, wherever the position of the agreement sends it.
+    #[test]
+    fn a_resolution_is_the_same_call_in_band_and_as_a_cell() {
+        assert_eq!(C::resolveCall::SELECTOR, ICells::resolveCall::SELECTOR);
+    }
 }

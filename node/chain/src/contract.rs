@@ -1,6 +1,6 @@
-//! What the contract answers when it is asked.
+//! What the contracts answer when they are asked.
 
-use crate::abi::{IMainContract as C, b256};
+use crate::abi::{ICells, IMainContract as C, b256};
 use crate::events::DisputeKind;
 use crate::rpc::{Call, Rpc, RpcError};
 use alloy::sol_types::SolCall;
@@ -11,6 +11,24 @@ use diversity_proto::{Address, AgreementId, Deployment, Digest, NodeId, SensorId
 pub struct MainContract {
     rpc: Rpc,
     address: Address,
+}
+
+/// Deployed `Cells`, read through an [`Rpc`].
+#[derive(Clone)]
+pub struct Cells {
+    rpc: Rpc,
+    address: Address,
+}
+
+/// What a cell holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CellState {
+    /// Who wrote it: 1 a second reading, 2 the users, 3 the referee, 4 the arbiter.
+    pub writer: u8,
+    /// `0^11 | kind | epoch | from | t`.
+    pub word: [u8; 32],
+    /// Covers all of it.
+    pub digest: Digest,
 }
 
 /// Life of an agreement on chain.
@@ -31,8 +49,8 @@ pub struct AgreementState {
     pub next_t: u64,
     /// Resolution epoch in force.
     pub epoch: u32,
-    /// Head over the settled outcomes, 19 bytes and zeros.
-    pub head: Digest,
+    /// Head over all that settled.
+    pub head: [u8; 24],
     /// Executions from this t on never settle; `u64::MAX` while open.
     pub end: u64,
 }
@@ -42,9 +60,7 @@ pub struct AgreementState {
 pub struct DisputeState {
     /// What it is about.
     pub kind: DisputeKind,
-    /// The users have resolved it.
-    pub resolved: bool,
-    /// Resolution epoch of the agreement, or boot epoch of the sensor.
+    /// Epoch of the agreement, which may be marked, or the lower boot epoch of the sensor's frames.
     pub epoch: u32,
     /// Execution t, or a sensor's q.
     pub at: u64,
@@ -60,9 +76,11 @@ pub enum ContractError {
     Rpc(#[from] RpcError),
     /// Code that is not this contract.
     #[error(
-        "at {address} there is no MainContract of this version ({what}): check the address and the chain"
+        "at {address} there is no {contract} of this version ({what}): check the address and the chain"
     )]
     NotOurs {
+        /// Which contract.
+        contract: &'static str,
         /// Where.
         address: Address,
         /// What is wrong.
@@ -71,6 +89,68 @@ pub enum ContractError {
 }
 
 type Result<T> = std::result::Result<T, ContractError>;
+
+const MAIN: &str = "MainContract";
+const CELLS: &str = "Cells";
+
+async fn ask<T: SolCall>(
+    rpc: &Rpc,
+    contract: &'static str,
+    address: Address,
+    call: T,
+) -> Result<T::Return> {
+    let request = Call {
+        from: Address([0; 20]),
+        to: Some(address),
+        data: call.abi_encode(),
+    };
+    let answer = rpc.call(&request).await?;
+    T::abi_decode_returns(&answer).map_err(|e| ContractError::NotOurs {
+        contract,
+        address,
+        what: if answer.is_empty() {
+            "there is no code".into()
+        } else {
+            e.to_string()
+        },
+    })
+}
+
+impl Cells {
+    /// The contract at an address.
+    pub fn new(rpc: Rpc, address: Address) -> Self {
+        Self { rpc, address }
+    }
+    async fn ask<T: SolCall>(&self, call: T) -> Result<T::Return> {
+        ask(&self.rpc, CELLS, self.address, call).await
+    }
+    /// Whose agreements it has cells for. An error unless it is this `MainContract`.
+    pub async fn belongs_to(&self, main: &Address) -> Result<()> {
+        let found = Address(self.ask(ICells::mainCall {}).await?.into_array());
+        if found != *main {
+            return Err(ContractError::NotOurs {
+                contract: CELLS,
+                address: self.address,
+                what: format!("it belongs to the MainContract {found}, not to {main}"),
+            });
+        }
+        Ok(())
+    }
+    /// A cell; none while it is not written.
+    pub async fn cell(&self, a: &AgreementId, t: u64) -> Result<Option<CellState>> {
+        let call = ICells::cellCall {
+            agreement: a.0.into(),
+            t,
+        };
+        let out = self.ask(call).await?;
+        let state = CellState {
+            writer: out.writer as u8,
+            word: out.word.to_be_bytes(),
+            digest: Digest(out.digest.0),
+        };
+        Ok((state.writer != 0).then_some(state))
+    }
+}
 
 impl MainContract {
     /// The contract at an address.
@@ -83,20 +163,7 @@ impl MainContract {
     }
 
     async fn ask<T: SolCall>(&self, call: T) -> Result<T::Return> {
-        let request = Call {
-            from: Address([0; 20]),
-            to: Some(self.address),
-            data: call.abi_encode(),
-        };
-        let answer = self.rpc.call(&request).await?;
-        T::abi_decode_returns(&answer).map_err(|e| ContractError::NotOurs {
-            address: self.address,
-            what: if answer.is_empty() {
-                "there is no code".into()
-            } else {
-                e.to_string()
-            },
-        })
+        ask(&self.rpc, MAIN, self.address, call).await
     }
 
     /// Chain and contract, as the contract itself says: part of everything that is signed.
@@ -108,6 +175,7 @@ impl MainContract {
         };
         if deployment.contract != self.address {
             return Err(ContractError::NotOurs {
+                contract: MAIN,
                 address: self.address,
                 what: format!("it says that it is at {}", deployment.contract),
             });
@@ -146,7 +214,7 @@ impl MainContract {
             status,
             next_t: out.nextT,
             epoch: out.epoch,
-            head: Digest(out.head.0),
+            head: out.head.0,
             end: out.end,
         }))
     }
@@ -162,33 +230,12 @@ impl MainContract {
         };
         Ok(Some(DisputeState {
             kind,
-            resolved: out.resolved,
             epoch: out.epoch,
             at: out.point,
             agreement: (out.agreement.0 != [0; 18]).then_some(out.agreement.0),
         }))
     }
-    /// The id under which a dispute is recorded. `agreement` is none for a sensor, `accused` for unequal reveals.
-    pub async fn dispute_id(
-        &self,
-        kind: DisputeKind,
-        agreement: Option<&AgreementId>,
-        epoch: u32,
-        at: u64,
-        accused: Option<&Address>,
-    ) -> Result<Digest> {
-        let out = self
-            .ask(C::disputeIdCall {
-                kind: kind.abi(),
-                agreement: agreement.map_or([0; 32], |a| a.0).into(),
-                epoch,
-                point: at,
-                accused: accused.map_or([0; 20], |a| a.0).into(),
-            })
-            .await?;
-        Ok(Digest(out.0))
-    }
-    /// Whether unequal reveals of `t` are on record.
+    /// Whether a hole certificate has settled `t` in this epoch.
     pub async fn is_hole(&self, a: &AgreementId, epoch: u32, t: u64) -> Result<bool> {
         self.ask(C::isHoleCall {
             agreement: a.0.into(),

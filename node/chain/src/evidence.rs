@@ -5,8 +5,9 @@ use crate::abi::IMainContract as C;
 use alloy::primitives::B256;
 use alloy::sol_types::SolInterface;
 use diversity_proto::frame::Frame;
-use diversity_proto::round::{Commit, Computed, OutputKind, Reveal};
-use diversity_proto::{AgreementId, Digest, NodeId, Signature};
+use diversity_proto::round::{Blinding, Commit, Computed, OutputKind, Reveal, Subject, seal_of};
+use diversity_proto::terms::config;
+use diversity_proto::{AgreementId, Deployment, Digest, NodeId, Signature};
 
 /// Evidence as the chain holds it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,15 +45,30 @@ pub enum Evidence {
         /// The other.
         second: Frame,
     },
-    /// Reveals that differ.
+    /// A hole certificate: the commits and the reveals of all nodes, which open them, and which differ or all abstain.
     UnequalReveals {
         /// Which execution.
         of: Execution,
-        /// Under which seal.
-        seal: Digest,
-        /// Each with its node. Their secrets and salts are zero: the contract is not given them.
-        reveals: Vec<(NodeId, Reveal)>,
+        /// Each node with its commit and its reveal, in node-index order.
+        said: Vec<(NodeId, Commit, Reveal)>,
     },
+}
+
+impl Evidence {
+    /// The seal over the commits of a hole certificate.
+    pub fn seal(&self, d: &Deployment) -> Option<Digest> {
+        let Self::UnequalReveals { of, said } = self else {
+            return None;
+        };
+        let subject = Subject {
+            deployment: *d,
+            config: config(d, &of.agreement, of.epoch),
+            t: of.t,
+        };
+        let nodes: Vec<_> = said.iter().map(|s| s.0).collect();
+        let commits: Vec<_> = said.iter().map(|s| s.1).collect();
+        Some(seal_of(&subject, &nodes, &commits))
+    }
 }
 
 /// One execution of an agreement.
@@ -105,22 +121,45 @@ pub fn decode(calldata: &[u8]) -> Result<Evidence, EvidenceError> {
             node: node(&c.nodes, c.reveal.node)?,
             commit: commit(&c.commit),
             seal: Digest(c.seal.0),
-            reveal: reveal(&c.reveal, c.secret.0, c.salt.0)?,
+            reveal: Reveal {
+                computed: computed(&c.reveal.computed)?,
+                blinding: Blinding {
+                    secret: c.secret.0,
+                    salt: c.salt.0,
+                },
+                from: c.reveal.from,
+                holes: c.reveal.holes.clone(),
+                signature: signature(&c.reveal.signature),
+            },
         },
         Calls::reportSensorContradiction(c) => Evidence::SensorContradiction {
             q: c.q,
             first: Frame::decode(&c.first).map_err(wrong)?,
             second: Frame::decode(&c.second).map_err(wrong)?,
         },
-        Calls::reportUnequalReveals(c) => Evidence::UnequalReveals {
-            of: of(c.agreement, c.epoch, c.t),
-            seal: Digest(c.seal.0),
-            reveals: c
-                .reveals
-                .iter()
-                .map(|r| Ok((node(&c.nodes, r.node)?, reveal(r, [0; 32], [0; 32])?)))
-                .collect::<Result<_, _>>()?,
-        },
+        Calls::settleHole(c) => {
+            if c.commits.len() != c.nodes.len() || c.reveals.len() != c.nodes.len() {
+                return Err(wrong("not a commit and a reveal of every node"));
+            }
+            let said = c.nodes.iter().zip(&c.commits).zip(&c.reveals);
+            let said = said.map(|((node, commit_), r)| {
+                let revealed = Reveal {
+                    computed: computed(&r.computed)?,
+                    blinding: Blinding {
+                        secret: r.secret.0,
+                        salt: r.salt.0,
+                    },
+                    from: c.from,
+                    holes: c.holes.clone(),
+                    signature: signature(&r.signature),
+                };
+                Ok((NodeId(node.into_array()), commit(commit_), revealed))
+            });
+            Evidence::UnequalReveals {
+                of: of(c.agreement, c.epoch, c.t),
+                said: said.collect::<Result<_, _>>()?,
+            }
+        }
         _ => return Err(wrong("it is no report")),
     })
 }
@@ -151,27 +190,13 @@ fn commit(c: &C::Commit) -> Commit {
     }
 }
 
-fn reveal(r: &C::Reveal, secret: [u8; 32], salt: [u8; 32]) -> Result<Reveal, EvidenceError> {
-    let c = &r.computed;
-    Ok(Reveal {
-        computed: Computed {
-            kind: match c.kind {
-                0 => OutputKind::Null,
-                1 => OutputKind::Value,
-                2 => OutputKind::Trap,
-                3 => OutputKind::Abstain,
-                k => return Err(wrong(format!("an output of kind {k}"))),
-            },
-            result: c.result.to_vec(),
-            detail_root: Digest(c.detailRoot.0),
-            state: Digest(c.state.0),
-            trace: Digest(c.trace.0),
-            window_hash: Digest(c.windowHash.0),
-        },
-        secret,
-        salt,
-        from: r.from,
-        holes: r.holes.clone(),
-        signature: signature(&r.signature),
+fn computed(c: &C::Computed) -> Result<Computed, EvidenceError> {
+    Ok(Computed {
+        kind: OutputKind::from_code(c.kind).map_err(wrong)?,
+        result: c.result.to_vec(),
+        detail_root: Digest(c.detailRoot.0),
+        state: Digest(c.state.0),
+        trace: Digest(c.trace.0),
+        window_hash: Digest(c.windowHash.0),
     })
 }

@@ -1,14 +1,15 @@
-//! Follows the events of `MainContract` by a cursor over blocks: no filters (they expire) and no subscriptions (they die
+//! Follows the events of `MainContract` and `Cells` by a cursor over blocks: no filters (they expire) and no subscriptions (they die
 //! with the connection).
 //!
 //! A cursor is a trail of blocks (number, hash): the last one is where everything has been read up to, the older ones let
 //! the follower find the last common block when the chain has changed its mind. QBFT never does; a development chain
 //! that was killed does.
 
-use crate::events::{ChainEvent, Located, TransactionFacts, decode, short_id, wants_transaction};
+use crate::abi::Contracts;
+use crate::events::{Located, decode, wants_gas};
 use crate::rpc::{Block, LOG_RANGE, Log, Rpc, RpcError};
 use diversity_proto::codec::{Reader, Writer, decode_all};
-use diversity_proto::{Address, AgreementId, DecodeError, Digest};
+use diversity_proto::{DecodeError, Digest};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -183,37 +184,32 @@ impl Progress {
     }
 }
 
-/// Reads the events of one contract.
+/// Reads the events of the contracts.
 pub struct Follower {
     rpc: Rpc,
-    contract: Address,
+    contracts: Contracts,
     config: FollowConfig,
     cursor: Cursor,
     behind_since: Option<Instant>,
     range: u64,
-    /// Agreements by the 20 bytes that their settlements show.
-    agreements: BTreeMap<[u8; 20], AgreementId>,
 }
 
 impl Follower {
     /// Goes on from a stored cursor, or from the start.
-    pub fn new(rpc: Rpc, contract: Address, config: FollowConfig, cursor: Option<Cursor>) -> Self {
+    pub fn new(
+        rpc: Rpc,
+        contracts: Contracts,
+        config: FollowConfig,
+        cursor: Option<Cursor>,
+    ) -> Self {
         Self {
             rpc,
-            contract,
+            contracts,
             range: config.range_max.max(1),
             config,
             cursor: cursor.unwrap_or_default(),
             behind_since: None,
-            agreements: BTreeMap::new(),
         }
-    }
-
-    /// Agreements that were created before the cursor. Settlements show only a part of the id; the whole is in their
-    /// calldata, unless another contract made the call.
-    pub fn knows(&mut self, agreements: impl IntoIterator<Item = AgreementId>) {
-        self.agreements
-            .extend(agreements.into_iter().map(|a| (short_id(&a), a)));
     }
 
     /// Where it is.
@@ -312,7 +308,10 @@ impl Follower {
         };
         let to = target.min(from.saturating_add(self.range - 1));
         let before = self.end(&head, to).await?;
-        let (logs, last) = self.rpc.logs(&self.contract, from, to).await?;
+        let (logs, last) = self
+            .rpc
+            .logs(&[self.contracts.main, self.contracts.cells], from, to)
+            .await?;
         // An endpoint may cover less than was asked for; then the end is another block.
         let end = if last == to {
             before
@@ -390,32 +389,25 @@ impl Follower {
         Ok(first.is_some_and(|b| b.parent_hash == hash))
     }
 
-    /// Decodes transaction by transaction; those with settlements are fetched for their gas and calldata.
-    async fn events(&mut self, logs: &[Log]) -> Result<Vec<Located>, FollowError> {
+    /// Decodes transaction by transaction; of those with settlements the gas is asked for.
+    async fn events(&self, logs: &[Log]) -> Result<Vec<Located>, FollowError> {
         let mut out = Vec::new();
         for logs in logs.chunk_by(|a, b| a.tx == b.tx) {
             let tx = logs[0].tx;
-            let facts = if logs.iter().any(wants_transaction) {
+            let gas_used = if logs.iter().any(wants_gas) {
                 let receipt = self
                     .rpc
                     .receipt(&tx)
                     .await?
                     .filter(|r| r.block_hash == logs[0].block_hash);
-                let receipt = receipt.ok_or(FollowError::Moved {
+                let moved = FollowError::Moved {
                     block: logs[0].block_number,
-                })?;
-                let transaction = self.rpc.transaction(&tx).await?;
-                TransactionFacts::new(&receipt, transaction, &self.contract)
+                };
+                receipt.ok_or(moved)?.gas_used
             } else {
-                TransactionFacts::default()
+                0
             };
-            let decoded = decode(logs, &facts, &self.agreements);
-            for located in &decoded {
-                if let ChainEvent::AgreementCreated { agreement, .. } = &located.event {
-                    self.agreements.insert(short_id(agreement), *agreement);
-                }
-            }
-            out.extend(decoded);
+            out.extend(decode(logs, gas_used));
         }
         Ok(out)
     }

@@ -2,11 +2,12 @@
 //!
 //! - [`rpc`]: JSON-RPC over several endpoints with our own failover; refusals are read, for Besu, geth and anvil.
 //! - [`submitter`]: the durable outbox; [`fees`] says what a transaction pays.
-//! - [`follow`]: the events of `MainContract`, from a stored cursor; [`events`] are their values.
-//! - [`calls`]: calldata of every function; [`contract`]: its getters; [`revert`] and [`evidence`]: for people.
+//! - [`follow`]: the events of `MainContract` and `Cells`, from a stored cursor; [`events`] are their values.
+//! - [`calls`]: calldata of every function; [`contract`]: the getters; [`goal`]: what a call is for; [`revert`] and
+//!   [`evidence`]: for people.
 //! - [`anvil`]: the local chain of development networks.
 
-pub mod abi;
+mod abi;
 mod account;
 pub mod anvil;
 pub mod calls;
@@ -15,12 +16,14 @@ pub mod events;
 pub mod evidence;
 pub mod fees;
 pub mod follow;
+pub mod goal;
 mod packed;
 pub mod revert;
 pub mod rpc;
 mod signature;
 pub mod submitter;
 
+pub use abi::{Contracts, Deploying};
 pub use account::{Account, AccountError, Unsigned};
 pub use signature::{EvmSignature, SignatureError};
 

@@ -140,6 +140,8 @@ mod tests {
             off_chain_code: Digest([8; 32]),
             window: WindowSpec::Count { z: 1, slide: 1 },
             future_tolerance_s: 0,
+            grace_s: 1,
+            protocol: diversity_proto::terms::Protocol::Fast,
             leader: Leader::Rotating,
             flush_ms: 0,
             round_timeout_ms: 1_000,
@@ -148,6 +150,7 @@ mod tests {
             qos: Qos::None,
             result: vec![],
             detail: vec![],
+            abstain_ms: 0,
         }
     }
 

@@ -1,5 +1,6 @@
-//! What a revert of `MainContract` means: in words for people, and as a class for the outbox.
+//! What a revert of `MainContract` or `Cells` means: in words for people, and as a class for the outbox.
 
+use crate::abi::ICells::ICellsErrors;
 use crate::abi::IMainContract::IMainContractErrors as E;
 use alloy::primitives::hex;
 use alloy::sol_types::{Panic, Revert, SolError, SolInterface};
@@ -7,7 +8,8 @@ use alloy::sol_types::{Panic, Revert, SolError, SolInterface};
 /// What to do about a revert.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RevertClass {
-    /// What the call wanted is so already, or can never be wanted again: drop it.
+    /// What the call wanted is so already, or can never be wanted again, it says: look whether the state says so too
+    /// ([`crate::goal::Goal`]) before it is dropped.
     Pointless,
     /// Something else has to come first: try again after the next block.
     NotYet,
@@ -20,7 +22,7 @@ pub enum RevertClass {
 pub struct ExplainedRevert {
     /// What to do.
     pub class: RevertClass,
-    /// The error's name, such as `FromIsNotNext`; empty if it has none.
+    /// The error's name, such as `FromBeyondNext`; empty if it has none.
     pub name: &'static str,
     /// One sentence.
     pub words: String,
@@ -43,6 +45,10 @@ pub fn explain(data: &[u8]) -> ExplainedRevert {
         let (class, name, words) = contract_error(&error);
         return ExplainedRevert { class, name, words };
     }
+    if let Ok(error) = ICellsErrors::abi_decode(data) {
+        let (class, name, words) = cells_error(&error);
+        return ExplainedRevert { class, name, words };
+    }
     if let Ok(revert) = Revert::abi_decode(data) {
         return wrong("Error", format!("the contract says: {}", revert.reason));
     }
@@ -62,13 +68,46 @@ pub fn explain(data: &[u8]) -> ExplainedRevert {
     )
 }
 
+macro_rules! is {
+    ($class:expr, $name:literal, $($words:tt)*) => {
+        ($class, $name, format!($($words)*))
+    };
+}
+
+fn cells_error(error: &ICellsErrors) -> (RevertClass, &'static str, String) {
+    use RevertClass::{NotYet, Pointless, Wrong};
+    match error {
+        ICellsErrors::NotBehindTheDoor(e) => is!(
+            NotYet,
+            "NotBehindTheDoor",
+            "the first reading of t = {} has not ended on chain yet: t = {} is the next one",
+            e.t,
+            e.nextT
+        ),
+        ICellsErrors::CellTaken(e) => is!(
+            Pointless,
+            "CellTaken",
+            "the cell of t = {} is written already",
+            e.t
+        ),
+        ICellsErrors::EpochNotMarked(e) => is!(
+            Wrong,
+            "EpochNotMarked",
+            "epoch {} is not that of a second reading",
+            e.epoch
+        ),
+        ICellsErrors::FromIsNotT(e) => is!(
+            Wrong,
+            "FromIsNotT",
+            "a second reading of t = {} cannot start at t = {}",
+            e.t,
+            e.from
+        ),
+    }
+}
+
 fn contract_error(error: &E) -> (RevertClass, &'static str, String) {
     use RevertClass::{NotYet, Pointless, Wrong};
-    macro_rules! is {
-        ($class:expr, $name:literal, $($words:tt)*) => {
-            ($class, $name, format!($($words)*))
-        };
-    }
     match error {
         E::BadSignature(e) => is!(
             Wrong,
@@ -99,6 +138,12 @@ fn contract_error(error: &E) -> (RevertClass, &'static str, String) {
             "RevisionNotNewer",
             "the node has revision {} of its declaration already, this is revision {}",
             e.stored,
+            e.given
+        ),
+        E::TooManyNodes(e) => is!(
+            Wrong,
+            "TooManyNodes",
+            "{} nodes are more than an agreement may have (100)",
             e.given
         ),
         E::TooFewUsers(_) => is!(Wrong, "TooFewUsers", "an agreement needs two users or more"),
@@ -205,6 +250,12 @@ fn contract_error(error: &E) -> (RevertClass, &'static str, String) {
             "an output of kind {} does not settle",
             e.kind
         ),
+        E::EpochNotInForce(e) if e.given >> 16 != 0 => is!(
+            Wrong,
+            "EpochNotInForce",
+            "epoch {} is that of a second reading, which settles in Cells alone",
+            e.given
+        ),
         E::EpochNotInForce(e) if e.given < e.inForce => is!(
             Pointless,
             "EpochNotInForce",
@@ -215,31 +266,45 @@ fn contract_error(error: &E) -> (RevertClass, &'static str, String) {
         E::EpochNotInForce(e) => is!(
             NotYet,
             "EpochNotInForce",
-            "epoch {} is not in force yet, epoch {} is",
+            "epoch {} cannot be put in force yet, epoch {} is",
             e.given,
             e.inForce
         ),
-        E::FromIsNotNext(e) if e.from < e.nextT => is!(
+        E::EpochsSpent(e) => is!(
+            Wrong,
+            "EpochsSpent",
+            "epoch {} is in force, and there is none behind it: make another agreement",
+            e.inForce
+        ),
+        E::AlreadySettled(e) => is!(
             Pointless,
-            "FromIsNotNext",
-            "it starts at t = {}, which has settled already: the next one is t = {}",
-            e.from,
+            "AlreadySettled",
+            "t = {} has settled already: the next one is t = {}",
+            e.t,
             e.nextT
         ),
-        E::FromIsNotNext(e) => is!(
+        E::FromBeyondNext(e) => is!(
             NotYet,
-            "FromIsNotNext",
+            "FromBeyondNext",
             "it starts at t = {}, and t = {} has to settle first",
             e.from,
             e.nextT
         ),
-        E::RangeBackwards(e) => is!(
-            Wrong,
-            "RangeBackwards",
-            "the range from {} to {} runs backwards",
-            e.from,
-            e.t
+        E::NotTheNext(e) if e.t < e.nextT => is!(
+            Pointless,
+            "NotTheNext",
+            "t = {} is behind, the next one is t = {}: what the users say of it belongs in its cell",
+            e.t,
+            e.nextT
         ),
+        E::NotTheNext(e) => is!(
+            NotYet,
+            "NotTheNext",
+            "t = {} cannot be resolved before t = {} has settled",
+            e.t,
+            e.nextT
+        ),
+        E::TOutOfRange(e) => is!(Wrong, "TOutOfRange", "t = {} is too large", e.t),
         E::TrapWithResult(_) => is!(Wrong, "TrapWithResult", "a trap has no result"),
         E::NullWithResult(_) => is!(Wrong, "NullWithResult", "a null outcome has no result"),
         E::EntriesMalformed(e) => is!(
@@ -283,23 +348,71 @@ fn contract_error(error: &E) -> (RevertClass, &'static str, String) {
             "RevealsEqual",
             "the reveals are equal: there is nothing to report"
         ),
-        E::RevealsNotAscending(e) => is!(
+        E::NotOfEveryNode(e) => is!(
             Wrong,
-            "RevealsNotAscending",
-            "the reveals are not in ascending order of their nodes at position {}",
+            "NotOfEveryNode",
+            "{} commits or reveals of {} nodes: a hole takes one of each of every node",
+            e.given,
+            e.nodes
+        ),
+        E::RevealDoesNotOpenCommit(e) => is!(
+            Wrong,
+            "RevealDoesNotOpenCommit",
+            "the reveal of node {} does not open its commit",
+            e.node
+        ),
+        E::ResultTooLong(e) => is!(
+            Wrong,
+            "ResultTooLong",
+            "a result of {} bytes: 4096 at most",
+            e.given
+        ),
+        E::CarryTooLong(e) => is!(
+            Wrong,
+            "CarryTooLong",
+            "a carry of {} bytes: 1 MiB at most",
+            e.given
+        ),
+        E::StateDoesNotOpen(e) => is!(
+            Wrong,
+            "StateDoesNotOpen",
+            "the state that was signed is not that of this carry and these starts of the next windows ({})",
+            e.recomputed
+        ),
+        E::SensorsDoNotOpen(e) => is!(
+            Wrong,
+            "SensorsDoNotOpen",
+            "the agreement does not have these {} sensors: give one start of the next window for each of its sensors",
+            e.count
+        ),
+        E::QOutOfRange(e) => is!(
+            Wrong,
+            "QOutOfRange",
+            "the start of the next window of sensor {} is too large",
             e.index
         ),
-        E::TooFewReveals(_) => is!(Wrong, "TooFewReveals", "two reveals or more are needed"),
+        E::CallNotExact(e) => is!(
+            Wrong,
+            "CallNotExact",
+            "the call has {} bytes, but its arguments take {}",
+            e.given,
+            e.needed
+        ),
+        E::CallNotCanonical(_) => is!(
+            Wrong,
+            "CallNotCanonical",
+            "the call is not the plain encoding of its arguments"
+        ),
+        E::GapsAgree(_) => is!(
+            Wrong,
+            "GapsAgree",
+            "two gap records say nothing against one another"
+        ),
         E::FrameMalformed(e) => is!(
             Wrong,
             "FrameMalformed",
             "the frame is malformed at byte {}",
             e.offset
-        ),
-        E::FramesOfDifferentEpochs(_) => is!(
-            Wrong,
-            "FramesOfDifferentEpochs",
-            "the frames are of different boot epochs"
         ),
         E::FramesOfDifferentSensors(_) => is!(
             Wrong,
@@ -324,24 +437,6 @@ fn contract_error(error: &E) -> (RevertClass, &'static str, String) {
             "dispute {} is on record already",
             e.dispute
         ),
-        E::NotADispute(e) => is!(
-            NotYet,
-            "NotADispute",
-            "there is no dispute {} (yet)",
-            e.dispute
-        ),
-        E::AlreadyResolved(e) => is!(
-            Pointless,
-            "AlreadyResolved",
-            "dispute {} is resolved already",
-            e.dispute
-        ),
-        E::DisputeNotResolvable(e) => is!(
-            Wrong,
-            "DisputeNotResolvable",
-            "dispute {} is not one that the users can resolve",
-            e.dispute
-        ),
     }
 }
 
@@ -351,19 +446,43 @@ mod tests {
     use crate::abi::IMainContract;
 
     #[test]
-    fn the_same_error_is_pointless_or_too_early_by_its_numbers() {
-        let early = explain(&IMainContract::FromIsNotNext { from: 7, nextT: 3 }.abi_encode());
-        let late = explain(&IMainContract::FromIsNotNext { from: 2, nextT: 3 }.abi_encode());
+    fn the_same_error_is_over_too_early_or_wrong_by_its_numbers() {
+        let class = |given, in_force| {
+            let error = IMainContract::EpochNotInForce {
+                given,
+                inForce: in_force,
+            };
+            explain(&error.abi_encode()).class
+        };
+        assert_eq!(class(1, 3), RevertClass::Pointless);
+        assert_eq!(class(5, 3), RevertClass::NotYet);
+        assert_eq!(class(1 << 16 | 3, 3), RevertClass::Wrong);
+        let early = explain(&IMainContract::FromBeyondNext { from: 7, nextT: 3 }.abi_encode());
         assert_eq!(
             (early.class, early.name),
-            (RevertClass::NotYet, "FromIsNotNext")
+            (RevertClass::NotYet, "FromBeyondNext")
         );
         assert!(
             early.words.contains("t = 3 has to settle first"),
             "{}",
             early.words
         );
+        let late = explain(&IMainContract::AlreadySettled { t: 2, nextT: 3 }.abi_encode());
         assert_eq!(late.class, RevertClass::Pointless);
+        let behind = explain(&IMainContract::NotTheNext { t: 2, nextT: 3 }.abi_encode());
+        assert!(behind.words.contains("cell"), "{}", behind.words);
+    }
+
+    #[test]
+    fn cells_are_understood_too() {
+        let taken = crate::abi::ICells::CellTaken {
+            agreement: [1; 32].into(),
+            t: 4,
+            writer: crate::abi::ICells::Writer::Users,
+        };
+        assert_eq!(explain(&taken.abi_encode()).class, RevertClass::Pointless);
+        let early = crate::abi::ICells::NotBehindTheDoor { t: 4, nextT: 4 };
+        assert_eq!(explain(&early.abi_encode()).class, RevertClass::NotYet);
     }
 
     #[test]

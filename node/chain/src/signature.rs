@@ -21,15 +21,17 @@ pub enum SignatureError {
     HighS,
     /// The packed form of a call has no room for another number of them.
     #[error(
-        "there are {given} {what}, but {users} users: exactly one is needed for each, in order"
+        "there are {given} {what}, but {needed} {of}: exactly one is needed for each, in order"
     )]
     Count {
-        /// Signatures or acceptances.
+        /// Signatures, acceptances, commits or reveals.
         what: &'static str,
         /// As given.
         given: usize,
-        /// Of the terms.
-        users: usize,
+        /// Users or nodes of the terms.
+        of: &'static str,
+        /// How many there are of them.
+        needed: usize,
     },
     /// Terms that no decoder takes either.
     #[error("the terms have {given} {what}: at most 255 fit a call")]

@@ -8,7 +8,7 @@ use common::{Chain, Memory, Server};
 use diversity_chain::follow::{Cursor, FollowConfig, FollowError, Follower};
 use diversity_chain::rpc::{Call, Rpc, RpcConfig, RpcError};
 use diversity_chain::submitter::{Delivered, Outbox, OutboxSettings, Report, Submission};
-use diversity_chain::{Account, revert};
+use diversity_chain::{Account, Contracts, revert};
 use diversity_proto::{Address, Digest};
 use serde_json::json;
 use std::sync::Arc;
@@ -19,6 +19,11 @@ const CONTRACT: Address = {
     let mut a = [0; 20];
     a[19] = 0xcc;
     Address(a)
+};
+
+const CONTRACTS: Contracts = Contracts {
+    main: CONTRACT,
+    cells: Address([0xce; 20]),
 };
 
 fn rpc(servers: &[&Server]) -> Rpc {
@@ -36,6 +41,8 @@ fn submission(n: u8) -> Submission {
         to: Some(CONTRACT),
         data: vec![n; 8],
         patience_ms: None,
+        goal: None,
+        row: None,
     }
 }
 
@@ -45,7 +52,7 @@ async fn outbox(rpc: &Rpc, journal: Arc<Memory>) -> (Outbox, mpsc::Receiver<Deli
     settings.submitter.rebroadcast_ms = 50;
     settings.submitter.recheck_ms = 50;
     let chain = rpc.identity().await.unwrap();
-    Outbox::start(rpc.clone(), chain, account(), journal, settings)
+    Outbox::start(rpc.clone(), chain, CONTRACTS, account(), journal, settings)
         .await
         .unwrap()
 }
@@ -160,7 +167,7 @@ async fn neither_tags_of_finality_nor_filters_nor_pending_counts_nor_blocks_beyo
     }
     let rpc = rpc(&[&server]);
     let (outbox, mut reports) = outbox(&rpc, Arc::default()).await;
-    let mut follower = Follower::new(rpc, CONTRACT, FollowConfig::for_chain(1337), None);
+    let mut follower = Follower::new(rpc, CONTRACTS, FollowConfig::for_chain(1337), None);
     let mut blocks = Vec::new();
     loop {
         let progress = follower.look().await.unwrap();
@@ -205,7 +212,7 @@ async fn a_smaller_range_of_an_endpoint_is_found_by_halving_and_remembered() {
     server.with(|c| c.log(777, 4, json!([Digest([9; 32]).hex()]), &[]));
     let mut follower = Follower::new(
         rpc(&[&server]),
-        CONTRACT,
+        CONTRACTS,
         FollowConfig::for_chain(1337),
         None,
     );
@@ -244,9 +251,10 @@ async fn identical_bytes_are_sent_again_after_chain_and_node_were_restarted() {
         ..OutboxSettings::for_chain(1337)
     };
     let chain = rpc.identity().await.unwrap();
-    let (outbox, mut reports) = Outbox::start(rpc.clone(), chain, account(), journal, settings)
-        .await
-        .unwrap();
+    let (outbox, mut reports) =
+        Outbox::start(rpc.clone(), chain, CONTRACTS, account(), journal, settings)
+            .await
+            .unwrap();
     let mut status = outbox.watch();
     let told = status
         .wait_for(|s| s.trouble.is_some())
@@ -440,18 +448,23 @@ async fn an_absent_block_is_nothing_and_no_failure() {
 
 /// Checklist 18: PUSH0 fails where Shanghai is not enabled.
 #[test]
-fn the_contract_is_compiled_for_chains_without_shanghai() {
-    let artifact: serde_json::Value = serde_json::from_str(include_str!(
-        "../../../contracts/artifacts/MainContract.json"
-    ))
-    .unwrap();
-    let version = artifact["evmVersion"].as_str().unwrap();
-    assert!(
-        ["berlin", "london", "paris"].contains(&version),
-        "{version}"
-    );
-    // Checklist 19.
-    assert!(artifact["deployedBytecodeBytes"].as_u64().unwrap() <= 24_576);
+fn the_contracts_are_compiled_for_chains_without_shanghai() {
+    for text in [
+        include_str!("../../../contracts/artifacts/Evidence.json"),
+        include_str!("../../../contracts/artifacts/Holes.json"),
+        include_str!("../../../contracts/artifacts/Resolutions.json"),
+        include_str!("../../../contracts/artifacts/MainContract.json"),
+        include_str!("../../../contracts/artifacts/Cells.json"),
+    ] {
+        let artifact: serde_json::Value = serde_json::from_str(text).unwrap();
+        let version = artifact["evmVersion"].as_str().unwrap();
+        assert!(
+            ["berlin", "london", "paris"].contains(&version),
+            "{version}"
+        );
+        // Checklist 19.
+        assert!(artifact["deployedBytecodeBytes"].as_u64().unwrap() <= 24_576);
+    }
 }
 
 /// Checklist 22.
@@ -479,7 +492,7 @@ async fn a_chain_that_takes_blocks_back_is_read_again_from_the_last_common_block
         lag_grace: Duration::ZERO,
         ..FollowConfig::for_chain(1337)
     };
-    let mut follower = Follower::new(rpc.clone(), CONTRACT, config, None);
+    let mut follower = Follower::new(rpc.clone(), CONTRACTS, config, None);
     let progress = follower.look().await.unwrap();
     assert_eq!(progress.events.len(), 4);
 
@@ -527,7 +540,7 @@ async fn a_chain_that_lost_its_blocks_is_refused_in_words_and_one_that_lags_is_w
         lag_grace: Duration::from_secs(3600),
         ..FollowConfig::for_chain(1337)
     };
-    let mut follower = Follower::new(rpc.clone(), CONTRACT, config, None);
+    let mut follower = Follower::new(rpc.clone(), CONTRACTS, config, None);
     follower.look().await.unwrap();
     let cursor = follower.cursor().clone();
 
@@ -543,7 +556,7 @@ async fn a_chain_that_lost_its_blocks_is_refused_in_words_and_one_that_lags_is_w
         lag_grace: Duration::ZERO,
         ..config
     };
-    let mut follower = Follower::new(rpc, CONTRACT, config, Some(cursor));
+    let mut follower = Follower::new(rpc, CONTRACTS, config, Some(cursor));
     let text = follower.look().await.unwrap_err().to_string();
     assert!(
         text.contains("has lost blocks")

@@ -37,6 +37,9 @@ pub struct DevnetContracts {
     /// `MainContract`.
     #[serde(with = "crate::hexed")]
     pub main: Address,
+    /// `Cells`.
+    #[serde(with = "crate::hexed")]
+    pub cells: Address,
 }
 
 /// A node of a devnet.
@@ -218,7 +221,8 @@ mod tests {
     fn the_file_has_the_names_that_scripts_rely_on() {
         let json = serde_json::json!({
             "chain": {"rpc_url": "http://127.0.0.1:8545", "chain_id": 31337, "pid": 7},
-            "contracts": {"main": "0x00000000000000000000000000000000000000d1"},
+            "contracts": {"main": "0x00000000000000000000000000000000000000d1",
+                "cells": "0x00000000000000000000000000000000000000d2"},
             "nodes": [{"name": "node1", "api_url": "http://127.0.0.1:1", "token_file": "node1/token",
                 "data_dir": "node1", "pid": null}],
             "users": [{"name": "operator", "address": "0x0000000000000000000000000000000000000041",

@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 
 /// Largest draft file, bytes.
 pub const DRAFT_BYTES_MAX: u64 = 8 * 1024 * 1024;
-/// Version of the draft file.
-pub const DRAFT_VERSION: u8 = 1;
+/// Version of the draft file. Version 1 had terms of another MainContract.
+pub const DRAFT_VERSION: u8 = 2;
 
 /// A draft as it is passed from user to user.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,6 +37,11 @@ pub struct Draft {
     /// Nodes that accepted.
     #[serde(default)]
     pub acceptances: Vec<NodeAcceptance>,
+}
+
+#[derive(Deserialize)]
+struct Versioned {
+    version: u8,
 }
 
 /// Why a draft is refused.
@@ -194,9 +199,15 @@ impl Draft {
             });
         }
         let text = std::fs::read_to_string(path).map_err(file)?;
-        let draft: Self = serde_json::from_str(&text).map_err(|e| DraftError::Malformed {
+        let malformed = |e: serde_json::Error| DraftError::Malformed {
             reason: e.to_string(),
-        })?;
+        };
+        // Another version has other terms: its number says more than what is missing in it.
+        let Versioned { version: found } = serde_json::from_str(&text).map_err(malformed)?;
+        if found != DRAFT_VERSION {
+            return Err(DraftError::Version { found });
+        }
+        let draft: Self = serde_json::from_str(&text).map_err(malformed)?;
         draft.check()?;
         Ok(draft)
     }

@@ -4,8 +4,8 @@ use crate::api::{
     AcceptRequest, Acknowledgement, AgreementCreation, AgreementSummary, AgreementView,
     BindingRequest, CloseRequest, CodeView, DisputeView, EvidenceBundle, Info, JsonFrames,
     NodeAcceptance, NodeBinding, NodeRegistration, NodeView, PROBLEM_MEDIA_TYPE, Page,
-    ResolveRequest, ResultsPage, SensorRegistrations, SensorView, SensorsRegistered,
-    UserRegistration, UserView, WindowView,
+    ResolutionView, ResolveRequest, ResultsPage, SensorRegistrations, SensorView,
+    SensorsRegistered, UserRegistration, UserView, WindowView,
 };
 use crate::error::{ANSWER_BYTES_MAX, ApiError, Result, chain, transport_error, unexpected};
 use crate::events::Events;
@@ -355,12 +355,16 @@ impl Api {
         self.get(&format!("v1/disputes/{dispute}/evidence")).await
     }
 
-    /// Relays the users' resolution of a dispute.
+    /// Relays what all users say of an execution.
     ///
     /// # Errors
     /// [`ApiError`].
-    pub async fn resolve(&self, dispute: &Digest, request: &ResolveRequest) -> Result<DisputeView> {
-        self.post(&format!("v1/disputes/{dispute}/resolve"), request)
+    pub async fn resolve(
+        &self,
+        a: &AgreementId,
+        request: &ResolveRequest,
+    ) -> Result<ResolutionView> {
+        self.post(&format!("v1/agreements/{a}/resolve"), request)
             .await
     }
 

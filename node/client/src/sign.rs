@@ -10,10 +10,9 @@ use diversity_keys::{KeyError, SecretKey};
 use diversity_proto::entity::{
     NodeDeclaration, SensorDeclaration, node_registration_digest, sensor_registration_digest,
 };
-use diversity_proto::round::word;
 use diversity_proto::terms::{
-    agreement_digest, close_digest, node_owner_digest, resolution_digest, sensor_owner_digest,
-    sensors_owner_digest, user_digest,
+    agreement_digest, close_digest, node_owner_digest, resolution_digest, resolution_struct,
+    sensor_owner_digest, sensors_owner_digest, user_digest,
 };
 use diversity_proto::{AgreementId, DecodeError, Deployment, Digest, SensorId, UserId};
 use std::path::{Path, PathBuf};
@@ -53,7 +52,7 @@ pub enum SignError {
     )]
     Binding,
     /// A kind of output that nobody can resolve to.
-    #[error("a dispute is resolved to null, value or trap, not to {0}")]
+    #[error("an execution is resolved to null, value or trap, not to {0}")]
     Kind(String),
 }
 
@@ -188,13 +187,12 @@ impl Signer {
         put(&mut request.signatures, self.close(a, request.end));
     }
 
-    /// Adds this user's signature to the resolution of a dispute.
+    /// Adds this user's signature to what all users say of an execution.
     ///
     /// # Errors
     /// [`SignError::Kind`].
     pub fn add_to_resolution(
         &self,
-        dispute: &Digest,
         a: &AgreementId,
         request: &mut ResolveRequest,
     ) -> Result<(), SignError> {
@@ -202,15 +200,8 @@ impl Signer {
             .kind
             .output()
             .ok_or_else(|| SignError::Kind(request.kind.as_str().into()))?;
-        let word = word(kind as u8, request.epoch, request.from, request.t);
-        let digest = resolution_digest(
-            &self.deployment,
-            dispute,
-            a,
-            &word,
-            &request.context,
-            &request.result.0,
-        );
+        let signed = resolution_struct(a, request.t, kind, &request.result.0, &request.state());
+        let digest = resolution_digest(&self.deployment, &signed);
         put(&mut request.signatures, self.user_signature(&digest));
         Ok(())
     }

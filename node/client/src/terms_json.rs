@@ -1,7 +1,9 @@
 //! Terms as people read and write them.
 
 use crate::hexed;
-use diversity_proto::terms::{Field, Leader, Qos, SensorStart, Terms, TrustedNode, WindowSpec};
+use diversity_proto::terms::{
+    Field, Leader, Protocol, Qos, SensorStart, Terms, TrustedNode, WindowSpec,
+};
 use diversity_proto::{DecodeError, Digest, NodeId, SensorId, UserId};
 use serde::{Deserialize, Serialize};
 
@@ -25,6 +27,11 @@ pub struct TermsJson {
     pub window: WindowJson,
     /// A message more than this many seconds ahead of a node's clock closes nothing yet.
     pub future_tolerance_s: u32,
+    /// How long past its end a window waits for a message of each sensor before a record of what all nodes hold ends it,
+    /// seconds; count windows: from the close of the window before.
+    pub grace_s: u32,
+    /// Which protocol a round runs.
+    pub protocol: ProtocolJson,
     /// Who leads.
     pub leader: LeaderJson,
     /// How long a reveal waits for the next commit, milliseconds.
@@ -41,6 +48,8 @@ pub struct TermsJson {
     pub result: Vec<FieldJson>,
     /// Fields of each sensor's detail.
     pub detail: Vec<FieldJson>,
+    /// How long a node that cannot run `f` within its own limits tries again before it commits to an abstention, milliseconds.
+    pub abstain_ms: u32,
 }
 
 /// A node and the user that trusts it.
@@ -90,6 +99,14 @@ pub enum WindowJson {
         /// By how many it slides.
         slide: u32,
     },
+}
+
+/// Which protocol a round runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ProtocolJson {
+    /// Leader based (paper, Fig. 2B).
+    Fast,
 }
 
 /// Who leads.
@@ -181,6 +198,10 @@ impl TryFrom<&TermsJson> for Terms {
                 WindowJson::Count { z, slide } => WindowSpec::Count { z, slide },
             },
             future_tolerance_s: json.future_tolerance_s,
+            grace_s: json.grace_s,
+            protocol: match json.protocol {
+                ProtocolJson::Fast => Protocol::Fast,
+            },
             leader: match json.leader {
                 LeaderJson::Fixed { index } => Leader::Fixed(index),
                 LeaderJson::Rotating => Leader::Rotating,
@@ -195,6 +216,7 @@ impl TryFrom<&TermsJson> for Terms {
             },
             result: json.result.iter().map(Into::into).collect(),
             detail: json.detail.iter().map(Into::into).collect(),
+            abstain_ms: json.abstain_ms,
         };
         // The bounds of the decoder (lengths of texts and lists) count as rules too.
         Ok(Self::decode(&terms.encode())?)
@@ -229,6 +251,10 @@ impl From<&Terms> for TermsJson {
                 WindowSpec::Count { z, slide } => WindowJson::Count { z, slide },
             },
             future_tolerance_s: terms.future_tolerance_s,
+            grace_s: terms.grace_s,
+            protocol: match terms.protocol {
+                Protocol::Fast => ProtocolJson::Fast,
+            },
             leader: match terms.leader {
                 Leader::Fixed(index) => LeaderJson::Fixed { index },
                 Leader::Rotating => LeaderJson::Rotating,
@@ -243,6 +269,7 @@ impl From<&Terms> for TermsJson {
             },
             result: terms.result.iter().map(Into::into).collect(),
             detail: terms.detail.iter().map(Into::into).collect(),
+            abstain_ms: terms.abstain_ms,
         }
     }
 }

@@ -204,6 +204,7 @@ fn frames_in_json_are_the_frames() {
         epoch: 1,
         first_q: 9,
         count: 2,
+        lost: 0,
         width: 2,
         opening: Some(Opening {
             last_q: 8,
@@ -227,4 +228,17 @@ fn frames_in_json_are_the_frames() {
     let mut json = JsonFrame::from(&frame);
     json.messages[1].time = 1 << 48;
     assert!(json.to_frame().is_err(), "no such time");
+    let gap = Frame {
+        count: 0,
+        lost: 7,
+        width: 0,
+        body: vec![],
+        ..frame
+    };
+    let mut json = JsonFrame::from(&gap);
+    let text = serde_json::to_string(&json).unwrap();
+    let read: JsonFrame = serde_json::from_str(&text).unwrap();
+    assert_eq!(read.to_frame(), Ok(gap));
+    json.messages = JsonFrame::from(&frame).messages;
+    assert!(json.to_frame().is_err(), "messages in a gap");
 }

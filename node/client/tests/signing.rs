@@ -1,11 +1,14 @@
 //! Signatures of users, and drafts that cannot be tampered with.
 
-use diversity_client::api::{NodeAcceptance, NodeBinding, UserSignature};
+use diversity_client::api::{
+    NodeAcceptance, NodeBinding, ResolveRequest, ResolvedKind, UserSignature,
+};
 use diversity_client::draft::{Draft, DraftError};
 use diversity_client::hexed::{Bytes, WalletSignature};
 use diversity_client::sign::{SignError, Signer};
 use diversity_client::terms_json::{
-    FieldJson, LeaderJson, QosJson, SensorStartJson, TermsJson, TrustedNodeJson, WindowJson,
+    FieldJson, LeaderJson, ProtocolJson, QosJson, SensorStartJson, TermsJson, TrustedNodeJson,
+    WindowJson,
 };
 use diversity_keys::SecretKey;
 use diversity_keys::keystore::{self, Cost};
@@ -13,8 +16,10 @@ use diversity_proto::entity::{
     NodeDeclaration, Period, SensorDeclaration, node_registration_digest,
     sensor_registration_digest,
 };
+use diversity_proto::round::OutputKind;
 use diversity_proto::terms::{
-    acceptance_digest, node_owner_digest, sensor_owner_digest, sensors_owner_digest, user_digest,
+    acceptance_digest, node_owner_digest, resolution_digest, resolution_struct,
+    sensor_owner_digest, sensors_owner_digest, user_digest,
 };
 use diversity_proto::{
     Address, AgreementId, Deployment, Digest, NodeId, PublicKey, SensorId, UserId,
@@ -66,6 +71,8 @@ fn draft() -> (Draft, Vec<SecretKey>, Vec<SecretKey>) {
             start: 1_443_657_600,
         },
         future_tolerance_s: 300,
+        grace_s: 86_400,
+        protocol: ProtocolJson::Fast,
         leader: LeaderJson::Rotating,
         flush_ms: 20,
         round_timeout_ms: 2_000,
@@ -74,6 +81,7 @@ fn draft() -> (Draft, Vec<SecretKey>, Vec<SecretKey>) {
         qos: QosJson::OffChain,
         result: vec![field("total_seconds", "uint64"), field("trips", "uint32")],
         detail: vec![field("seconds", "uint64"), field("trips", "uint32")],
+        abstain_ms: 60_000,
     };
     let keys = nodes.iter().map(|n| PublicKey(n.public_key())).collect();
     let draft = Draft::new(deployment(), terms, keys).unwrap();
@@ -168,11 +176,18 @@ fn a_draft_with_a_foreign_key_or_changed_terms_is_neither_signed_nor_read() {
     }
 
     let mut version = good.clone();
-    version.version = 2;
+    version.version = 1;
     assert!(matches!(
         refused(&version),
-        DraftError::Version { found: 2 }
+        DraftError::Version { found: 1 }
     ));
+    // A draft of version 1 lacks terms: it is its version that is told.
+    let mut old = serde_json::to_value(&good).unwrap();
+    old["version"] = 1.into();
+    old["terms"].as_object_mut().unwrap().remove("grace_s");
+    std::fs::write(&path, old.to_string()).unwrap();
+    let error = Draft::read(&path).unwrap_err();
+    assert!(matches!(error, DraftError::Version { found: 1 }), "{error}");
 
     // Signatures of others, and over other terms.
     let mut other = good.clone();
@@ -312,6 +327,35 @@ fn a_node_is_registered_only_with_its_consent_to_this_owner() {
         owner.node(malformed),
         Err(SignError::Declaration(_))
     ));
+}
+
+#[test]
+fn a_resolution_is_signed_by_kind_result_and_state() {
+    let d = deployment();
+    let a = AgreementId([7; 32]);
+    let mut request = ResolveRequest {
+        t: 5,
+        kind: ResolvedKind::Value,
+        result: Bytes(vec![1, 2]),
+        carry: Bytes(b"carry".to_vec()),
+        q_next: vec![3, 4],
+        signatures: Vec::new(),
+    };
+    let users = [signer(0x42), signer(0x41)];
+    for user in &users {
+        user.add_to_resolution(&a, &mut request).unwrap();
+        user.add_to_resolution(&a, &mut request).unwrap();
+    }
+    assert_eq!(request.signatures.len(), 2);
+    let state = diversity_proto::window::state(b"carry", &[3, 4]);
+    let signed = resolution_struct(&a, 5, OutputKind::Value, &[1, 2], &state);
+    let digest = resolution_digest(&d, &signed);
+    for s in &request.signatures {
+        assert_eq!(s.signature.signer(&digest), Ok(s.user.address()));
+    }
+    request.kind = "abstain".into();
+    let refused = users[0].add_to_resolution(&a, &mut request);
+    assert!(matches!(refused, Err(SignError::Kind(_))));
 }
 
 #[test]

@@ -144,6 +144,8 @@ settings! {
     chain_id: u64 = 0;
     /// Address of MainContract. No default.
     contract: String = String::new();
+    /// Address of Cells, which belongs to that MainContract. No default.
+    cells: String = String::new();
     /// Block in which MainContract was deployed: events are read from there. [default: 0]
     from_block: u64 = 0;
     /// Blocks on top of an event before it counts; 0 is right for chains with finality such as QBFT, and for anvil. [default: 0]
@@ -225,6 +227,7 @@ impl NodeConfig {
             })
         };
         self.deployment()?;
+        self.cells()?;
         if self.rpc_urls.is_empty() {
             return value(
                 "rpc_urls",
@@ -268,27 +271,27 @@ impl NodeConfig {
     /// # Errors
     /// [`ConfigError`] if they are not set or no address.
     pub fn deployment(&self) -> Result<Deployment, ConfigError> {
-        let not_set = |setting, name: &'static str| ConfigError::NotSet {
-            setting,
-            flag: name.replace('_', "-"),
-            variable: name.to_uppercase(),
-            name,
-        };
         if self.chain_id == 0 {
             return Err(not_set("the chain id", "chain_id"));
         }
         if self.contract.is_empty() {
             return Err(not_set("the address of MainContract", "contract"));
         }
-        let contract = Address::from_hex(&self.contract).ok_or_else(|| ConfigError::Value {
-            setting: "contract",
-            value: self.contract.clone(),
-            wanted: "give an address: 0x and 40 hexadecimal digits",
-        })?;
         Ok(Deployment {
             chain_id: self.chain_id,
-            contract,
+            contract: address("contract", &self.contract)?,
         })
+    }
+
+    /// Where the cells are.
+    ///
+    /// # Errors
+    /// [`ConfigError`] if it is not set or no address.
+    pub fn cells(&self) -> Result<Address, ConfigError> {
+        if self.cells.is_empty() {
+            return Err(not_set("the address of Cells", "cells"));
+        }
+        address("cells", &self.cells)
     }
 
     /// Threads that check signatures and run `f`.
@@ -312,6 +315,23 @@ impl NodeConfig {
     pub fn path(&self, name: &str) -> PathBuf {
         Path::new(&self.data_dir).join(name)
     }
+}
+
+fn not_set(setting: &'static str, name: &'static str) -> ConfigError {
+    ConfigError::NotSet {
+        setting,
+        flag: name.replace('_', "-"),
+        variable: name.to_uppercase(),
+        name,
+    }
+}
+
+fn address(setting: &'static str, value: &str) -> Result<Address, ConfigError> {
+    Address::from_hex(value).ok_or_else(|| ConfigError::Value {
+        setting,
+        value: value.into(),
+        wanted: "give an address: 0x and 40 hexadecimal digits",
+    })
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ fn minimal() -> NodeFlags {
     NodeFlags {
         chain_id: Some(31337),
         contract: Some("0x5fbdb2315678afecb367f032d93f642f64180aa3".into()),
+        cells: Some("0xdc64a140aa3e981100a9beca4e685f962f0cf6c9".into()),
         ..NodeFlags::default()
     }
 }
@@ -26,6 +27,12 @@ fn every_setting_but_the_deployment_has_a_default() {
     })
     .expect_err("no contract");
     assert!(error.to_string().contains("DIVERSITY_CONTRACT"), "{error}");
+    let error = NodeConfig::load(&NodeFlags {
+        cells: None,
+        ..minimal()
+    })
+    .expect_err("no cells");
+    assert!(error.to_string().contains("--cells"), "{error}");
 }
 
 #[test]

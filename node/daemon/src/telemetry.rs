@@ -81,6 +81,8 @@ pub struct Metrics {
     pub chain_cursor: Gauge,
     /// Submissions that wait for the chain.
     pub outbox: Gauge,
+    /// What became of submissions to the chain, by `what`.
+    pub submissions: Labelled1,
     /// Gas of the settlements that this node's agreements saw.
     pub gas_used: Counter,
     /// Requests, by `route` and `status`.
@@ -153,6 +155,11 @@ impl Default for Metrics {
             Gauge::default(),
             "Submissions that wait for the chain"
         );
+        metric!(
+            submissions,
+            Labelled1::default(),
+            "What became of submissions to the chain"
+        );
         metric!(gas_used, Counter::default(), "Gas of settlements seen");
         metric!(
             requests,
@@ -178,6 +185,7 @@ impl Default for Metrics {
             chain_head,
             chain_cursor,
             outbox,
+            submissions,
             gas_used,
             requests,
             request_seconds,
@@ -192,6 +200,13 @@ impl Metrics {
         let mut out = String::new();
         encode(&mut out, &self.registry).expect("a string takes everything");
         out
+    }
+
+    /// Counts what became of a submission.
+    pub fn submissions(&self, what: &str) {
+        self.submissions
+            .get_or_create(&[("what", what.into())])
+            .inc();
     }
 
     /// Counts a notice of the core and writes its log line: one unit of work is one (agreement, t).
@@ -233,6 +248,17 @@ impl Metrics {
             Notice::Settled { agreement, from, t } => {
                 count("settled");
                 tracing::info!(agreement = %agreement, from, t, "chain.settled");
+            }
+            Notice::Resolved { agreement, t } => {
+                count("resolved");
+                tracing::info!(agreement = %agreement, t, "chain.resolved");
+            }
+            Notice::Held { agreement, t, open } => {
+                count("held");
+                tracing::info!(agreement = %agreement, t, open, "window.held");
+            }
+            Notice::Contradiction { sensor, q } => {
+                tracing::warn!(sensor = %sensor, q, "sensor.contradicts_itself");
             }
             Notice::TakeOver {
                 agreement,

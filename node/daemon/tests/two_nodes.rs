@@ -150,25 +150,27 @@ async fn resolve_by_all_users(world: &World, a: &AgreementId, dispute: &Digest) 
     let api = &world.nodes[0].api;
     let window = api.window(a, 0).await.expect("window");
     let mut request = ResolveRequest {
-        kind: "value".into(),
-        epoch: 0,
-        from: 0,
         t: 0,
-        context: window.context.expect("the window has a certificate"),
+        kind: "value".into(),
         result: window.computed.result,
+        carry: window.carry,
+        q_next: window.q_next,
         signatures: Vec::new(),
     };
+    assert_eq!(request.state(), window.computed.state);
     for (signed, user) in world.users.iter().enumerate() {
-        let early = api.resolve(dispute, &request).await;
+        let early = api.resolve(a, &request).await;
         assert!(
             early.is_err(),
             "{signed} of {} users are not all",
             world.users.len()
         );
-        user.add_to_resolution(dispute, a, &mut request)
-            .expect("signed");
+        user.add_to_resolution(a, &mut request).expect("signed");
     }
-    let view = api.resolve(dispute, &request).await.expect("resolved");
+    // t = 0 is behind: a hole certificate has settled it.
+    let view = api.resolve(a, &request).await.expect("resolved");
+    assert_eq!((view.t, view.in_band), (0, false));
+    let view = api.dispute(dispute).await.expect("dispute");
     assert!(view.resolved, "{view:?}");
 }
 

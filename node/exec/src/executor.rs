@@ -3,7 +3,7 @@
 use crate::check::{ModuleError, ModuleInfo, check};
 use crate::clock::{Clock, TICK};
 use crate::engine::{engine, text};
-use crate::output::{Abstain, Output, carry_and_sensors};
+use crate::output::{Abstain, INPUT_BYTES_MAX, Output, carry_and_sensors};
 use crate::{Limits, ModuleId};
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -156,8 +156,8 @@ impl Executor {
             .touch(id)
             .map(|compiled| compiled.pre.clone())
             .ok_or(RunError::Unknown(*id))?;
-        if input.len() > self.limits.input_bytes_max {
-            return Ok(Output::abstain(Abstain::Input));
+        if input.len() > INPUT_BYTES_MAX {
+            return Ok(Output::trap(carry));
         }
         let _running = self.clock.enter();
         let mut store = self.store()?;
@@ -172,7 +172,9 @@ impl Executor {
                 .get(ptr..)
                 .and_then(|bytes| bytes.get(..len))
                 .and_then(|bytes| Output::parse(bytes, sensors))
-                .unwrap_or_else(|| Output::abstain(Abstain::Output)),
+                // It follows from the input alone, so it is so on every node.
+                .unwrap_or_else(|| Output::trap(carry)),
+            Err(Stopped::NoRoom) => Output::trap(carry),
             Err(Stopped::Abstain(reason)) => Output::abstain(reason),
             Err(Stopped::Error(error)) => match stopped_by(&error) {
                 None => Output::trap(carry),
@@ -255,6 +257,8 @@ impl Modules {
 enum Stopped {
     Error(wasmtime::Error),
     Abstain(Abstain),
+    /// `alloc` gave no room for the input.
+    NoRoom,
 }
 
 impl From<wasmtime::Error> for Stopped {
@@ -269,7 +273,7 @@ fn execute(
     instance: &Instance,
     input: &[u8],
 ) -> Result<(Memory, usize, usize), Stopped> {
-    let len = u32::try_from(input.len()).map_err(|_| Stopped::Abstain(Abstain::Input))?;
+    let len = u32::try_from(input.len()).map_err(|_| Stopped::NoRoom)?;
     let alloc = instance.get_typed_func::<u32, u32>(&mut *store, "alloc")?;
     let run = instance.get_typed_func::<(u32, u32), u64>(&mut *store, "run")?;
     let memory = instance
@@ -278,7 +282,7 @@ fn execute(
     let ptr = alloc.call(&mut *store, len)?;
     memory
         .write(&mut *store, ptr as usize, input)
-        .map_err(|_| Stopped::Abstain(Abstain::Input))?;
+        .map_err(|_| Stopped::NoRoom)?;
     let output = run.call(&mut *store, (ptr, len))?;
     Ok((
         memory,

@@ -5,8 +5,9 @@
 //!
 //! - **Null, value**: the module answered, and the answer is well formed.
 //! - **Trap**: a trap that the WebAssembly standard defines, such as `unreachable`, an access out of bounds, a division
-//!   by zero. Every engine meets it at the same place, so it is an answer on which nodes agree.
-//! - **Abstain**: a limit of this engine (fuel, native stack, host memory, wall clock) or an output that cannot be used.
+//!   by zero; an output that cannot be used; an input that is too long, or that `alloc` gives no room. All of it follows
+//!   from module and input alone, at the same place in every engine, so it is an answer on which nodes agree.
+//! - **Abstain**: a limit of this engine (fuel, native stack, host memory, wall clock).
 //!   Such limits protect the node; they never become a result.
 //!
 //! What makes it deterministic: no imports, so no clock, randomness or host state; NaNs canonical; no threads, no SIMD;
@@ -37,7 +38,9 @@ mod output;
 pub use check::{ModuleError, ModuleInfo};
 pub use executor::{Executor, ExecutorError, RunError};
 pub use limits::Limits;
-pub use output::{Abstain, CARRY_BYTES_MAX, DETAIL_BYTES_MAX, Kind, Output, RESULT_BYTES_MAX};
+pub use output::{
+    Abstain, CARRY_BYTES_MAX, DETAIL_BYTES_MAX, INPUT_BYTES_MAX, Kind, Output, RESULT_BYTES_MAX,
+};
 
 /// SHA-256 of a module's bytes: its identity in the terms of an agreement (`offChainCode`).
 pub type ModuleId = [u8; 32];

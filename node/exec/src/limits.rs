@@ -13,8 +13,6 @@ pub struct Limits {
     pub memory_bytes_max: usize,
     /// Largest maximum of its table that a module may declare, in elements.
     pub table_elements_max: u32,
-    /// Longest input, in bytes. Above it the node abstains.
-    pub input_bytes_max: usize,
     /// Instructions of one execution, about one unit each. Above it the node abstains.
     pub fuel: u64,
     /// Native stack of one execution, in bytes. The calling thread needs this and 256 KiB more.
@@ -33,7 +31,6 @@ impl Default for Limits {
             module_bytes_max: 256 << 10,
             memory_bytes_max: 64 << 20,
             table_elements_max: 10_000,
-            input_bytes_max: 32 << 20,
             fuel: 4_000_000_000,
             stack_bytes: 512 << 10,
             time: Duration::from_secs(30),

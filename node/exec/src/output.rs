@@ -6,10 +6,13 @@ pub const RESULT_BYTES_MAX: usize = 4096;
 pub const DETAIL_BYTES_MAX: usize = 1024;
 /// Most bytes of a carry.
 pub const CARRY_BYTES_MAX: usize = 1 << 20;
+/// Most bytes of an input. A constant of the format: what is longer is a trap, on every node.
+pub const INPUT_BYTES_MAX: usize = 32 << 20;
 /// The version of the output that this crate reads.
 const VERSION: u8 = 1;
 
-/// Why a node abstains (R8). The codes are part of the wire format: they are the one byte of result of such an output.
+/// Why a node abstains (R8): a limit of its own, never what follows from the input alone, which is a trap. The codes are part of
+/// the wire format: they are the one byte of result of such an output. (5 and 6 stood for an unusable output and a long input.)
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Abstain {
@@ -21,23 +24,17 @@ pub enum Abstain {
     Memory = 3,
     /// The wall clock ran out.
     Time = 4,
-    /// The output is out of the memory's bounds, malformed, or longer than allowed.
-    Output = 5,
-    /// The input is longer than the node's limit, or `alloc` gave no room for it within the memory.
-    Input = 6,
     /// The engine stopped for a reason of its own.
     Engine = 7,
 }
 
 impl Abstain {
     /// All of them, in the order of their codes.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 5] = [
         Self::Fuel,
         Self::Stack,
         Self::Memory,
         Self::Time,
-        Self::Output,
-        Self::Input,
         Self::Engine,
     ];
 
@@ -59,8 +56,6 @@ impl std::fmt::Display for Abstain {
             Self::Stack => "the code recursed deeper than the node's stack",
             Self::Memory => "the node could not give the memory that the code asked for",
             Self::Time => "the code ran for longer than the node allows",
-            Self::Output => "the code's output is malformed or too long",
-            Self::Input => "the window is too long for the node or for the code",
             Self::Engine => "the engine stopped the code",
         })
     }
@@ -73,7 +68,7 @@ pub enum Kind {
     Null,
     /// A value.
     Value,
-    /// A trap of the WebAssembly standard.
+    /// A trap of the WebAssembly standard, an output that cannot be used, or an input that is too long.
     Trap,
     /// No answer of this node.
     Abstain(Abstain),
@@ -292,10 +287,12 @@ mod tests {
 
     #[test]
     fn codes() {
-        for (i, reason) in Abstain::ALL.into_iter().enumerate() {
-            assert_eq!(usize::from(reason.code()), i + 1);
+        assert_eq!(Abstain::ALL.map(Abstain::code), [1, 2, 3, 4, 7]);
+        for reason in Abstain::ALL {
             assert_eq!(Abstain::from_code(reason.code()), Some(reason));
         }
-        assert_eq!(Abstain::from_code(0), None);
+        for none in [0, 5, 6, 8] {
+            assert_eq!(Abstain::from_code(none), None);
+        }
     }
 }

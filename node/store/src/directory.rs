@@ -83,6 +83,15 @@ fn check(dir: &Path, format: &Path, identity: &[u8]) -> Result<(), StoreError> {
         .next()
         .and_then(|line| line.strip_prefix(MAGIC))
         .ok_or_else(|| unknown("no readable version".into()))?;
+    if let Ok(found) = version.parse::<u32>()
+        && found > 0
+        && found < FORMAT_VERSION
+    {
+        return Err(StoreError::OldVersion {
+            path: shown(dir),
+            found,
+        });
+    }
     if version != FORMAT_VERSION.to_string() {
         return Err(unknown(format!(
             "version {}",

@@ -24,8 +24,8 @@ use journal::{Appended, Journal};
 
 pub use writer::{Done, Full, Writer, WriterLimits};
 
-/// The version of the layout on disk.
-pub const FORMAT_VERSION: u32 = 1;
+/// The version of the layout on disk. Version 1 belonged to the MainContract before holes and cells.
+pub const FORMAT_VERSION: u32 = 2;
 /// The longest key, in bytes.
 pub const KEY_BYTES_MAX: usize = 1024;
 /// The longest value, in bytes.
@@ -69,6 +69,16 @@ pub enum StoreError {
         path: String,
         /// What its format file says.
         found: String,
+    },
+    /// A version whose records are of no use to this program.
+    #[error(
+        "the store in {path} has version {found}, and this program knows version {FORMAT_VERSION}: its agreements belong to a MainContract that this version cannot settle with. Go on with the program that wrote it until they are settled out, and give this one another data directory and a new deployment"
+    )]
+    OldVersion {
+        /// The directory.
+        path: String,
+        /// Its version.
+        found: u32,
     },
     /// The store of another node or deployment.
     #[error(
@@ -242,7 +252,7 @@ impl Store {
     /// deployment and node id); it is written when the store is made and compared ever after.
     ///
     /// # Errors
-    /// [`StoreError::Locked`], [`StoreError::UnknownVersion`], [`StoreError::ForeignIdentity`], [`StoreError::NotAStore`],
+    /// [`StoreError::Locked`], [`StoreError::UnknownVersion`], [`StoreError::OldVersion`], [`StoreError::ForeignIdentity`], [`StoreError::NotAStore`],
     /// [`StoreError::TooLarge`], [`StoreError::File`] or [`StoreError::Engine`].
     pub fn open(dir: &Path, identity: &[u8]) -> Result<Self, StoreError> {
         check_length("identity record", identity.len(), IDENTITY_BYTES_MAX)?;

@@ -182,6 +182,7 @@ proptest! {
                 epoch,
                 first_q: q,
                 count: pending.len() as u16,
+                lost: 0,
                 width,
                 opening: (opens).then(|| frame::Opening {
                     last_q: q - 1,

@@ -141,6 +141,7 @@ mod tests {
                     epoch: 0,
                     first_q: q,
                     count: 1,
+                    lost: 0,
                     width: 1,
                     opening: None,
                     body: vec![2, 1],

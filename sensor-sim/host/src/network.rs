@@ -8,7 +8,8 @@ use diversity_client::devnet::{Devnet, DevnetError};
 use diversity_client::draft::{Draft, DraftError};
 use diversity_client::sign::{SignError, Signer};
 use diversity_client::terms_json::{
-    FieldJson, LeaderJson, QosJson, SensorStartJson, TermsJson, TrustedNodeJson, WindowJson,
+    FieldJson, LeaderJson, ProtocolJson, QosJson, SensorStartJson, TermsJson, TrustedNodeJson,
+    WindowJson,
 };
 use diversity_client::{Api, ApiError};
 use diversity_keys::VerifyingKey;
@@ -434,6 +435,8 @@ fn terms(schedule: &Schedule, signers: &[Signer], nodes: &[NodeView], keys: &Key
             start: schedule.start,
         },
         future_tolerance_s: 300,
+        grace_s: 86_400,
+        protocol: ProtocolJson::Fast,
         leader: LeaderJson::Rotating,
         flush_ms: 20,
         round_timeout_ms: 2_000,
@@ -442,6 +445,7 @@ fn terms(schedule: &Schedule, signers: &[Signer], nodes: &[NodeView], keys: &Key
         qos: QosJson::OffChain,
         result: vec![field("total_seconds", "uint64"), field("trips", "uint32")],
         detail: vec![field("seconds", "uint64"), field("trips", "uint32")],
+        abstain_ms: 60_000,
     }
 }
 

@@ -7,7 +7,8 @@ use diversity_client::devnet::Devnet;
 use diversity_client::draft::Draft;
 use diversity_client::sign::Signer;
 use diversity_client::terms_json::{
-    FieldJson, LeaderJson, QosJson, SensorStartJson, TermsJson, TrustedNodeJson, WindowJson,
+    FieldJson, LeaderJson, ProtocolJson, QosJson, SensorStartJson, TermsJson, TrustedNodeJson,
+    WindowJson,
 };
 use diversity_proto::{AgreementId, Digest};
 use std::time::{Duration, Instant};
@@ -62,6 +63,8 @@ pub async fn draft(
         off_chain_code: Digest(diversity_proto::domain::sha256_raw(MODULE)),
         window,
         future_tolerance_s: 300,
+        grace_s: 86_400,
+        protocol: ProtocolJson::Fast,
         leader: LeaderJson::Rotating,
         flush_ms: 20,
         round_timeout_ms: 2_000,
@@ -70,6 +73,7 @@ pub async fn draft(
         qos: QosJson::OffChain,
         result: vec![field("total_seconds", "uint64"), field("trips", "uint32")],
         detail: vec![field("seconds", "uint64"), field("trips", "uint32")],
+        abstain_ms: 60_000,
     };
     let keys = nodes.iter().map(|n| n.public_key).collect();
     Draft::new(deployment(devnet), terms, keys)

@@ -77,6 +77,7 @@ impl Lock {
             epoch: 0,
             first_q,
             count: u16::try_from(messages.len()).unwrap_or(u16::MAX),
+            lost: 0,
             width: u8::try_from(width).unwrap_or(u8::MAX),
             opening: None,
             body: body.finish(),

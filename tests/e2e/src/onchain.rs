@@ -1,7 +1,7 @@
 //! What the chain itself says, without asking a node.
 
 use crate::{E2eError, Result};
-use diversity_chain::events::{self, ChainEvent, TransactionFacts};
+use diversity_chain::events::{self, ChainEvent};
 use diversity_chain::fees::FeePolicy;
 use diversity_chain::rpc::{Call, Log, Receipt, Rpc, RpcConfig};
 use diversity_chain::{Account, Unsigned};
@@ -26,39 +26,32 @@ pub fn client(devnet: &Devnet) -> Result<Rpc> {
     Ok(Rpc::new(&config)?)
 }
 
-/// Every event of the contract, decoded.
+/// Every event of the contracts, decoded.
 ///
 /// # Errors
 /// [`E2eError::Chain`].
-pub async fn all_events(
-    devnet: &Devnet,
-    agreement: Option<&AgreementId>,
-) -> Result<Vec<ChainEvent>> {
+pub async fn all_events(devnet: &Devnet) -> Result<Vec<ChainEvent>> {
     let rpc = client(devnet)?;
-    let contract = devnet.contracts.main;
+    let contracts = [devnet.contracts.main, devnet.contracts.cells];
     let head = rpc.head().await?.number;
     let (mut logs, mut from): (Vec<Log>, u64) = (Vec::new(), 0);
     while from <= head {
-        let (mut some, last) = rpc.logs(&contract, from, head).await?;
+        let (mut some, last) = rpc.logs(&contracts, from, head).await?;
         logs.append(&mut some);
         from = last + 1;
     }
-    let known: BTreeMap<_, _> = agreement
-        .iter()
-        .map(|a| (events::short_id(a), **a))
-        .collect();
     let mut out = Vec::new();
     for of_one in logs.chunk_by(|a, b| a.tx == b.tx) {
-        let mut facts = TransactionFacts::default();
-        if of_one.iter().any(events::wants_transaction) {
+        let mut gas_used = 0;
+        if of_one.iter().any(events::wants_gas) {
             let tx = of_one[0].tx;
             let receipt = rpc.receipt(&tx).await?;
             let receipt = receipt
                 .ok_or_else(|| E2eError::Chain(format!("no receipt of {tx}, which has logs")))?;
-            facts = TransactionFacts::new(&receipt, rpc.transaction(&tx).await?, &contract);
+            gas_used = receipt.gas_used;
         }
         out.extend(
-            events::decode(of_one, &facts, &known)
+            events::decode(of_one, gas_used)
                 .into_iter()
                 .map(|l| l.event),
         );
@@ -66,24 +59,26 @@ pub async fn all_events(
     Ok(out)
 }
 
-/// How often the chain has settled each t of an agreement.
+/// How often the chain has settled each t of an agreement. Of a settlement that speaks of more, what lies at the next t or behind
+/// it counts.
 ///
 /// # Errors
 /// [`E2eError::Chain`], also for an event that cannot be read.
 pub async fn settlements(devnet: &Devnet, agreement: &AgreementId) -> Result<BTreeMap<u64, u32>> {
     let mut out = BTreeMap::new();
-    for event in all_events(devnet, Some(agreement)).await? {
+    let mut next = 0;
+    for event in all_events(devnet).await? {
         match event {
-            ChainEvent::Settled {
-                agreement: a,
-                from,
-                t,
-                holes,
-                ..
-            } if a == *agreement => {
-                for t in (from..=t).filter(|t| !holes.contains(t)) {
+            ChainEvent::Settled { place, holes, .. } if place.agreement == *agreement => {
+                for t in (next..=place.t).filter(|t| !holes.contains(t)) {
                     *out.entry(t).or_default() += 1;
                 }
+                next = place.t + 1;
+            }
+            ChainEvent::HoleSettled { place, .. } | ChainEvent::Resolved { place, .. }
+                if place.agreement == *agreement =>
+            {
+                next = place.t + 1;
             }
             ChainEvent::Unreadable { reason } => return Err(E2eError::Chain(reason)),
             _ => {}

@@ -1,19 +1,17 @@
-//! Events of `MainContract` as values, and what the calldata of a settlement adds to them.
+//! Events of `MainContract` and `Cells` as values.
 
 mod settled;
 
-use crate::abi::IMainContract as C;
+use crate::abi::{ICells, IMainContract as C};
 use crate::packed;
-use crate::rpc::{Log, Receipt, Transaction};
+use crate::rpc::Log;
 use alloy::primitives::B256;
 use alloy::sol_types::SolEvent;
 use diversity_proto::codec::DecodeError;
 use diversity_proto::entity::{NodeDeclaration, SensorDeclaration};
-use diversity_proto::round::{Entry, HOLES_MAX, OutputKind};
+use diversity_proto::round::{Entry, OutputKind};
 use diversity_proto::terms::{Terms, TermsHeader};
 use diversity_proto::{Address, AgreementId, Digest, NodeId, SensorId, UserId};
-use settled::{Word, batch, single};
-use std::collections::BTreeMap;
 
 /// Where an event stands on the chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,9 +42,9 @@ pub enum DisputeKind {
     Equivocation,
     /// A reveal that does not open its commit: the node is to blame.
     FalseReveal,
-    /// Two bodies of one sensor at one q: the sensor is void from there on.
+    /// Two messages of one sensor at one q, or a message and a gap: the sensor is void from there on.
     SensorContradiction,
-    /// Reveals that differ: a hole, without blame.
+    /// A hole certificate has settled t: without blame.
     UnequalReveals,
 }
 
@@ -60,12 +58,13 @@ impl DisputeKind {
             _ => return None,
         })
     }
-    pub(crate) fn abi(self) -> C::DisputeKind {
+    /// Its number, which is part of the id of a dispute.
+    pub fn code(self) -> u8 {
         match self {
-            Self::Equivocation => C::DisputeKind::Equivocation,
-            Self::FalseReveal => C::DisputeKind::FalseReveal,
-            Self::SensorContradiction => C::DisputeKind::SensorContradiction,
-            Self::UnequalReveals => C::DisputeKind::UnequalReveals,
+            Self::Equivocation => 1,
+            Self::FalseReveal => 2,
+            Self::SensorContradiction => 3,
+            Self::UnequalReveals => 4,
         }
     }
     /// One sentence for people.
@@ -73,11 +72,9 @@ impl DisputeKind {
         match self {
             Self::Equivocation => "the node signed two different commits for one execution",
             Self::FalseReveal => "the node signed a reveal that does not open its own commit",
-            Self::SensorContradiction => {
-                "the sensor signed two different messages under one number"
-            }
+            Self::SensorContradiction => "the sensor signed two different things under one number",
             Self::UnequalReveals => {
-                "the nodes revealed different results; nobody is to blame by that alone"
+                "the nodes revealed different results, or all of them abstained; nobody is to blame by that alone"
             }
         }
     }
@@ -98,7 +95,35 @@ pub enum PublishedTerms {
 /// One t of a settlement: what it says.
 pub type SettledEntry = (u64, Entry);
 
-/// An event of the contract.
+/// Which executions something speaks of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// `a`.
+    pub agreement: AgreementId,
+    /// Resolution epoch.
+    pub epoch: u32,
+    /// First t of which it speaks.
+    pub from: u64,
+    /// Execution, or the last one.
+    pub t: u64,
+}
+
+/// What counts at an execution, where others than the first reading of all nodes said so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outputs {
+    /// Null, value or trap.
+    pub kind: OutputKind,
+    /// Packed ABI result.
+    pub result: Vec<u8>,
+    /// `state'`; zero for a second reading, whose context covers it.
+    pub state: Digest,
+    /// Opens `state`.
+    pub carry: Vec<u8>,
+    /// Opens `state`.
+    pub q_next: Vec<u64>,
+}
+
+/// An event of the contracts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(clippy::large_enum_variant)]
 pub enum ChainEvent {
@@ -142,20 +167,14 @@ pub enum ChainEvent {
     },
     /// Outcomes have settled: one, or a batch.
     Settled {
-        /// `a`.
-        agreement: AgreementId,
-        /// Resolution epoch.
-        epoch: u32,
-        /// First t of which it speaks.
-        from: u64,
-        /// Last t.
-        t: u64,
+        /// Of it, what lies at the next t or behind it counts.
+        place: Place,
         /// Each t that it names; those of `from..=t` that are missing were null.
         entries: Vec<SettledEntry>,
         /// Disputed t that it names as holes.
         holes: Vec<u64>,
-        /// Context of a single outcome, or root of the contexts of a batch. None if a contract between hides it.
-        context: Option<Digest>,
+        /// Context of a single outcome, or root of the contexts of a batch.
+        context: Digest,
         /// Whether it is a batch.
         batch: bool,
         /// Gas of the whole transaction.
@@ -163,10 +182,49 @@ pub enum ChainEvent {
         /// Outcomes that share the transaction: values, traps and nulls of its batches, without holes.
         outcomes: u32,
     },
+    /// A hole certificate has settled t.
+    HoleSettled {
+        /// t, and the first t of which the reveals speak.
+        place: Place,
+        /// Whether all nodes abstained.
+        abstained: bool,
+        /// Over the n commits.
+        seal: Digest,
+        /// The state' of all reveals; zero if they differ in it, or one abstained.
+        state: Digest,
+        /// Disputed t in `from..t`.
+        holes: Vec<u64>,
+        /// Id of the dispute that shows the evidence.
+        dispute: Digest,
+        /// Gas of the whole transaction.
+        gas_used: u64,
+    },
+    /// The users have settled t themselves.
+    Resolved {
+        /// Its epoch is the one that this puts in force.
+        place: Place,
+        /// What counts.
+        outputs: Outputs,
+        /// Gas of the whole transaction.
+        gas_used: u64,
+    },
+    /// What counts at a t that is behind.
+    CellWritten {
+        /// For a second reading the epoch is marked; for the users it is 0.
+        place: Place,
+        /// 1 a second reading, 2 the users, 3 the referee, 4 the arbiter.
+        writer: u8,
+        /// Of a second reading; zero otherwise.
+        context: Digest,
+        /// What counts.
+        outputs: Outputs,
+        /// Gas of the whole transaction.
+        gas_used: u64,
+    },
     /// An outcome was verified, and nothing stored.
     Attested {
-        /// `a`.
-        agreement: AgreementId,
+        /// Last 20 bytes of the agreement's id, which name it like an address.
+        agreement: [u8; 20],
         /// Resolution epoch.
         epoch: u32,
         /// First t of which it speaks.
@@ -202,72 +260,47 @@ pub enum ChainEvent {
         /// Calldata of the call that brought it; [`crate::evidence::decode`] reads it.
         evidence: Vec<u8>,
     },
-    /// The users have agreed what counts at a disputed execution.
-    DisputeResolved {
-        /// Its id.
-        dispute: Digest,
-        /// `a`.
-        agreement: AgreementId,
-        /// Null, value or trap.
-        kind: OutputKind,
-        /// Epoch of the resolution: the one in force, or the next, which it begins.
-        epoch: u32,
-        /// First t of which it speaks.
-        from: u64,
-        /// Execution.
-        t: u64,
-        /// Context that counts.
-        context: Digest,
-        /// Result that counts.
-        result: Vec<u8>,
-    },
-    /// A log of the contract that this build cannot read. It is shown and not lost.
+    /// A log of the contracts that this build cannot read. It is shown and not lost.
     Unreadable {
         /// Why, in words.
         reason: String,
     },
 }
 
-/// What is known of a transaction with settlements.
-#[derive(Clone, Debug, Default)]
-pub struct TransactionFacts {
-    /// Calldata, where it went to the contract itself.
-    pub input: Option<Vec<u8>>,
-    /// Gas of the whole transaction.
-    pub gas_used: u64,
+/// Whether a log tells of something that settles, so that the gas of its transaction is wanted.
+pub fn wants_gas(log: &Log) -> bool {
+    let first = log.topics.first();
+    log.topics.is_empty()
+        || [
+            C::Settled::SIGNATURE_HASH,
+            C::BatchSettled::SIGNATURE_HASH,
+            C::HoleSettled::SIGNATURE_HASH,
+            C::Resolved::SIGNATURE_HASH,
+            ICells::CellWritten::SIGNATURE_HASH,
+        ]
+        .iter()
+        .any(|hash| first == Some(&topic(*hash)))
 }
 
-impl TransactionFacts {
-    /// Facts of a mined transaction; `contract` is `MainContract`.
-    pub fn new(receipt: &Receipt, transaction: Option<Transaction>, contract: &Address) -> Self {
-        Self {
-            input: transaction
-                .filter(|t| t.to.as_ref() == Some(contract))
-                .map(|t| t.input),
-            gas_used: receipt.gas_used,
-        }
-    }
-}
-
-/// Whether a log is a settlement or an attestation, so that [`TransactionFacts`] are wanted.
-pub fn wants_transaction(log: &Log) -> bool {
-    log.topics.is_empty() || log.topics.first() == Some(&topic(C::BatchSettled::SIGNATURE_HASH))
-}
-
-/// The last 20 bytes of an agreement's id, which settlements show.
+/// The last 20 bytes of an agreement's id, which attestations show.
 pub fn short_id(a: &AgreementId) -> [u8; 20] {
     *a.0.last_chunk().expect("32 bytes have 20")
 }
 
-/// Decodes the logs of one transaction of the contract, in order. Nothing is ever dropped: what cannot be read becomes
-/// [`ChainEvent::Unreadable`]. `known` are agreements by [`short_id`], for settlements whose calldata does not have it.
-pub fn decode(
-    logs: &[Log],
-    facts: &TransactionFacts,
-    known: &BTreeMap<[u8; 20], AgreementId>,
-) -> Vec<Located> {
+/// What logs say of the one that comes right behind them.
+#[derive(Default)]
+struct Before {
+    /// Holes of reveals: where, and which.
+    holes: Option<(AgreementId, u64, Vec<u64>)>,
+    /// A dispute over unequal reveals: where, and its id.
+    dispute: Option<(AgreementId, u64, Digest)>,
+}
+
+/// Decodes the logs of one transaction of the contracts, in order; `gas_used` is that of the whole transaction. Nothing is
+/// ever dropped: what cannot be read becomes [`ChainEvent::Unreadable`].
+pub fn decode(logs: &[Log], gas_used: u64) -> Vec<Located> {
     let mut out: Vec<Located> = Vec::new();
-    let mut agreed_holes = Vec::new();
+    let mut before = Before::default();
     for log in logs {
         let at = Position {
             block: log.block_number,
@@ -275,14 +308,16 @@ pub fn decode(
             log_index: log.log_index,
             tx: log.tx,
         };
-        let event = match decode_one(log, facts, known, std::mem::take(&mut agreed_holes)) {
-            Ok(Decoded::Event(event)) => event,
-            Ok(Decoded::Holes(holes)) => {
-                agreed_holes = holes;
+        let mut now = Before::default();
+        let event = match decode_one(log, gas_used, &before, &mut now) {
+            Ok(Some(event)) => event,
+            Ok(None) => {
+                before = now;
                 continue;
             }
             Err(reason) => ChainEvent::Unreadable { reason },
         };
+        before = now;
         out.push(Located { at, event });
     }
     let total = out.iter().map(|l| count_outcomes(&l.event)).sum();
@@ -304,27 +339,28 @@ fn count_outcomes(event: &ChainEvent) -> u32 {
     }
 }
 
-// One at a time, and never stored: boxing would cost more than it saves.
-#[allow(clippy::large_enum_variant)]
-enum Decoded {
-    Event(ChainEvent),
-    Holes(Vec<u64>),
-}
-
 fn topic(hash: B256) -> Digest {
     Digest(hash.0)
 }
 
+/// The event of a log; none for one that only says something of the next.
 fn decode_one(
     log: &Log,
-    facts: &TransactionFacts,
-    known: &BTreeMap<[u8; 20], AgreementId>,
-    holes: Vec<u64>,
-) -> Result<Decoded, String> {
-    if log.topics.is_empty() {
-        return single(&log.data, facts, known, holes).map(Decoded::Event);
-    }
-    let first = log.topics.first().copied().unwrap_or(Digest::ZERO);
+    gas_used: u64,
+    before: &Before,
+    now: &mut Before,
+) -> Result<Option<ChainEvent>, String> {
+    let Some(first) = log.topics.first().copied() else {
+        let (agreement, place, entry) = settled::attested(&log.data)?;
+        return Ok(Some(ChainEvent::Attested {
+            agreement,
+            epoch: place.epoch,
+            from: place.from,
+            t: place.t,
+            entry,
+            gas_used,
+        }));
+    };
     let arg = |i: usize| log.topics.get(i).copied().unwrap_or(Digest::ZERO);
     let address = |i: usize| *arg(i).0.last_chunk().expect("32 bytes have 20");
     let topics = || log.topics.iter().map(|t| B256::from(t.0));
@@ -349,55 +385,102 @@ fn decode_one(
         }
     } else if first == topic(C::AgreementCreated::SIGNATURE_HASH) {
         created(AgreementId(arg(1).0), &log.data).map_err(of("terms of an agreement"))?
+    } else if first == topic(C::Settled::SIGNATURE_HASH) {
+        let e = C::Settled::decode_raw_log(topics(), &log.data).map_err(words)?;
+        let holes = match &before.holes {
+            Some((a, t, holes)) if a.0 == e.agreement.0 && *t == e.t => holes.clone(),
+            _ => Vec::new(),
+        };
+        let (place, entries, context) = settled::single(&e, &holes)?;
+        ChainEvent::Settled {
+            place,
+            entries,
+            holes,
+            context,
+            batch: false,
+            gas_used,
+            outcomes: 1,
+        }
     } else if first == topic(C::BatchSettled::SIGNATURE_HASH) {
-        batch(AgreementId(arg(1).0), &log.data, facts).map_err(of("batch"))?
+        let e = C::BatchSettled::decode_raw_log(topics(), &log.data).map_err(words)?;
+        let (place, entries, context) = settled::batch(&e)?;
+        let holes = entries.iter().filter(|(_, e)| *e == Entry::Hole);
+        ChainEvent::Settled {
+            place,
+            holes: holes.map(|(t, _)| *t).collect(),
+            entries,
+            context,
+            batch: true,
+            gas_used,
+            outcomes: 0,
+        }
     } else if first == topic(C::HolesAgreed::SIGNATURE_HASH) {
-        let event = C::HolesAgreed::decode_raw_log(topics(), &log.data).map_err(words)?;
-        return Ok(Decoded::Holes(
-            event.holes.into_iter().take(HOLES_MAX).collect(),
-        ));
+        let e = C::HolesAgreed::decode_raw_log(topics(), &log.data).map_err(words)?;
+        now.holes = Some((AgreementId(e.agreement.0), e.t, settled::holes(&e.holes)?));
+        return Ok(None);
+    } else if first == topic(C::HoleSettled::SIGNATURE_HASH) {
+        let e = C::HoleSettled::decode_raw_log(topics(), &log.data).map_err(words)?;
+        let (place, abstained) = settled::hole(&e)?;
+        let dispute = match before.dispute {
+            Some((a, t, dispute)) if (a, t) == (place.agreement, place.t) => dispute,
+            _ => return Err("a hole without its evidence before it".into()),
+        };
+        ChainEvent::HoleSettled {
+            place,
+            abstained,
+            seal: Digest(e.seal.0),
+            state: Digest(e.state.0),
+            holes: settled::holes(&e.holes)?,
+            dispute,
+            gas_used,
+        }
+    } else if first == topic(C::Resolved::SIGNATURE_HASH) {
+        let e = C::Resolved::decode_raw_log(topics(), &log.data).map_err(words)?;
+        let (place, outputs) = settled::resolved(&e)?;
+        ChainEvent::Resolved {
+            place,
+            outputs,
+            gas_used,
+        }
+    } else if first == topic(ICells::CellWritten::SIGNATURE_HASH) {
+        let e = ICells::CellWritten::decode_raw_log(topics(), &log.data).map_err(words)?;
+        let (place, outputs) = settled::cell(&e)?;
+        ChainEvent::CellWritten {
+            place,
+            writer: e.writer,
+            context: Digest(e.context.0),
+            outputs,
+            gas_used,
+        }
     } else if first == topic(C::AgreementClosed::SIGNATURE_HASH) {
-        let event = C::AgreementClosed::decode_raw_log(topics(), &log.data).map_err(words)?;
+        let e = C::AgreementClosed::decode_raw_log(topics(), &log.data).map_err(words)?;
         ChainEvent::AgreementClosed {
-            agreement: AgreementId(event.agreement.0),
-            end: event.end,
+            agreement: AgreementId(e.agreement.0),
+            end: e.end,
         }
     } else if first == topic(C::DisputeRecorded::SIGNATURE_HASH) {
         let e = C::DisputeRecorded::decode_raw_log(topics(), &log.data).map_err(words)?;
         let accused = Address(e.accused.into_array());
+        let kind = DisputeKind::from_abi(e.kind).ok_or("a dispute of an unknown kind")?;
+        let dispute = Digest(e.dispute.0);
+        if kind == DisputeKind::UnequalReveals {
+            now.dispute = Some((AgreementId(e.agreement.0), e.point, dispute));
+        }
         ChainEvent::DisputeRecorded {
-            dispute: Digest(e.dispute.0),
-            kind: DisputeKind::from_abi(e.kind).ok_or("a dispute of an unknown kind")?,
+            dispute,
+            kind,
             agreement: (e.agreement != B256::ZERO).then_some(AgreementId(e.agreement.0)),
             accused: (accused.0 != [0; 20]).then_some(accused),
             epoch: e.epoch,
             at: e.point,
             evidence: e.evidence.to_vec(),
         }
-    } else if first == topic(C::DisputeResolved::SIGNATURE_HASH) {
-        let e = C::DisputeResolved::decode_raw_log(topics(), &log.data).map_err(words)?;
-        let word = Word::new(&e.word.to_be_bytes());
-        ChainEvent::DisputeResolved {
-            dispute: Digest(e.dispute.0),
-            agreement: AgreementId(e.agreement.0),
-            kind: match word.kind {
-                0 => OutputKind::Null,
-                1 => OutputKind::Value,
-                2 => OutputKind::Trap,
-                k => return Err(format!("a resolution of kind {k}")),
-            },
-            epoch: word.epoch,
-            from: word.from,
-            t: word.t,
-            context: Digest(e.context.0),
-            result: e.result.to_vec(),
-        }
     } else {
         return Err(format!(
             "an event that this build does not know ({first}): upgrade the node"
         ));
     };
-    Ok(Decoded::Event(event))
+    Ok(Some(event))
 }
 
 fn created(agreement: AgreementId, data: &[u8]) -> Result<ChainEvent, DecodeError> {

@@ -1,15 +1,19 @@
-//! Settlements, which are logged raw (wire-format §7, `IMainContract.sol`).
+//! What has settled: words, and the entries of a batch (wire-format §7).
 
-use super::{ChainEvent, TransactionFacts, short_id};
-use crate::abi::IMainContract as C;
-use alloy::sol_types::SolCall;
+use super::{Outputs, Place, SettledEntry};
+use crate::abi::{ICells, IMainContract as C};
+use alloy::primitives::U256;
 use diversity_proto::codec::{DecodeError, Reader};
-use diversity_proto::round::{Entry, KIND_BATCH, RESULT_BYTES_MAX};
-use diversity_proto::terms::BATCH_MAX;
-use diversity_proto::{Address, AgreementId, Digest};
-use std::collections::BTreeMap;
+use diversity_proto::round::{
+    Entry, HOLES_MAX, KIND_BATCH, KIND_HOLE, OutputKind, RESULT_BYTES_MAX, T_MAX,
+};
+use diversity_proto::terms::{BATCH_MAX, SENSORS_MAX};
+use diversity_proto::{AgreementId, Digest};
 
-/// `0^11 | kind | epoch | from | t` (wire-format §7), or its last 21 bytes.
+/// Longest carry that a resolution may bring, by the contract.
+const CARRY_BYTES_MAX: usize = 1 << 20;
+
+/// `0^11 | kind | epoch | from | t`.
 pub(super) struct Word {
     pub kind: u8,
     pub epoch: u32,
@@ -18,160 +22,118 @@ pub(super) struct Word {
 }
 
 impl Word {
-    pub fn new(bytes: &[u8; 32]) -> Self {
+    pub fn new(word: U256) -> Result<Self, String> {
+        let bytes: [u8; 32] = word.to_be_bytes();
         let be8 = |i: usize| u64::from_be_bytes(bytes[i..i + 8].try_into().expect("8 bytes"));
-        Self {
+        let out = Self {
             kind: bytes[11],
             epoch: u32::from_be_bytes(bytes[12..16].try_into().expect("4 bytes")),
             from: be8(16),
             t: be8(24),
+        };
+        if bytes[..11] != [0; 11] || out.from > out.t || out.t >= T_MAX {
+            return Err(format!("a word that names no executions ({word:#x})"));
+        }
+        Ok(out)
+    }
+    pub fn place(&self, agreement: AgreementId) -> Place {
+        Place {
+            agreement,
+            epoch: self.epoch,
+            from: self.from,
+            t: self.t,
         }
     }
 }
 
-/// A settlement shows 20 bytes of its agreement and 21 of its word, then the result. Those 20 bytes are an id like an
-/// address; the whole id is in the calldata.
+fn bounded(what: &str, len: usize, max: usize) -> Result<(), String> {
+    if len > max {
+        return Err(format!("{what} of {len}, more than {max}"));
+    }
+    Ok(())
+}
+
+fn entry(kind: u8, result: &[u8]) -> Result<Entry, String> {
+    bounded("a result", result.len(), RESULT_BYTES_MAX)?;
+    match kind {
+        1 => Ok(Entry::Value(result.to_vec())),
+        2 => Ok(Entry::Trap),
+        k => Err(format!("a settlement of kind {k}")),
+    }
+}
+
+pub(super) fn holes(holes: &[u64]) -> Result<Vec<u64>, String> {
+    bounded("a list of holes", holes.len(), HOLES_MAX)?;
+    Ok(holes.to_vec())
+}
+
+/// One outcome: where, what each t says, and its context.
 pub(super) fn single(
-    data: &[u8],
-    facts: &TransactionFacts,
-    known: &BTreeMap<[u8; 20], AgreementId>,
-    holes: Vec<u64>,
-) -> Result<ChainEvent, String> {
+    e: &C::Settled,
+    holes: &[u64],
+) -> Result<(Place, Vec<SettledEntry>, Digest), String> {
+    let word = Word::new(e.word)?;
+    let mut entries: Vec<_> = holes.iter().map(|t| (*t, Entry::Hole)).collect();
+    entries.push((word.t, entry(word.kind, &e.result)?));
+    let place = word.place(AgreementId(e.agreement.0));
+    Ok((place, entries, Digest(e.context.0)))
+}
+
+/// An attestation: the last 20 bytes of its agreement and 21 of its word, then the result.
+pub(super) fn attested(data: &[u8]) -> Result<([u8; 20], Place, Entry), String> {
     let Some((head, result)) = data.split_first_chunk::<41>() else {
-        return Err(format!("a settlement of {} bytes", data.len()));
+        return Err(format!("an attestation of {} bytes", data.len()));
     };
     let short: [u8; 20] = *head.first_chunk().expect("41 bytes have 20");
     let mut word = [0; 32];
     word[11..].copy_from_slice(&head[20..]);
-    let w = Word::new(&word);
-    let call = facts.input.as_deref().and_then(SettlementCall::read);
-    let call = call.filter(|c| short_id(&c.agreement) == short && c.is_of(&w));
-    let agreement = match &call {
-        Some(call) => call.agreement,
-        None => *known.get(&short).ok_or_else(|| {
-            format!(
-                "a settlement of an unknown agreement that ends in {}",
-                Address(short)
-            )
-        })?,
+    if word[11] & 0x80 == 0 {
+        return Err("a log without topics that is no attestation".into());
+    }
+    word[11] &= 0x7f;
+    let word = Word::new(U256::from_be_bytes(word))?;
+    let entry = match word.kind {
+        0 if result.is_empty() => Entry::Null,
+        kind => entry(kind, result)?,
     };
-    if result.len() > RESULT_BYTES_MAX {
-        return Err(format!("a result of {} bytes", result.len()));
-    }
-    let entry = match w.kind & 0x7f {
-        1 => Entry::Value(result.to_vec()),
-        2 => Entry::Trap,
-        k => return Err(format!("a settlement of kind {k}")),
-    };
-    if w.kind & 0x80 != 0 {
-        return Ok(ChainEvent::Attested {
-            agreement,
-            epoch: w.epoch,
-            from: w.from,
-            t: w.t,
-            entry,
-            gas_used: facts.gas_used,
-        });
-    }
-    let mut entries: Vec<_> = holes.iter().map(|t| (*t, Entry::Hole)).collect();
-    entries.push((w.t, entry));
-    Ok(ChainEvent::Settled {
-        agreement,
-        epoch: w.epoch,
-        from: w.from,
-        t: w.t,
-        entries,
-        holes,
-        context: call.map(|c| c.context),
-        batch: false,
-        gas_used: facts.gas_used,
-        outcomes: 1,
-    })
+    Ok((short, word.place(AgreementId([0; 32])), entry))
 }
 
-/// What stands only in the calldata of a settlement.
-struct SettlementCall {
-    agreement: AgreementId,
-    word: Word,
-    context: Digest,
-}
-
-impl SettlementCall {
-    fn read(input: &[u8]) -> Option<Self> {
-        let (selector, arguments) = input.split_first_chunk::<4>()?;
-        if [C::settleCall::SELECTOR, C::attestCertificateCall::SELECTOR].contains(selector) {
-            let (certificate, tail) = arguments.split_first_chunk::<128>()?;
-            let (word_bytes, tail) = tail.split_first_chunk::<21>()?;
-            let mut word = [0; 32];
-            word[11..].copy_from_slice(word_bytes);
-            return Some(Self {
-                agreement: AgreementId(*certificate.last_chunk()?),
-                word: Word::new(&word),
-                context: Digest(*tail.first_chunk()?),
-            });
-        }
-        if *selector == C::settleByRevealsCall::SELECTOR {
-            let call = C::settleByRevealsCall::abi_decode_raw(arguments).ok()?;
-            return Some(Self {
-                agreement: AgreementId(call.agreement.0),
-                word: Word::new(&call.word.to_be_bytes()),
-                context: Digest(call.context.0),
-            });
-        }
-        None
-    }
-    fn is_of(&self, logged: &Word) -> bool {
-        let w = &self.word;
-        (w.kind, w.epoch, w.from, w.t) == (logged.kind & 0x7f, logged.epoch, logged.from, logged.t)
-    }
-}
-
-pub(super) fn batch(
-    agreement: AgreementId,
-    data: &[u8],
-    facts: &TransactionFacts,
-) -> Result<ChainEvent, DecodeError> {
-    let mut r = Reader::new(data);
-    let mut word = [0; 32];
-    word[11..].copy_from_slice(r.take(21, "word")?);
-    let word = Word::new(&word);
-    let root = Digest::read(&mut r)?;
+/// A batch: where, what each t says, and the root of its contexts.
+pub(super) fn batch(e: &C::BatchSettled) -> Result<(Place, Vec<SettledEntry>, Digest), String> {
+    let word = Word::new(e.word)?;
     if word.kind != KIND_BATCH {
-        return Err(DecodeError::Invalid("kind of a batch"));
+        return Err(format!("a batch of kind {}", word.kind));
     }
-    let count = word
-        .t
-        .checked_sub(word.from)
-        .filter(|n| *n < u64::from(u16::MAX))
-        .ok_or(DecodeError::Invalid("range of a batch"))?;
+    let range = word.t - word.from;
+    bounded(
+        "a range",
+        usize::try_from(range).unwrap_or(usize::MAX),
+        usize::from(u16::MAX),
+    )?;
+    let found = entries(&e.entries, range + 1).map_err(|e| e.to_string())?;
+    let place = word.place(AgreementId(e.agreement.0));
+    Ok((
+        place,
+        (word.from..).zip(found).collect(),
+        Digest(e.contexts.0),
+    ))
+}
+
+/// The entries of so many t.
+fn entries(data: &[u8], range: u64) -> Result<Vec<Entry>, DecodeError> {
+    let mut r = Reader::new(data);
     let mut found = Vec::with_capacity(usize::from(BATCH_MAX));
     while !r.rest().is_empty() {
         read_entries(&mut r, &mut found)?;
-        if found.len() as u64 > count + 1 {
+        if found.len() as u64 > range {
             return Err(DecodeError::Invalid("entries (more than the range)"));
         }
     }
-    if found.len() as u64 != count + 1 {
+    if (found.len() as u64) < range {
         return Err(DecodeError::Invalid("entries (fewer than the range)"));
     }
-    let entries: Vec<_> = (word.from..).zip(found).collect();
-    let holes = entries
-        .iter()
-        .filter(|(_, e)| *e == Entry::Hole)
-        .map(|(t, _)| *t)
-        .collect();
-    Ok(ChainEvent::Settled {
-        agreement,
-        epoch: word.epoch,
-        from: word.from,
-        t: word.t,
-        entries,
-        holes,
-        context: Some(root),
-        batch: true,
-        gas_used: facts.gas_used,
-        outcomes: 0,
-    })
+    Ok(found)
 }
 
 /// One code of a batch (wire-format §7), which is one entry, or for 241 a run of values of one length.
@@ -201,4 +163,52 @@ fn read_entries(r: &mut Reader<'_>, out: &mut Vec<Entry>) -> Result<(), DecodeEr
         _ => return Err(DecodeError::Invalid("entry")),
     }
     Ok(())
+}
+
+/// A hole: where, and whether all abstained.
+pub(super) fn hole(e: &C::HoleSettled) -> Result<(Place, bool), String> {
+    let word = Word::new(e.word)?;
+    let abstained = match word.kind {
+        KIND_HOLE => false,
+        k if k == OutputKind::Abstain as u8 => true,
+        k => return Err(format!("a hole of kind {k}")),
+    };
+    Ok((word.place(AgreementId(e.agreement.0)), abstained))
+}
+
+/// What the users said, in band.
+pub(super) fn resolved(e: &C::Resolved) -> Result<(Place, Outputs), String> {
+    let word = Word::new(e.word)?;
+    let outputs = outputs(word.kind, &e.result, Digest(e.state.0), &e.carry, &e.qNext)?;
+    Ok((word.place(AgreementId(e.agreement.0)), outputs))
+}
+
+/// What a cell was filled with.
+pub(super) fn cell(e: &ICells::CellWritten) -> Result<(Place, Outputs), String> {
+    let word = Word::new(e.word)?;
+    let outputs = outputs(word.kind, &e.result, Digest(e.state.0), &e.carry, &e.qNext)?;
+    Ok((word.place(AgreementId(e.agreement.0)), outputs))
+}
+
+fn outputs(
+    kind: u8,
+    result: &[u8],
+    state: Digest,
+    carry: &[u8],
+    q_next: &[u64],
+) -> Result<Outputs, String> {
+    let kind = match OutputKind::from_code(kind) {
+        Ok(kind @ (OutputKind::Null | OutputKind::Value | OutputKind::Trap)) => kind,
+        _ => return Err(format!("what counts is of kind {kind}")),
+    };
+    bounded("a result", result.len(), RESULT_BYTES_MAX)?;
+    bounded("a carry", carry.len(), CARRY_BYTES_MAX)?;
+    bounded("a list of sensors", q_next.len(), SENSORS_MAX)?;
+    Ok(Outputs {
+        kind,
+        result: result.to_vec(),
+        state,
+        carry: carry.to_vec(),
+        q_next: q_next.to_vec(),
+    })
 }

@@ -1,5 +1,8 @@
 use super::*;
-use diversity_proto::round::{Batch, KIND_BATCH, word};
+use alloy::primitives::U256;
+use diversity_proto::round::{Batch, KIND_BATCH, KIND_HOLE, T_MAX, marked_epoch, word};
+
+const A: Digest = Digest([5; 32]);
 
 fn log(topics: Vec<Digest>, data: Vec<u8>, log_index: u64) -> Log {
     Log {
@@ -13,87 +16,84 @@ fn log(topics: Vec<Digest>, data: Vec<u8>, log_index: u64) -> Log {
     }
 }
 
-fn settled(a: &AgreementId, word: [u8; 32], result: &[u8]) -> Vec<u8> {
-    let mut data = short_id(a).to_vec();
-    data.extend_from_slice(&word[11..]);
-    data.extend_from_slice(result);
-    data
+fn logged(event: impl SolEvent) -> Log {
+    let topics = event.encode_topics();
+    let topics = topics.into_iter().map(|t| Digest(t.0.0)).collect();
+    log(topics, event.encode_data(), 0)
 }
 
-fn no_known() -> BTreeMap<[u8; 20], AgreementId> {
-    BTreeMap::new()
+fn settled(word: [u8; 32], result: &[u8]) -> C::Settled {
+    C::Settled {
+        agreement: A.0.into(),
+        t: u64::from_be_bytes(*word.last_chunk().unwrap()),
+        word: U256::from_be_bytes(word),
+        context: [6; 32].into(),
+        result: result.to_vec().into(),
+    }
+}
+
+fn only(logs: &[Log]) -> ChainEvent {
+    let mut out = decode(logs, 31_000);
+    assert_eq!(out.len(), 1, "{out:?}");
+    out.remove(0).event
 }
 
 #[test]
-fn a_settlement_has_its_agreement_and_context_from_the_calldata() {
-    let outcome = diversity_proto::round::Outcome {
-        agreement: AgreementId([5; 32]),
-        epoch: 2,
-        from: 3,
-        t: 9,
-        kind: 1,
-        result: vec![1, 2, 3],
-        context: Digest([6; 32]),
-    };
-    let signature = crate::calls::AggregateSignature {
-        rx_s: [7; 64],
-        ry: [8; 32],
-    };
-    let facts = TransactionFacts {
-        input: Some(crate::calls::settle(&outcome, &signature)),
-        gas_used: 31_000,
-    };
-    let data = settled(&outcome.agreement, word(1, 2, 3, 9), &[1, 2, 3]);
-    let out = decode(&[log(vec![], data.clone(), 0)], &facts, &no_known());
+fn a_settlement_says_all_that_was_signed() {
     let ChainEvent::Settled {
-        agreement,
-        epoch,
-        from,
-        t,
+        place,
         entries,
         context,
         gas_used,
         outcomes,
         batch,
-        ..
-    } = &out[0].event
+        holes,
+    } = only(&[logged(settled(word(1, 2, 3, 9), &[1, 2, 3]))])
     else {
-        panic!("{out:?}")
+        panic!()
     };
-    assert_eq!(*agreement, outcome.agreement);
-    assert_eq!(
-        (*epoch, *from, *t, *gas_used, *outcomes, *batch),
-        (2, 3, 9, 31_000, 1, false)
-    );
-    assert_eq!(entries, &[(9, Entry::Value(vec![1, 2, 3]))]);
-    assert_eq!(*context, Some(Digest([6; 32])));
-
-    // The same call logged something else (a contract between): nothing is invented.
-    let other = AgreementId([4; 32]);
-    let elsewhere = [log(vec![], settled(&other, word(1, 2, 3, 9), &[1]), 0)];
-    let out = decode(&elsewhere, &facts, &no_known());
-    assert!(matches!(&out[0].event, ChainEvent::Unreadable { .. }));
-    let known = BTreeMap::from([(short_id(&other), other)]);
-    let out = decode(&elsewhere, &facts, &known);
-    assert!(
-        matches!(&out[0].event, ChainEvent::Settled { agreement, context: None, .. } if *agreement == other)
-    );
-
-    // An attestation says in its kind that it is one.
-    let facts = TransactionFacts {
-        input: Some(crate::calls::attest(&outcome, &signature)),
-        gas_used: 28_000,
+    let want = Place {
+        agreement: AgreementId(A.0),
+        epoch: 2,
+        from: 3,
+        t: 9,
     };
-    let data = settled(&outcome.agreement, word(0x81, 2, 3, 9), &[1, 2, 3]);
-    let out = decode(&[log(vec![], data, 0)], &facts, &no_known());
-    assert!(matches!(
-        &out[0].event,
-        ChainEvent::Attested {
-            t: 9,
-            gas_used: 28_000,
-            ..
-        }
-    ));
+    assert_eq!(place, want);
+    assert_eq!((gas_used, outcomes, batch), (31_000, 1, false));
+    assert_eq!(entries, [(9, Entry::Value(vec![1, 2, 3]))]);
+    assert_eq!((context, holes.len()), (Digest([6; 32]), 0));
+}
+
+#[test]
+fn an_attestation_says_in_its_kind_that_it_is_one() {
+    let attested = |kind: u8| {
+        let mut data = A.0[12..].to_vec();
+        data.extend_from_slice(&word(kind, 2, 3, 9)[11..]);
+        data.extend_from_slice(&[1, 2, 3]);
+        only(&[log(vec![], data, 0)])
+    };
+    let ChainEvent::Attested {
+        agreement,
+        t: 9,
+        gas_used: 31_000,
+        entry: Entry::Value(_),
+        ..
+    } = attested(0x81)
+    else {
+        panic!()
+    };
+    assert_eq!(agreement, short_id(&AgreementId(A.0)));
+    assert!(matches!(attested(1), ChainEvent::Unreadable { .. }));
+}
+
+fn batch_log(word: [u8; 32], entries: Vec<u8>) -> Log {
+    logged(C::BatchSettled {
+        agreement: A.0.into(),
+        t: u64::from_be_bytes(*word.last_chunk().unwrap()),
+        word: U256::from_be_bytes(word),
+        contexts: [9; 32].into(),
+        entries: entries.into(),
+    })
 }
 
 #[test]
@@ -106,74 +106,190 @@ fn a_batch_is_read_back_as_it_was_written() {
         (Entry::Trap, Digest([5; 32])),
     ];
     let batch = Batch {
-        agreement: AgreementId([5; 32]),
+        agreement: AgreementId(A.0),
         epoch: 0,
         from: 10,
         entries,
     };
-    let mut data = word(KIND_BATCH, 0, 10, 14)[11..].to_vec();
-    data.extend_from_slice(&batch.contexts_root().0);
-    data.extend_from_slice(&batch.entries_bytes());
-    let topics = vec![topic(C::BatchSettled::SIGNATURE_HASH), Digest([5; 32])];
-    let out = decode(
-        &[log(topics.clone(), data.clone(), 3)],
-        &TransactionFacts::default(),
-        &no_known(),
-    );
+    let bytes = batch.entries_bytes();
     let ChainEvent::Settled {
         entries,
         holes,
         context,
         outcomes,
         ..
-    } = &out[0].event
+    } = only(&[batch_log(word(KIND_BATCH, 0, 10, 14), bytes.clone())])
     else {
-        panic!("{out:?}")
+        panic!()
     };
     let want: Vec<_> = (10..)
         .zip(batch.entries.iter().map(|(e, _)| e.clone()))
         .collect();
-    assert_eq!(entries, &want);
-    assert_eq!(holes, &[13]);
-    assert_eq!(*context, Some(batch.contexts_root()));
-    assert_eq!(*outcomes, 4, "a hole is no outcome");
+    assert_eq!(entries, want);
+    assert_eq!((holes, context), (vec![13], Digest([9; 32])));
+    assert_eq!(outcomes, 4, "a hole is no outcome");
 
-    for cut in [0, 20, 30, 53, data.len() - 1] {
-        let out = decode(
-            &[log(topics.clone(), data[..cut].to_vec(), 3)],
-            &TransactionFacts::default(),
-            &no_known(),
-        );
+    for cut in [0, 1, 30, bytes.len() - 1] {
+        let log = batch_log(word(KIND_BATCH, 0, 10, 14), bytes[..cut].to_vec());
         assert!(
-            matches!(&out[0].event, ChainEvent::Unreadable { .. }),
+            matches!(only(&[log]), ChainEvent::Unreadable { .. }),
             "{cut}"
         );
+    }
+    let huge = batch_log(word(KIND_BATCH, 0, 10, 1 << 39), bytes);
+    assert!(matches!(only(&[huge]), ChainEvent::Unreadable { .. }));
+}
+
+#[test]
+fn holes_agreed_belong_to_the_settlement_right_behind_them() {
+    let holes = |t| {
+        logged(C::HolesAgreed {
+            agreement: A.0.into(),
+            t,
+            holes: vec![3, 5],
+        })
+    };
+    let trap = logged(settled(word(2, 0, 3, 6), &[]));
+    let ChainEvent::Settled {
+        entries,
+        holes: found,
+        ..
+    } = only(&[holes(6), trap.clone()])
+    else {
+        panic!()
+    };
+    assert_eq!(found, [3, 5]);
+    assert_eq!(
+        entries,
+        [(3, Entry::Hole), (5, Entry::Hole), (6, Entry::Trap)]
+    );
+    // Those of another t, or with something between, are not its holes.
+    for logs in [
+        vec![holes(7), trap.clone()],
+        vec![
+            holes(6),
+            batch_log(word(KIND_BATCH, 0, 1, 1), vec![253]),
+            trap,
+        ],
+    ] {
+        let out = decode(&logs, 0);
+        let Some(ChainEvent::Settled { holes, .. }) = out.last().map(|l| &l.event) else {
+            panic!("{out:?}")
+        };
+        assert!(holes.is_empty());
     }
 }
 
 #[test]
-fn holes_agreed_belong_to_the_settlement_behind_them() {
-    let a = Digest([5; 32]);
-    let holes = C::HolesAgreed {
-        agreement: a.0.into(),
-        holes: vec![3, 5],
+fn a_hole_has_its_dispute_right_before_it() {
+    let recorded = logged(C::DisputeRecorded {
+        dispute: [0xd; 32].into(),
+        agreement: A.0.into(),
+        accused: [0; 20].into(),
+        kind: C::DisputeKind::UnequalReveals,
+        epoch: 1,
+        point: 6,
+        evidence: vec![1].into(),
+    });
+    let hole = |kind| {
+        logged(C::HoleSettled {
+            agreement: A.0.into(),
+            t: 6,
+            word: U256::from_be_bytes(word(kind, 1, 4, 6)),
+            seal: [7; 32].into(),
+            state: [8; 32].into(),
+            holes: vec![5],
+        })
     };
-    let data = holes.encode_data();
-    let logs = [
-        log(vec![topic(C::HolesAgreed::SIGNATURE_HASH), a], data, 0),
-        log(vec![], settled(&AgreementId(a.0), word(2, 0, 3, 6), &[]), 1),
-    ];
-    let known = BTreeMap::from([(short_id(&AgreementId(a.0)), AgreementId(a.0))]);
-    let out = decode(&logs, &TransactionFacts::default(), &known);
-    assert_eq!(out.len(), 1);
-    let ChainEvent::Settled { entries, holes, .. } = &out[0].event else {
+    for (kind, all_abstained) in [(KIND_HOLE, false), (3, true)] {
+        let out = decode(&[recorded.clone(), hole(kind)], 9);
+        assert!(matches!(
+            out[0].event,
+            ChainEvent::DisputeRecorded { accused: None, .. }
+        ));
+        let ChainEvent::HoleSettled {
+            place,
+            abstained,
+            dispute,
+            holes,
+            ..
+        } = &out[1].event
+        else {
+            panic!("{out:?}")
+        };
+        assert_eq!((place.epoch, place.from, place.t), (1, 4, 6));
+        assert_eq!((*abstained, *dispute), (all_abstained, Digest([0xd; 32])));
+        assert_eq!(holes, &[5]);
+    }
+    assert!(matches!(only(&[hole(5)]), ChainEvent::Unreadable { .. }));
+    let out = decode(&[recorded, hole(1)], 0);
+    assert!(matches!(out[1].event, ChainEvent::Unreadable { .. }));
+}
+
+#[test]
+fn what_counts_is_read_in_band_and_in_cells_and_bounded() {
+    let resolved = |kind, result: usize, carry: usize, q_next: usize| {
+        only(&[logged(C::Resolved {
+            agreement: A.0.into(),
+            t: 6,
+            word: U256::from_be_bytes(word(kind, 3, 6, 6)),
+            state: [8; 32].into(),
+            result: vec![1; result].into(),
+            carry: vec![2; carry].into(),
+            qNext: vec![3; q_next],
+        })])
+    };
+    let ChainEvent::Resolved { place, outputs, .. } = resolved(1, 4_096, 1 << 20, 10_000) else {
         panic!()
     };
-    assert_eq!(holes, &[3, 5]);
+    assert_eq!((place.epoch, place.t), (3, 6));
     assert_eq!(
-        entries,
-        &[(3, Entry::Hole), (5, Entry::Hole), (6, Entry::Trap)]
+        (outputs.kind, outputs.q_next.len()),
+        (OutputKind::Value, 10_000)
     );
+    for bad in [
+        (3, 0, 0, 1),
+        (1, 4_097, 0, 1),
+        (1, 0, (1 << 20) + 1, 1),
+        (1, 0, 0, 10_001),
+    ] {
+        let event = resolved(bad.0, bad.1, bad.2, bad.3);
+        assert!(matches!(event, ChainEvent::Unreadable { .. }), "{bad:?}");
+    }
+    let ChainEvent::CellWritten {
+        place,
+        writer: 1,
+        outputs,
+        context,
+        ..
+    } = only(&[logged(ICells::CellWritten {
+        agreement: A.0.into(),
+        t: 6,
+        writer: 1,
+        word: U256::from_be_bytes(word(2, marked_epoch(3, 1), 6, 6)),
+        context: [4; 32].into(),
+        state: [0; 32].into(),
+        result: vec![].into(),
+        carry: vec![].into(),
+        qNext: vec![],
+    })])
+    else {
+        panic!()
+    };
+    assert_eq!((place.epoch, outputs.kind), (1 << 16 | 3, OutputKind::Trap));
+    assert_eq!(context, Digest([4; 32]));
+}
+
+#[test]
+fn words_that_name_no_executions_are_not_believed() {
+    for bad in [word(1, 0, 4, 3), word(1, 0, 0, T_MAX), [1; 32]] {
+        let event = only(&[logged(settled(bad, &[1]))]);
+        assert!(matches!(event, ChainEvent::Unreadable { .. }), "{bad:?}");
+    }
+    for kind in [0, 3, 5] {
+        let event = only(&[logged(settled(word(kind, 0, 0, 3), &[]))]);
+        assert!(matches!(event, ChainEvent::Unreadable { .. }), "{kind}");
+    }
 }
 
 #[test]
@@ -191,7 +307,7 @@ fn terms_that_are_not_those_signed_are_not_believed() {
     let whole = data.len();
     data.extend([9, 9]);
     let logs = [log(topics.clone(), data.clone(), 0)];
-    let out = decode(&logs, &TransactionFacts::default(), &no_known());
+    let out = decode(&logs, 0);
     let ChainEvent::AgreementCreated {
         terms: PublishedTerms::HeaderOnly { reason },
         nodes,
@@ -204,7 +320,7 @@ fn terms_that_are_not_those_signed_are_not_believed() {
     assert_eq!(nodes[1], (NodeId([4; 20]), 1));
 
     let logs = [log(topics, data[..whole - 1].to_vec(), 0)];
-    let out = decode(&logs, &TransactionFacts::default(), &no_known());
+    let out = decode(&logs, 0);
     let ChainEvent::Unreadable { reason } = &out[0].event else {
         panic!("{out:?}")
     };
@@ -219,6 +335,7 @@ fn what_cannot_be_read_is_shown_and_not_lost() {
     let logs = [
         log(vec![Digest([1; 32]), Digest([2; 32])], vec![], 0),
         log(vec![], vec![], 1),
+        log(vec![], vec![1; 60], 1),
         log(vec![Digest([1; 32])], vec![1, 2], 2),
         log(
             vec![topic(C::UserRegistered::SIGNATURE_HASH)],
@@ -235,7 +352,7 @@ fn what_cannot_be_read_is_shown_and_not_lost() {
             3,
         ),
     ];
-    let out = decode(&logs, &TransactionFacts::default(), &no_known());
+    let out = decode(&logs, 0);
     assert_eq!(out.len(), logs.len());
     for l in out {
         assert!(matches!(l.event, ChainEvent::Unreadable { .. }), "{l:?}");
@@ -244,21 +361,14 @@ fn what_cannot_be_read_is_shown_and_not_lost() {
 
 #[test]
 fn a_run_of_equal_lengths_is_as_many_entries() {
-    let mut data = word(KIND_BATCH, 0, 10, 13)[11..].to_vec();
-    data.extend_from_slice(&[1; 32]);
-    data.extend_from_slice(&[241, 2, 3, 1, 1, 1, 2, 2, 2, 3, 3, 3, 253]);
-    let topics = vec![topic(C::BatchSettled::SIGNATURE_HASH), Digest([5; 32])];
-    let out = decode(
-        &[log(topics, data, 3)],
-        &TransactionFacts::default(),
-        &no_known(),
-    );
-    let ChainEvent::Settled { entries, .. } = &out[0].event else {
-        panic!("{out:?}")
+    let data = vec![241, 2, 3, 1, 1, 1, 2, 2, 2, 3, 3, 3, 253];
+    let ChainEvent::Settled { entries, .. } = only(&[batch_log(word(KIND_BATCH, 0, 10, 13), data)])
+    else {
+        panic!()
     };
     assert_eq!(
         entries,
-        &[
+        [
             (10, Entry::Value(vec![1; 3])),
             (11, Entry::Value(vec![2; 3])),
             (12, Entry::Value(vec![3; 3])),

@@ -443,9 +443,9 @@ impl Rpc {
         }
     }
 
-    /// Events of a contract in `from..=to`, in order. The range is halved for an endpoint that finds it too large, and
+    /// Events of contracts in `from..=to`, in order. The range is halved for an endpoint that finds it too large, and
     /// what it allows is remembered; the last block that was really covered is returned with the events.
-    pub async fn logs(&self, contract: &Address, from: u64, to: u64) -> Result<(Vec<Log>, u64)> {
+    pub async fn logs(&self, contracts: &[Address], from: u64, to: u64) -> Result<(Vec<Log>, u64)> {
         let mut errors = Vec::new();
         for endpoint in self.order() {
             // Never beyond this endpoint's own head: an error since Besu 26.1, silently less before.
@@ -465,7 +465,10 @@ impl Rpc {
                 ));
                 continue;
             }
-            match self.logs_from(endpoint, contract, from, to.min(head)).await {
+            match self
+                .logs_from(endpoint, contracts, from, to.min(head))
+                .await
+            {
                 Ok(out) => return Ok(out),
                 Err(error) if error.is_endpoints_fault() => {
                     errors.push((endpoint.name.clone(), error))
@@ -479,15 +482,16 @@ impl Rpc {
     async fn logs_from(
         &self,
         endpoint: &Endpoint,
-        contract: &Address,
+        contracts: &[Address],
         from: u64,
         to: u64,
     ) -> Result<(Vec<Log>, u64)> {
+        let addresses: Vec<_> = contracts.iter().map(Address::hex).collect();
         let mut span = (to - from + 1).min(endpoint.state().log_range.unwrap_or(LOG_RANGE));
         loop {
             let last = from + span - 1;
             let filter = json!([{
-                "address": contract.hex(),
+                "address": addresses,
                 "fromBlock": quantity(from),
                 "toBlock": quantity(last),
             }]);

@@ -7,8 +7,10 @@ use super::{
     Effect, Input, Report, Status, Submission, SubmitterConfig, WAITING_SHOWN_MAX, Waiting,
 };
 use crate::account::Account;
+use crate::goal::Goal;
+use crate::revert::ExplainedRevert;
 use crate::rpc::{Block, ChainIdentity, Receipt, RpcError};
-use diversity_proto::{Address, Digest};
+use diversity_proto::{Address, AgreementId, Digest};
 use std::collections::BTreeMap;
 
 /// How often a transaction whose nonce is used up is looked for before it counts as overtaken.
@@ -40,6 +42,10 @@ pub(super) struct Track {
     pub(super) prechecking: bool,
     /// Why it has to wait, and since when.
     pub(super) waiting: Option<(String, u64)>,
+    /// It is not tried before then, whatever blocks come: the contract refused it as wrong.
+    pub(super) not_before: Option<u64>,
+    /// What the contract said, while its state is asked whether that is so.
+    pub(super) confirming: Option<ExplainedRevert>,
     pub(super) last_sent: Option<u64>,
     pub(super) sends: u32,
     pub(super) querying: bool,
@@ -173,9 +179,11 @@ impl Submitter {
         match input {
             Input::Submit(submission) => self.submit(now, submission),
             Input::Acknowledge(id) => self.acknowledge(&id),
+            Input::Retire { agreement, t } => self.retire(&agreement, t),
             Input::Head { block, suggested } => self.new_head(now, block, suggested),
             Input::Account { nonce, balance } => self.new_account(now, nonce, balance),
             Input::Prechecked { seq, outcome } => self.prechecked(now, seq, outcome),
+            Input::Confirmed { seq, outcome } => self.confirmed(now, seq, outcome),
             Input::Sent { seq, tx, outcome } => self.sent(now, seq, tx, outcome),
             Input::Receipt { seq, outcome } => self.receipt(now, seq, outcome),
             Input::Replayed { seq, outcome } => self.replayed(now, seq, &outcome),
@@ -312,12 +320,18 @@ impl Submitter {
         self.persist(seq);
     }
 
-    /// The same id is the same submission. Whoever asks again has missed the report; or knows that it failed, and wants
-    /// another try.
+    /// The same id is the same submission, whose newest calldata counts until it is signed. Whoever asks again has missed the
+    /// report; or knows that it failed, and wants another try.
     fn submit_again(&mut self, now: u64, seq: u64, submission: Submission) {
         let Some(record) = self.records.get_mut(&seq) else {
             return;
         };
+        if record.stage == Stage::Queued && record.submission != submission {
+            record.submission = submission;
+            self.tracks.insert(seq, Track::default());
+            self.persist(seq);
+            return;
+        }
         let Stage::Done {
             report,
             acknowledged,
@@ -371,6 +385,20 @@ impl Submitter {
             self.forget(seq);
         } else {
             self.persist(seq);
+        }
+    }
+
+    fn retire(&mut self, a: &AgreementId, t: u64) {
+        let over = |goal: Option<Goal>| matches!(goal, Some(Goal::Settled { agreement, t: at, .. }) if agreement == *a && at <= t);
+        let retired: Vec<_> = self
+            .records
+            .iter()
+            .filter(|(_, r)| r.stage == Stage::Queued && over(r.submission.goal))
+            .map(|(seq, _)| *seq)
+            .collect();
+        for seq in retired {
+            let reason = format!("everything up to t = {t} is final");
+            self.end(seq, Report::Pointless { reason }, None);
         }
     }
 

@@ -2,9 +2,10 @@
 
 use super::core::{LoadError, Submitter};
 use super::{Effect, Input, Precheck, Report, Status, Submission, SubmitterConfig};
+use crate::abi::Contracts;
 use crate::account::Account;
 use crate::rpc::{ChainIdentity, Rpc, RpcError};
-use diversity_proto::{Address, Digest};
+use diversity_proto::{Address, AgreementId, Digest};
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -93,6 +94,7 @@ pub struct Delivered {
 enum Command {
     Submit(Submission, oneshot::Sender<Result<(), OutboxError>>),
     Acknowledge(Digest),
+    Retire(AgreementId, u64),
 }
 
 /// Handle of a running outbox. The loop ends when the last handle is dropped.
@@ -111,6 +113,7 @@ impl Outbox {
     pub async fn start(
         rpc: Rpc,
         chain: ChainIdentity,
+        contracts: Contracts,
         account: Account,
         journal: Arc<dyn Journal>,
         settings: OutboxSettings,
@@ -124,6 +127,7 @@ impl Outbox {
         let driver = Driver {
             core,
             rpc,
+            contracts,
             journal,
             poll: settings.poll,
             tasks: JoinSet::new(),
@@ -162,6 +166,17 @@ impl Outbox {
     pub async fn acknowledge(&self, id: Digest) -> Result<(), OutboxError> {
         self.commands
             .send(Command::Acknowledge(id))
+            .await
+            .map_err(|_| OutboxError::Stopped)
+    }
+
+    /// Everything of the agreement up to t is final: settlements that reach no further and are not signed yet are dropped.
+    ///
+    /// # Errors
+    /// [`OutboxError::Stopped`].
+    pub async fn retire(&self, agreement: AgreementId, t: u64) -> Result<(), OutboxError> {
+        self.commands
+            .send(Command::Retire(agreement, t))
             .await
             .map_err(|_| OutboxError::Stopped)
     }
@@ -213,6 +228,7 @@ enum Answer {
 struct Driver {
     core: Submitter,
     rpc: Rpc,
+    contracts: Contracts,
     journal: Arc<dyn Journal>,
     poll: Duration,
     tasks: JoinSet<Answer>,
@@ -282,6 +298,7 @@ impl Driver {
     async fn command(&mut self, command: Command) -> Result<(), OutboxError> {
         match command {
             Command::Acknowledge(id) => self.step(Input::Acknowledge(id)).await,
+            Command::Retire(agreement, t) => self.step(Input::Retire { agreement, t }).await,
             Command::Submit(submission, answer) => {
                 let refused = self.run_effects(Input::Submit(submission)).await;
                 // Whoever handed it in may be gone; that changes nothing.
@@ -372,6 +389,14 @@ impl Driver {
                         Some(address) => Answer::Code(address, input),
                         None => Answer::Input(input),
                     }
+                });
+            }
+            Effect::Confirm { seq, goal } => {
+                let contracts = self.contracts;
+                self.tasks.spawn(async move {
+                    let outcome = goal.reached(&rpc, &contracts).await;
+                    let outcome = outcome.map_err(|error| error.to_string());
+                    Answer::Input(Input::Confirmed { seq, outcome })
                 });
             }
             Effect::Send { seq, tx, raw, all } => {

@@ -20,8 +20,9 @@ pub use driver::{Delivered, Journal, JournalError, Outbox, OutboxError, OutboxSe
 pub use record::{DATA_BYTES_MAX, LABEL_BYTES_MAX};
 
 use crate::fees::FeePolicy;
+use crate::goal::Goal;
 use crate::rpc::{Block, Call, Receipt, RpcError};
-use diversity_proto::{Address, Digest};
+use diversity_proto::{Address, AgreementId, Digest};
 
 /// What is to be done on the chain.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,8 +36,27 @@ pub struct Submission {
     /// Calldata.
     pub data: Vec<u8>,
     /// How long something else may be missing (a user that is not registered yet, an earlier t that has not settled)
-    /// before it is given up; for ever if none.
+    /// before it is given up. If none, it is owed: it is tried until it is mined, or the chain's state says that its goal
+    /// is reached.
     pub patience_ms: Option<u64>,
+    /// What it is for. Only if the chain says that this is so already is the submission dropped as pointless.
+    pub goal: Option<Goal>,
+    /// Its place in a row of submissions that stand on one another.
+    pub row: Option<Row>,
+}
+
+/// A settlement in a row: it is signed, with the next nonce, while the one right before it is still on its way, so that a
+/// block takes several. Nothing is asked of the chain then, which would not know yet what it stands on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// Whose row.
+    pub agreement: AgreementId,
+    /// First t that it settles.
+    pub from: u64,
+    /// Last t.
+    pub t: u64,
+    /// Gas that it takes at most.
+    pub gas: u64,
 }
 
 /// How a submission ended.
@@ -87,6 +107,8 @@ pub struct SubmitterConfig {
     pub rebroadcast_ms: u64,
     /// How long until something that had to wait is tried again without a new block, milliseconds.
     pub recheck_ms: u64,
+    /// How long until something owed that the contract refuses as wrong is tried again, milliseconds.
+    pub refused_ms: u64,
     /// How long until a transaction that has become too cheap is replaced, milliseconds.
     pub replace_after_ms: u64,
     /// How many blocks what was mined is kept, in case the chain loses it.
@@ -103,6 +125,7 @@ impl Default for SubmitterConfig {
             confirmations: 0,
             rebroadcast_ms: 5_000,
             recheck_ms: 5_000,
+            refused_ms: 60_000,
             replace_after_ms: 60_000,
             retain_blocks: 1_024,
             fees: FeePolicy::default(),
@@ -128,6 +151,13 @@ pub enum Input {
     Submit(Submission),
     /// The caller has dealt with the report of this id.
     Acknowledge(Digest),
+    /// Everything of the agreement up to t is final: what is not signed yet of it is not wanted any more.
+    Retire {
+        /// `a`.
+        agreement: AgreementId,
+        /// Last t.
+        t: u64,
+    },
     /// The newest block, and `eth_gasPrice` where the chain is before London.
     Head {
         /// Newest block.
@@ -148,6 +178,13 @@ pub enum Input {
         seq: u64,
         /// What came of it.
         outcome: Precheck,
+    },
+    /// Answer to [`Effect::Confirm`].
+    Confirmed {
+        /// Which.
+        seq: u64,
+        /// Why its goal is reached, in words; none while it is not; or why the chain could not be asked.
+        outcome: Result<Option<String>, String>,
     },
     /// Answer to [`Effect::Send`].
     Sent {
@@ -199,6 +236,13 @@ pub enum Effect {
         seq: u64,
         /// The call.
         call: Call,
+    },
+    /// Ask the chain's state whether the goal is reached.
+    Confirm {
+        /// Which.
+        seq: u64,
+        /// Its goal.
+        goal: Goal,
     },
     /// Send signed bytes.
     Send {

@@ -29,25 +29,85 @@ impl Submitter {
                 "there is no contract at its address: the chain has lost it, or the address is wrong".into(),
             ),
             Precheck::Error(RpcError::Reverted { data, .. }) => {
-                let e = explain(&data);
-                match e.class {
-                    RevertClass::Pointless => self.end(seq, Report::Pointless { reason: e.words }, None),
-                    RevertClass::NotYet if patient => self.wait(now, seq, e.words),
-                    RevertClass::NotYet | RevertClass::Wrong => self.end(
-                        seq,
-                        Report::Reverted { name: e.name.into(), words: e.words, mined: None },
-                        None,
-                    ),
+                let failure = explain(&data);
+                if failure.class == RevertClass::NotYet && patient {
+                    self.wait(now, seq, failure.words);
+                } else {
+                    self.confirm(now, seq, failure);
                 }
             }
             Precheck::Error(
                 error @ (RpcError::EvmFailure { .. } | RpcError::GasLimit { .. } | RpcError::IntrinsicGas { .. }),
-            ) => self.end(
+            ) => self.confirm(now, seq, ExplainedRevert {
+                class: RevertClass::Wrong,
+                name: "",
+                words: error.to_string(),
+            }),
+            Precheck::Error(error) => self.wait(now, seq, error.to_string()),
+        }
+    }
+
+    /// The contract refuses it. Before that counts, its state is asked whether the goal is reached.
+    fn confirm(&mut self, now: u64, seq: u64, failure: ExplainedRevert) {
+        let goal = self.records.get(&seq).and_then(|r| r.submission.goal);
+        let track = self.tracks.entry(seq).or_default();
+        track.confirming = Some(failure);
+        match goal {
+            Some(goal) => self.out.push(Effect::Confirm { seq, goal }),
+            None => self.confirmed(now, seq, Ok(None)),
+        }
+    }
+
+    /// What the state says of a submission that the contract refused.
+    pub(super) fn confirmed(
+        &mut self,
+        now: u64,
+        seq: u64,
+        outcome: Result<Option<String>, String>,
+    ) {
+        let Some(failure) = self
+            .tracks
+            .get_mut(&seq)
+            .and_then(|track| track.confirming.take())
+        else {
+            return;
+        };
+        let Some(record) = self.records.get(&seq) else {
+            return;
+        };
+        let reached = match outcome {
+            Ok(reached) => reached,
+            // The refusal stands, but nothing follows from it yet.
+            Err(words) if record.stage == Stage::Queued => return self.wait(now, seq, words),
+            Err(_) => {
+                // The receipt is looked at again.
+                self.tracks.entry(seq).or_default().mined = None;
+                return;
+            }
+        };
+        if record.stage != Stage::Queued {
+            return self.mined_refused(now, seq, failure, reached);
+        }
+        let owed = record.submission.patience_ms.is_none() && record.submission.goal.is_some();
+        let patient = record
+            .submission
+            .patience_ms
+            .is_none_or(|ms| now.saturating_sub(record.since) < ms);
+        match (reached, failure.class) {
+            (Some(reason), _) => self.end(seq, Report::Pointless { reason }, None),
+            (None, RevertClass::Pointless) if patient && record.submission.goal.is_some() => {
+                self.wait(now, seq, failure.words);
+            }
+            (None, RevertClass::Wrong) if owed => self.hold(now, seq, failure.words),
+            (None, _) => self.end(
                 seq,
-                Report::Reverted { name: String::new(), words: error.to_string(), mined: None },
+                Report::Reverted {
+                    name: failure.name.into(),
+                    words: failure.words,
+                    mined: None,
+                },
                 None,
             ),
-            Precheck::Error(error) => self.wait(now, seq, error.to_string()),
         }
     }
 
@@ -195,7 +255,7 @@ impl Submitter {
             return;
         }
         if done {
-            self.undo(seq, "the chain has lost its block, and another transaction of the account has taken its place".into());
+            self.undo(seq, "the chain has lost its block, and another transaction of the account has taken its place".into(), None);
         } else {
             self.requeue(seq, nonce, raw);
         }
@@ -243,31 +303,54 @@ impl Submitter {
 
     /// A transaction was mined without effect.
     pub(super) fn mined_reverted(&mut self, now: u64, seq: u64, failure: ExplainedRevert) {
+        if failure.class == RevertClass::NotYet {
+            self.mined_refused(now, seq, failure, None);
+        } else if self.tracks.get(&seq).is_none_or(|t| t.confirming.is_none()) {
+            self.confirm(now, seq, failure);
+        }
+    }
+
+    /// A transaction was mined without effect; `reached` says why its goal is reached all the same, if it is.
+    fn mined_refused(
+        &mut self,
+        now: u64,
+        seq: u64,
+        failure: ExplainedRevert,
+        reached: Option<String>,
+    ) {
         let (Some(record), Some(signed)) = (self.records.get(&seq), self.signed_of(seq)) else {
             return;
         };
         let was_done = matches!(record.stage, Stage::Done { .. });
         let (nonce, raw) = (signed.nonce, signed.last().raw.clone());
         let gas_limit = signed.last().gas_limit;
+        let s = &record.submission;
         // Something that was there when it was simulated was gone when it was mined, or was lost by the chain and comes
         // back from somebody else: another try. The nonces that it may use up are bounded.
-        if failure.class == RevertClass::NotYet && record.spent.len() < SPENT_MAX {
+        let again = match failure.class {
+            RevertClass::NotYet => true,
+            RevertClass::Pointless => s.goal.is_some(),
+            RevertClass::Wrong => s.goal.is_some() && s.patience_ms.is_none(),
+        };
+        if reached.is_none() && again && record.spent.len() < SPENT_MAX {
             self.requeue(seq, nonce, raw);
-            self.wait(now, seq, failure.words);
+            if failure.class == RevertClass::Wrong {
+                self.hold(now, seq, failure.words);
+            } else {
+                self.wait(now, seq, failure.words);
+            }
             return;
         }
         if was_done {
-            self.undo(seq, failure.words);
+            self.undo(seq, failure.words, reached);
             return;
         }
         let Some(receipt) = self.tracks.get(&seq).and_then(|t| t.mined.clone()) else {
             return;
         };
-        let report = match failure.class {
-            RevertClass::Pointless => Report::Pointless {
-                reason: failure.words,
-            },
-            _ => Report::Reverted {
+        let report = match reached {
+            Some(reason) => Report::Pointless { reason },
+            None => Report::Reverted {
                 name: failure.name.into(),
                 words: if receipt.gas_used >= gas_limit {
                     "it ran out of gas".into()
@@ -278,6 +361,13 @@ impl Submitter {
             },
         };
         self.end(seq, report, Some(receipt.block_number));
+    }
+
+    /// What is owed and refused as wrong is tried again, but seldom: perhaps an endpoint was wrong, and not the call.
+    fn hold(&mut self, now: u64, seq: u64, why: String) {
+        let until = now.saturating_add(self.config.refused_ms);
+        self.tracks.entry(seq).or_default().not_before = Some(until);
+        self.wait(now, seq, why);
     }
 
     /// The nonce is used up without effect: the payload gets another one.
@@ -326,8 +416,8 @@ impl Submitter {
         self.deliver(seq);
     }
 
-    /// What was reported as mined is not so any more.
-    pub(super) fn undo(&mut self, seq: u64, reason: String) {
+    /// What was reported as mined is not so any more: others have reached its goal, or it failed.
+    pub(super) fn undo(&mut self, seq: u64, reason: String, reached: Option<String>) {
         let Some(record) = self.records.get_mut(&seq) else {
             return;
         };
@@ -346,7 +436,10 @@ impl Submitter {
             record.spent.push((signed.nonce, signed.last().raw.clone()));
         }
         if matches!(report, Report::Mined { .. }) && !record.submission.label.is_empty() {
-            *report = Report::Undone { reason };
+            *report = match reached {
+                Some(reason) => Report::Pointless { reason },
+                None => Report::Undone { reason },
+            };
             *acknowledged = false;
         }
         self.tracks.insert(seq, Track::default());

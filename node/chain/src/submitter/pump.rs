@@ -3,6 +3,7 @@
 use super::core::{RECHECKED_MAX, Submitter, Track};
 use super::record::{Record, Signed, Stage};
 use super::{Effect, Submission};
+use crate::fees::TRANSACTION_GAS_MAX;
 use crate::rpc::Call;
 use diversity_proto::Digest;
 use diversity_proto::domain::keccak_raw;
@@ -98,12 +99,19 @@ impl Submitter {
             if free == 0 {
                 return;
             }
+            if let Some(gas) = self.in_a_row(seq) {
+                let most = self.head.as_ref().map_or(gas, |h| h.gas_limit);
+                self.sign_new(now, seq, gas.min(most).min(TRANSACTION_GAS_MAX));
+                free -= 1;
+                continue;
+            }
             let track = self.tracks.entry(seq).or_default();
             let waits = track
                 .waiting
                 .as_ref()
-                .is_some_and(|(_, at)| now < at + self.config.recheck_ms);
-            if track.prechecking || waits {
+                .is_some_and(|(_, at)| now < at + self.config.recheck_ms)
+                || track.not_before.is_some_and(|at| now < at);
+            if track.prechecking || track.confirming.is_some() || waits {
                 continue;
             }
             track.prechecking = true;
@@ -111,6 +119,31 @@ impl Submitter {
             let call = self.call(&self.records[&seq].submission);
             self.out.push(Effect::Precheck { seq, call });
         }
+    }
+
+    /// Gas for a submission that stands on another one of its row, which is on its way: no question is asked of a chain that
+    /// does not know that one yet. Whatever comes first on chain, forms that overlap never strand one another, so this
+    /// fails only if the one before does.
+    fn in_a_row(&self, seq: u64) -> Option<u64> {
+        let row = self.records.get(&seq)?.submission.row?;
+        let track = self.tracks.get(&seq)?;
+        // One that failed already, for whatever reason, is looked at closely.
+        let again = !self.records[&seq].spent.is_empty();
+        if again || track.prechecking || track.confirming.is_some() || track.not_before.is_some() {
+            return None;
+        }
+        let before = |(s, r): (&u64, &Record)| {
+            let before = r.submission.row?;
+            let on_its_way = matches!(r.stage, Stage::Signed(_))
+                && self.tracks[s].mined.is_none()
+                && self.tracks[s].confirming.is_none();
+            (on_its_way
+                && before.agreement == row.agreement
+                && before.t < row.t
+                && before.t + 1 >= row.from)
+                .then_some(row.gas)
+        };
+        self.records.iter().find_map(before)
     }
 
     /// A nonce that nothing of ours has, below one that we have signed: the chain has lost a transaction that somebody
@@ -152,6 +185,8 @@ impl Submitter {
                         to: Some(self.meta.account),
                         data: Vec::new(),
                         patience_ms: None,
+                        goal: None,
+                        row: None,
                     },
                     since: now,
                     spent: Vec::new(),

@@ -1,10 +1,11 @@
 //! What the outbox keeps in the journal. One record a submission, each change one put, so that a crash never leaves half
 //! of a change.
 
-use super::{Report, Submission};
+use super::{Report, Row, Submission};
 use crate::fees::Fees;
+use crate::goal::Goal;
 use diversity_proto::codec::{DecodeError, Reader, Result, Writer, decode_all};
-use diversity_proto::{Address, Digest};
+use diversity_proto::{Address, AgreementId, Digest};
 
 /// Most bytes of calldata: more than a node's terms, and than any chain takes.
 pub const DATA_BYTES_MAX: usize = 1 << 20;
@@ -14,6 +15,9 @@ pub const LABEL_BYTES_MAX: usize = 256;
 pub const ATTEMPTS_MAX: usize = 12;
 /// Most nonces that one payload has used up.
 pub const SPENT_MAX: usize = 8;
+
+/// Version of these records. Version 1 had no goals and no rows; its submissions were for another MainContract.
+const VERSION: u8 = 2;
 
 const WORDS_MAX: usize = 4_096;
 
@@ -98,7 +102,7 @@ pub(super) fn seq_of(key: &[u8]) -> Option<u64> {
 impl Meta {
     pub fn encode(&self) -> Vec<u8> {
         let mut w = Writer::new();
-        w.u8(diversity_proto::VERSION)
+        w.u8(VERSION)
             .u64(self.chain_id)
             .raw(&self.genesis.0)
             .raw(&self.account.0)
@@ -107,7 +111,7 @@ impl Meta {
     }
     pub fn decode(bytes: &[u8]) -> Result<Self> {
         decode_all(bytes, |r| {
-            r.version("outbox")?;
+            r.version_in("outbox", VERSION, VERSION)?;
             Ok(Self {
                 chain_id: r.u64("chain id")?,
                 genesis: Digest::read(r)?,
@@ -157,6 +161,13 @@ impl Submission {
         write_option(w, self.patience_ms, |w, v| {
             w.u64(v);
         });
+        write_option(w, self.goal, |w, goal| goal.write(w));
+        write_option(w, self.row, |w, row| {
+            w.raw(&row.agreement.0)
+                .u64(row.from)
+                .u64(row.t)
+                .u64(row.gas);
+        });
     }
     fn read(r: &mut Reader<'_>) -> Result<Self> {
         Ok(Self {
@@ -165,6 +176,15 @@ impl Submission {
             to: read_option(r, Address::read)?,
             data: r.bytes(DATA_BYTES_MAX, "calldata")?.to_vec(),
             patience_ms: read_option(r, |r| r.u64("patience"))?,
+            goal: read_option(r, Goal::read)?,
+            row: read_option(r, |r| {
+                Ok(Row {
+                    agreement: AgreementId::read(r)?,
+                    from: r.u64("from")?,
+                    t: r.u64("t")?,
+                    gas: r.u64("gas")?,
+                })
+            })?,
         })
     }
 }
@@ -278,7 +298,7 @@ impl Report {
 impl Record {
     pub fn encode(&self) -> Vec<u8> {
         let mut w = Writer::new();
-        w.u8(diversity_proto::VERSION);
+        w.u8(VERSION);
         self.submission.write(&mut w);
         w.u64(self.since);
         w.list(&self.spent, |w, (nonce, raw)| {
@@ -307,7 +327,7 @@ impl Record {
     }
     pub fn decode(bytes: &[u8]) -> Result<Self> {
         decode_all(bytes, |r| {
-            r.version("submission")?;
+            r.version_in("submission", VERSION, VERSION)?;
             Ok(Self {
                 submission: Submission::read(r)?,
                 since: r.u64("since")?,
@@ -393,6 +413,13 @@ mod tests {
                     to: None,
                     data: vec![1; 100],
                     patience_ms: Some(3),
+                    goal: Some(Goal::Dispute(Digest([4; 32]))),
+                    row: Some(Row {
+                        agreement: AgreementId([6; 32]),
+                        from: 1,
+                        t: 2,
+                        gas: 3,
+                    }),
                 },
                 since: 5,
                 spent: vec![(3, vec![1])],

@@ -2,10 +2,13 @@
 
 use super::Memory;
 use diversity_chain::anvil::{Anvil, locate};
-use diversity_chain::calls::{self, Acceptance, AggregateSignature, AgreementKey, SensorEntry};
+use diversity_chain::calls::{
+    self, Acceptance, AggregateSignature, AgreementKey, Case, SensorEntry,
+};
+use diversity_chain::goal::Goal;
 use diversity_chain::rpc::{Rpc, RpcConfig};
 use diversity_chain::submitter::{Delivered, Outbox, OutboxSettings, Report, Submission};
-use diversity_chain::{ANVIL_CHAIN_ID, Account, EvmSignature};
+use diversity_chain::{ANVIL_CHAIN_ID, Account, Contracts, Deploying, EvmSignature};
 use diversity_keys::{SecretKey, musig, os_random};
 use diversity_proto::entity::{
     NodeDeclaration, Period, SensorDeclaration, node_registration_digest,
@@ -13,12 +16,12 @@ use diversity_proto::entity::{
 };
 use diversity_proto::frame::{Variable, VariableType};
 use diversity_proto::round::{
-    Batch, Commit, Computed, Entry, Outcome, OutputKind, Reveal, Subject,
+    Batch, Blinding, Commit, Computed, Entry, Outcome, OutputKind, Reveal, Subject, seal_of,
 };
 use diversity_proto::terms::{
-    self, Field, Leader, Qos, SensorStart, Terms, TrustedNode, WindowSpec,
+    self, Field, Leader, Protocol, Qos, SensorStart, Terms, TrustedNode, WindowSpec,
 };
-use diversity_proto::{Address, AgreementId, Deployment, Digest, PublicKey, Signature};
+use diversity_proto::{Address, AgreementId, Deployment, Digest, NodeId, PublicKey, Signature};
 use std::path::Path;
 use std::process::{Child, Stdio};
 use std::sync::Arc;
@@ -76,6 +79,22 @@ pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
         .unwrap_or_else(|_| panic!("not within a minute: {what}"))
 }
 
+/// Deploys everything from an account of its own.
+pub async fn deploy(rpc: &Rpc) -> Contracts {
+    let nobody = Contracts {
+        main: Address([0; 20]),
+        cells: Address([0; 20]),
+    };
+    let mut sender = Sender::start(rpc, nobody, 0x50, Arc::default()).await;
+    let mut deploying = Deploying::default();
+    while let Some((name, code)) = deploying.next() {
+        let (gas, at) = sender.done(name, None, code).await;
+        println!("gas: deploy {name} {gas}");
+        deploying.placed(at.expect("an address"));
+    }
+    deploying.contracts().expect("all stands")
+}
+
 /// Waits for a chain that is starting.
 pub async fn up(rpc: &Rpc) {
     within("the chain answers", async {
@@ -110,10 +129,10 @@ pub fn wallet(k: &SecretKey, digest: &Digest) -> EvmSignature {
 }
 
 impl World {
-    pub fn new(contract: Address) -> Self {
+    pub fn new(contracts: Contracts) -> Self {
         let d = Deployment {
             chain_id: ANVIL_CHAIN_ID,
-            contract,
+            contract: contracts.main,
         };
         let keys = |from: u8, n: u8| {
             let mut keys: Vec<_> = (from..from + n)
@@ -145,6 +164,8 @@ impl World {
             off_chain_code: Digest([3; 32]),
             window: WindowSpec::Count { z: 10, slide: 10 },
             future_tolerance_s: 60,
+            grace_s: 86_400,
+            protocol: Protocol::Fast,
             leader: Leader::Rotating,
             flush_ms: 10,
             round_timeout_ms: 1_000,
@@ -153,6 +174,7 @@ impl World {
             qos: Qos::OffChain,
             result: vec![field("total", "uint24")],
             detail: vec![],
+            abstain_ms: 60_000,
         };
         terms.validate().unwrap();
         let public: Vec<_> = nodes.iter().map(SecretKey::public_key).collect();
@@ -330,49 +352,94 @@ impl World {
             ],
         }
     }
-    pub fn subject(&self, t: u64) -> Subject {
+    pub fn subject(&self, epoch: u32, t: u64) -> Subject {
         Subject {
             deployment: self.d,
-            config: terms::config(&self.d, &self.a(), 0),
+            config: terms::config(&self.d, &self.a(), epoch),
             t,
         }
     }
-    pub fn commit(&self, node: usize, t: u64, what: u8) -> Commit {
-        let mut commit = Commit {
-            commitment: Digest([what; 32]),
-            opening: Digest([5; 32]),
-            signature: Signature([0; 64]),
-        };
-        let digest = commit.digest(&self.subject(t), &id(&self.nodes[node]));
-        commit.signature = sign(&self.nodes[node], &digest);
-        commit
+    pub fn case<'a>(&'a self, key: &'a AgreementKey, epoch: u32, t: u64) -> Case<'a> {
+        Case {
+            deployment: &self.d,
+            key,
+            terms: &self.terms,
+            epoch,
+            t,
+        }
     }
-    /// Signed reveals of all nodes; `result` of each.
-    pub fn reveals(&self, t: u64, seal: &Digest, results: [u8; 3]) -> Vec<Reveal> {
-        self.nodes
-            .iter()
-            .zip(results)
-            .map(|(node, result)| {
-                let mut reveal = Reveal {
-                    computed: Computed {
-                        kind: OutputKind::Value,
-                        result: vec![0, 0, result],
-                        detail_root: Digest::ZERO,
-                        state: Digest([6; 32]),
-                        trace: Digest([7; 32]),
-                        window_hash: Digest([8; 32]),
-                    },
-                    secret: [1; 32],
-                    salt: [2; 32],
-                    from: t,
-                    holes: vec![],
-                    signature: Signature([0; 64]),
-                };
-                let outcome = reveal.outcome(self.a(), 0, t, seal);
-                reveal.signature = sign(node, &reveal.digest(&self.d, &outcome));
-                reveal
-            })
-            .collect()
+    pub fn computed(result: u8, state: Digest) -> Computed {
+        Computed {
+            kind: OutputKind::Value,
+            result: vec![0, 0, result],
+            detail_root: Digest::ZERO,
+            state,
+            trace: Digest([7; 32]),
+            window_hash: Digest([8; 32]),
+        }
+    }
+    pub fn commit(&self, node: usize, t: u64, computed: &Computed, salt: u8) -> (Commit, Blinding) {
+        let key = &self.nodes[node];
+        let blinding = Blinding {
+            secret: [1; 32],
+            salt: [salt; 32],
+        };
+        let subject = self.subject(0, t);
+        let commit = Commit::make(&subject, &id(key), computed, &blinding, |d| sign(key, d));
+        (commit, blinding)
+    }
+    /// The commits of all nodes, their seal, and reveals that open them; what each computed.
+    pub fn round(
+        &self,
+        t: u64,
+        from: u64,
+        said: &[Computed; 3],
+    ) -> (Vec<Commit>, Digest, Vec<Reveal>) {
+        let made: Vec<_> = (0..)
+            .zip(said)
+            .map(|(i, c)| self.commit(i, t, c, 2))
+            .collect();
+        let commits: Vec<_> = made.iter().map(|m| m.0).collect();
+        let nodes: Vec<NodeId> = self.nodes.iter().map(id).collect();
+        let seal = seal_of(&self.subject(0, t), &nodes, &commits);
+        let reveals = made.iter().zip(said).zip(&self.nodes);
+        let reveals = reveals.map(|(((_, blinding), computed), key)| {
+            let mut reveal = Reveal {
+                computed: computed.clone(),
+                blinding: *blinding,
+                from,
+                holes: vec![],
+                signature: Signature([0; 64]),
+            };
+            let outcome = reveal.outcome(self.a(), 0, t, &seal);
+            reveal.signature = sign(key, &reveal.digest(&self.d, &outcome));
+            reveal
+        });
+        (commits, seal, reveals.collect())
+    }
+    /// What all users say of t, signed, as a call.
+    pub fn resolve(&self, t: u64, result: &[u8], carry: &[u8]) -> Vec<u8> {
+        let q_next = vec![t; self.sensors.len()];
+        let state = diversity_proto::window::state(carry, &q_next);
+        let signed = terms::resolution_struct(&self.a(), t, OutputKind::Value, result, &state);
+        let digest = terms::resolution_digest(&self.d, &signed);
+        let signatures: Vec<_> = self.users.iter().map(|u| wallet(u, &digest)).collect();
+        let resolution = calls::Resolution {
+            t,
+            kind: OutputKind::Value,
+            result,
+            state,
+            carry,
+            q_next: &q_next,
+        };
+        calls::resolve(&self.key(), &self.terms, &resolution, &signatures)
+    }
+    pub fn goal(&self, t: u64) -> Goal {
+        Goal::Settled {
+            agreement: self.a(),
+            epoch: Some(0),
+            t,
+        }
     }
 }
 
@@ -384,32 +451,45 @@ pub struct Sender {
 }
 
 impl Sender {
-    pub async fn start(rpc: &Rpc, secret: u8, journal: Arc<Memory>) -> Self {
+    pub async fn start(rpc: &Rpc, contracts: Contracts, secret: u8, journal: Arc<Memory>) -> Self {
         let account = Account::from_secret(&[secret; 32]).unwrap();
         let chain = rpc.identity().await.unwrap();
         let mut settings = OutboxSettings::for_chain(ANVIL_CHAIN_ID);
         settings.poll = Duration::from_millis(20);
         settings.submitter.rebroadcast_ms = 200;
         settings.submitter.recheck_ms = 200;
-        let (outbox, reports) = Outbox::start(rpc.clone(), chain, account, journal, settings)
-            .await
-            .unwrap();
+        let (outbox, reports) =
+            Outbox::start(rpc.clone(), chain, contracts, account, journal, settings)
+                .await
+                .unwrap();
         Self {
             outbox,
             reports,
             next: 0,
         }
     }
-    pub async fn hand_in(&mut self, what: &str, to: Option<Address>, data: Vec<u8>) -> Digest {
-        self.next += 1;
-        let id = Digest([self.next; 32]);
-        let submission = Submission {
-            id,
+    pub async fn hand_in(
+        &mut self,
+        what: &str,
+        to: Option<Address>,
+        data: Vec<u8>,
+        goal: Option<Goal>,
+    ) -> Digest {
+        self.submit(Submission {
+            id: Digest::ZERO,
             label: what.into(),
             to,
             data,
             patience_ms: Some(60_000),
-        };
+            goal,
+            row: None,
+        })
+        .await
+    }
+    pub async fn submit(&mut self, mut submission: Submission) -> Digest {
+        self.next += 1;
+        let id = Digest([self.next; 32]);
+        submission.id = id;
         self.outbox.submit(submission).await.unwrap();
         id
     }
@@ -444,7 +524,7 @@ impl Sender {
         to: Option<Address>,
         data: Vec<u8>,
     ) -> (u64, Option<Address>) {
-        let id = self.hand_in(what, to, data).await;
+        let id = self.hand_in(what, to, data, None).await;
         let delivered = self.report().await;
         assert_eq!(delivered.id, id, "{what}: {delivered:?}");
         match delivered.report {

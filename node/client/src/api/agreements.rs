@@ -116,6 +116,24 @@ pub struct AgreementView {
     pub tx: Digest,
     /// Where it stands.
     pub progress: Progress,
+    /// Parts of windows that a record of what all nodes hold ended, and no message, ascending by t; of the newest
+    /// [`CLOSINGS_T_MAX`] executions of this node.
+    pub closings: Vec<Closing>,
+}
+
+/// How many executions back [`AgreementView::closings`] reaches.
+pub const CLOSINGS_T_MAX: usize = 1_000;
+
+/// A sensor's part of a window that was ended by a record (wire-format §7, Held).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Closing {
+    /// Execution.
+    pub t: u64,
+    /// Whose part.
+    #[serde(with = "hexed")]
+    pub sensor: SensorId,
+    /// First q that is not in it.
+    pub q: u64,
 }
 
 /// `GET /v1/agreements/{a}/results`.
@@ -148,7 +166,8 @@ pub struct SettledResult {
     /// The fields of the result: numbers where they fit 64 bits, else decimal strings; bytes as hexadecimal.
     #[serde(flatten)]
     pub result: Map<String, Value>,
-    /// The detail of every sensor, agreement order; empty if `f` gives none. Checked against the root that has settled.
+    /// The detail of every sensor, agreement order; empty if `f` gives none, or if this node computed something else than what
+    /// the users say counts. Checked against the root that has settled.
     pub sensors: Vec<SensorDetail>,
     /// `H(w[t])`.
     #[serde(with = "hexed")]
@@ -188,6 +207,10 @@ pub struct WindowView {
     pub status: WindowStatus,
     /// What this node computed.
     pub computed: ComputedJson,
+    /// What `f` is given at t + 1; with `q_next` it gives `state'`.
+    pub carry: Bytes,
+    /// Where the window t + 1 of each sensor starts, agreement order.
+    pub q_next: Vec<u64>,
     /// The fields of the result; empty unless it is a value.
     pub result: Map<String, Value>,
     /// Range and detail of each sensor, agreement order.
@@ -236,7 +259,7 @@ pub struct WindowRange {
     pub label: String,
     /// First q.
     pub first_q: u64,
-    /// Number of messages.
+    /// Numbers that it takes: its messages, and those that the sensor says are lost.
     pub count: u32,
     /// `message` or `closing-record`.
     #[serde(with = "kinds::end")]

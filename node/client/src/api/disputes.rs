@@ -35,7 +35,7 @@ pub struct DisputeView {
     pub accused_name: String,
     /// What happened, what it means for money and later executions, and what can be done, in words.
     pub explanation: String,
-    /// Whether the users have resolved it.
+    /// Whether the chain says what counts at t: by the users, or by a second reading.
     pub resolved: bool,
     /// Transaction that brought the evidence.
     #[serde(with = "hexed")]
@@ -82,25 +82,45 @@ pub struct EvidenceBundle {
     pub frames: Vec<Bytes>,
 }
 
-/// `POST /v1/disputes/{d}/resolve`: what the users say counts.
+/// `POST /v1/agreements/{a}/resolve`: what all users say counts at t. It settles t itself where t is the next one on chain,
+/// and fills the cell of t where t is behind; the same signatures serve both.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ResolveRequest {
-    /// `null`, `value` or `trap`.
-    pub kind: ResolvedKind,
-    /// Epoch of the outcome: the one in force for a record, the next one to settle t by it.
-    pub epoch: u32,
-    /// First t of which it speaks.
-    pub from: u64,
     /// Execution.
     pub t: u64,
-    /// Context of the outcome.
-    #[serde(with = "hexed")]
-    pub context: Digest,
+    /// `null`, `value` or `trap`.
+    pub kind: ResolvedKind,
     /// Packed result.
     pub result: Bytes,
-    /// Of every user over EIP-712
-    /// `Resolution(bytes32 dispute,bytes32 agreement,bytes32 word,bytes32 context,bytes result)`; any order.
+    /// What `f` is given at t + 1.
+    pub carry: Bytes,
+    /// Where the window t + 1 of each sensor starts, agreement order.
+    pub q_next: Vec<u64>,
+    /// Of every user over EIP-712 `Resolution(bytes32 agreement,uint64 t,uint8 kind,bytes result,bytes32 state)`, with
+    /// `state'` of carry and `q_next` (wire-format §5); any order.
     pub signatures: Vec<UserSignature>,
+}
+
+impl ResolveRequest {
+    /// `state'`, from which t + 1 starts.
+    pub fn state(&self) -> Digest {
+        diversity_proto::window::state(&self.carry.0, &self.q_next)
+    }
+}
+
+/// A resolution that stands on chain.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResolutionView {
+    /// `a`.
+    #[serde(with = "hexed")]
+    pub agreement: AgreementId,
+    /// Execution.
+    pub t: u64,
+    /// Whether it settled t itself; otherwise it filled the cell of t.
+    pub in_band: bool,
+    /// Transaction.
+    #[serde(with = "hexed")]
+    pub tx: Digest,
 }
 
 /// One server-sent event: `event:` is the tag, `data:` this JSON, `id:` grows while the process lives.
@@ -155,6 +175,24 @@ pub enum Event {
         t: u64,
         /// Why, in words.
         reason: String,
+    },
+    /// The users, or a second reading of the nodes, said what counts at t.
+    Resolved {
+        /// `a`.
+        #[serde(with = "hexed")]
+        agreement: AgreementId,
+        /// Execution.
+        t: u64,
+    },
+    /// Past the grace this node says which sensors' parts of window t no message ends.
+    Held {
+        /// `a`.
+        #[serde(with = "hexed")]
+        agreement: AgreementId,
+        /// Execution.
+        t: u64,
+        /// How many sensors.
+        open: usize,
     },
     /// The chain holds a new dispute.
     Dispute {

@@ -27,11 +27,19 @@ pub struct JsonFrame {
     /// Only in the first frame of an epoch above 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub opening: Option<JsonOpening>,
-    /// Consecutive messages.
+    /// How many messages are lost: a gap record, without messages.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub lost: u32,
+    /// Consecutive messages; empty in a gap record.
+    #[serde(default)]
     pub messages: Vec<JsonMessage>,
     /// By the sensor.
     #[serde(with = "hexed")]
     pub signature: Signature,
+}
+
+fn is_zero(n: &u32) -> bool {
+    *n == 0
 }
 
 /// What the first frame after a reboot says of the epoch before it.
@@ -57,7 +65,7 @@ pub struct JsonMessage {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum JsonFrameError {
     /// No messages, or more than fit.
-    #[error("a frame has 1 to 1024 messages: split it")]
+    #[error("a frame has 1 to 1024 messages, or says that some are lost: split it")]
     Count,
     /// Values of different widths.
     #[error("all messages of a frame have values of one width, at most 255 bytes")]
@@ -73,9 +81,27 @@ impl JsonFrame {
     /// # Errors
     /// [`JsonFrameError`].
     pub fn to_frame(&self) -> Result<Frame, JsonFrameError> {
+        let opening = self.opening.map(|o| Opening {
+            last_q: o.last_q,
+            last_frame: o.last_frame,
+        });
+        if self.lost > 0 && self.messages.is_empty() {
+            return Ok(Frame {
+                sensor: self.sensor,
+                epoch: self.epoch,
+                first_q: self.first_q,
+                count: 0,
+                lost: self.lost,
+                width: 0,
+                opening,
+                body: Vec::new(),
+                signature: self.signature,
+            });
+        }
         let count = u16::try_from(self.messages.len())
             .ok()
             .filter(|n| (1..=diversity_proto::frame::FRAME_MESSAGES_MAX).contains(&usize::from(*n)))
+            .filter(|_| self.lost == 0)
             .ok_or(JsonFrameError::Count)?;
         let width = self.messages[0].values.0.len();
         if self.messages.iter().any(|m| m.values.0.len() != width) {
@@ -96,11 +122,9 @@ impl JsonFrame {
             epoch: self.epoch,
             first_q: self.first_q,
             count,
+            lost: 0,
             width: u8::try_from(width).map_err(|_| JsonFrameError::Width)?,
-            opening: self.opening.map(|o| Opening {
-                last_q: o.last_q,
-                last_frame: o.last_frame,
-            }),
+            opening,
             body: body.finish(),
             signature: self.signature,
         })
@@ -117,6 +141,7 @@ impl From<&Frame> for JsonFrame {
                 last_q: o.last_q,
                 last_frame: o.last_frame,
             }),
+            lost: frame.lost,
             messages: frame
                 .messages()
                 .map(|m| JsonMessage {

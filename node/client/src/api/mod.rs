@@ -73,6 +73,9 @@ pub struct Info {
     pub version: String,
     /// What everything is signed for.
     pub deployment: DeploymentJson,
+    /// Address of `Cells`, where what counts at a hole is kept.
+    #[serde(with = "hexed")]
+    pub cells: Address,
     /// The node's keys and addresses.
     pub node: NodeIdentity,
     /// How it sees the chain.

@@ -91,6 +91,7 @@ pub const ROUTES: &[Route] = &[
     get("/v1/agreements", Read, "Page<AgreementSummary>", "Agreements of this node, ascending by a. Query: cursor, limit"),
     get("/v1/agreements/{a}", Read, "AgreementView", "Terms, keys and progress of one agreement, or 404"),
     post("/v1/agreements/{a}/close", Operate, "CloseRequest", "AgreementView", "Close an agreement: executions from `end` on never settle"),
+    post("/v1/agreements/{a}/resolve", Operate, "ResolveRequest", "ResolutionView", "Relay what all users say of t, in band or as a cell; answers once it stands on chain"),
     get("/v1/agreements/{a}/results", Read, "ResultsPage", "Settled executions with the fields that the terms name, ascending by t. Query: from (first t, 0), limit (100)"),
     get("/v1/agreements/{a}/windows/{t}", Read, "WindowView", "A window as this node holds it: JSON; with Accept: application/octet-stream its bytes, or with ?part=input too the whole input of f (carry and window)"),
     get("/v1/agreements/{a}/disputes", Read, "Vec<DisputeView>", "Disputes of one agreement, ascending by t"),
@@ -101,7 +102,6 @@ pub const ROUTES: &[Route] = &[
     get("/v1/disputes", Read, "Vec<DisputeView>", "Disputes that the chain holds, newest last"),
     get("/v1/disputes/{d}", Read, "DisputeView", "One dispute in words, or 404"),
     get("/v1/disputes/{d}/evidence", Read, "EvidenceBundle", "Everything needed to re-run the disputed execution and to see who lied"),
-    post("/v1/disputes/{d}/resolve", Operate, "ResolveRequest", "DisputeView", "Relay the users' signed resolution; answers once it stands on chain"),
 
     get("/v1/events", Read, "text/event-stream (Event)", "Server-sent events from now on. Query: agreement"),
 

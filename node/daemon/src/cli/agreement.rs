@@ -257,6 +257,14 @@ fn described(v: &AgreementView) -> String {
     if !p.holes.is_empty() {
         out.push_str(&format!("\ndisputed: t = {:?}", p.holes));
     }
+    if let (Some(first), Some(last)) = (v.closings.first(), v.closings.last()) {
+        out.push_str(&format!(
+            "\nended by a record and no message: {} of t = {} to {} (--json lists them)",
+            counted(v.closings.len(), "part"),
+            first.t,
+            last.t
+        ));
+    }
     for reason in &p.waiting_for {
         out.push_str(&format!("\nwaits: {reason}"));
     }

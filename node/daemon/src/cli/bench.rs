@@ -78,6 +78,7 @@ fn verified(messages: u64) -> Outcome<u64> {
             epoch: 0,
             first_q: n * messages,
             count: messages as u16,
+            lost: 0,
             width: 1,
             opening: None,
             body: body.finish(),

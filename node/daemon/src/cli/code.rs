@@ -248,7 +248,7 @@ fn recorded(args: &RunArgs) -> Outcome<(Vec<u8>, Vec<String>)> {
         }
         _ if args.input => Ok((bytes, Vec::new())),
         _ => {
-            let window = Window::decode(&bytes, Limits::default().input_bytes_max)
+            let window = Window::decode(&bytes, diversity_exec::INPUT_BYTES_MAX)
                 .context(args.window.display())?;
             Ok((window.input(&carry), Vec::new()))
         }
@@ -257,7 +257,7 @@ fn recorded(args: &RunArgs) -> Outcome<(Vec<u8>, Vec<String>)> {
 
 /// The window in the input of `f`.
 pub fn split_input(input: &[u8]) -> Outcome<Window> {
-    let max = Limits::default().input_bytes_max;
+    let max = diversity_exec::INPUT_BYTES_MAX;
     let mut reader = Reader::new(input);
     reader.bytes(max, "carry").context("the input of f")?;
     Window::decode(reader.rest(), max).context("the input of f")

@@ -9,7 +9,7 @@ use diversity_client::hexed::{self, Bytes};
 use diversity_proto::{AgreementId, Digest};
 
 use super::agreement::keep;
-use super::locate::{At, Who, agreement_id, digest};
+use super::locate::{At, Who, agreement_id, digest, which_agreement};
 use super::output::{Context, FAILED, Failure, MISMATCH, Outcome, Output, counted, still_to_sign};
 use super::replay::{Replay, replay};
 
@@ -55,36 +55,42 @@ pub enum Command {
         #[command(flatten)]
         at: At,
     },
-    /// Say with all users what counts at a disputed execution
+    /// Say with all users what counts at an execution
     #[command(after_help = concat!(
         "Every user must sign. Signatures come together in the file that --signatures names; the one who adds the last one\n",
-        "sends it. Context and result are those of the window whose outcome counts (diversity dispute show, GET .../windows/{t}).\n\n",
-        "Example:\n  diversity dispute resolve 0x5a... --kind value --epoch 0 --from 3 --context 0x1f... --result 0x00000000000010680000002a \\\n",
-        "      --signatures resolution.json --user operator --devnet net/devnet.json"))]
+        "sends it. Where t is the next one on chain, it settles t itself; where t is behind, it fills the cell of t: the same\n",
+        "signatures serve both. What t + 1 starts from is, unless it is given, what the asked node computed for t.\n\n",
+        "Examples:\n  diversity dispute resolve 0x5a... --kind value --result 0x00000000000010680000002a \\\n",
+        "      --signatures resolution.json --user operator --devnet net/devnet.json\n",
+        "  diversity dispute resolve --agreement 0x7024... --t 3 --kind null --carry 0x --q-next 17,4 \\\n",
+        "      --signatures resolution.json --user city --devnet net/devnet.json"))]
     Resolve(Box<ResolveArgs>),
 }
 
 /// A resolution.
 #[derive(clap::Args)]
 pub struct ResolveArgs {
-    /// Which dispute.
-    #[arg(value_parser = digest)]
-    dispute: Digest,
+    /// Which dispute: its agreement and t.
+    #[arg(value_parser = digest, required_unless_present = "t", conflicts_with_all = ["agreement", "t"])]
+    dispute: Option<Digest>,
+    /// Which agreement, instead of a dispute. [default: the node's only one]
+    #[arg(long, value_name = "A", value_parser = agreement_id, requires = "t")]
+    agreement: Option<AgreementId>,
+    /// Which execution, instead of a dispute.
+    #[arg(long)]
+    t: Option<u64>,
     /// Kind of output that counts.
     #[arg(long, value_enum)]
     kind: WhatCounts,
-    /// Epoch of the outcome: the one in force for a record, the next one to settle t by it.
-    #[arg(long)]
-    epoch: u32,
-    /// First t of which it speaks. [default: the disputed t]
-    #[arg(long, value_name = "T")]
-    from: Option<u64>,
-    /// Context of the outcome (wire-format §7).
-    #[arg(long, value_parser = digest)]
-    context: Digest,
     /// Packed result, hexadecimal. [default: empty]
     #[arg(long, value_name = "HEX", default_value = "0x")]
     result: String,
+    /// What f is given at t + 1, hexadecimal. [default: what the node computed for t]
+    #[arg(long, value_name = "HEX", requires = "q_next")]
+    carry: Option<String>,
+    /// Where the window t + 1 of each sensor starts, in the order of the terms. [default: what the node computed for t]
+    #[arg(long, value_name = "Q", value_delimiter = ',', requires = "carry")]
+    q_next: Option<Vec<u64>>,
     /// File in which the signatures come together.
     #[arg(long, value_name = "FILE")]
     signatures: PathBuf,
@@ -259,29 +265,59 @@ fn people(r: &Replay) -> String {
     out
 }
 
-async fn resolve(args: ResolveArgs, output: Output) -> Outcome {
-    let api = args.at.api().await?;
-    let view = api.dispute(&args.dispute).await?;
-    let (Some(a), Some(t)) = (view.agreement, view.t) else {
-        return Err(Failure::new(
+/// Which execution is resolved.
+async fn resolved(api: &Api, args: &ResolveArgs) -> Outcome<(AgreementId, u64)> {
+    let Some(dispute) = &args.dispute else {
+        let t = args.t.ok_or_else(|| Failure::usage("which t? Give --t"))?;
+        return Ok((which_agreement(api, args.agreement).await?, t));
+    };
+    let view = api.dispute(dispute).await?;
+    match (view.agreement, view.t) {
+        (Some(a), Some(t)) => Ok((a, t)),
+        _ => Err(Failure::new(
             FAILED,
             "a sensor's contradiction is not resolved: the sensor is void from there on",
-        ));
-    };
+        )),
+    }
+}
+
+/// Carry and starts of the windows at t + 1: as given, or as the node computed them.
+async fn next_state(
+    api: &Api,
+    args: &ResolveArgs,
+    a: &AgreementId,
+    t: u64,
+) -> Outcome<(Bytes, Vec<u64>)> {
+    if let (Some(carry), Some(q_next)) = (&args.carry, &args.q_next) {
+        let carry =
+            hexed::decode(carry).ok_or_else(|| Failure::usage("--carry is not hexadecimal"))?;
+        return Ok((Bytes(carry), q_next.clone()));
+    }
+    let window = api.window(a, t).await.map_err(|e| {
+        Failure::from(e).during(format_args!(
+            "this node has not computed t {t}, so give --carry and --q-next, or ask another node"
+        ))
+    })?;
+    Ok((window.carry, window.q_next))
+}
+
+async fn resolve(args: ResolveArgs, output: Output) -> Outcome {
+    let api = args.at.api().await?;
+    let (a, t) = resolved(&api, &args).await?;
+    let (carry, q_next) = next_state(&api, &args, &a, t).await?;
     let fresh = ResolveRequest {
+        t,
         kind: match args.kind {
             WhatCounts::Null => ResolvedKind::Null,
             WhatCounts::Value => ResolvedKind::Value,
             WhatCounts::Trap => ResolvedKind::Trap,
         },
-        epoch: args.epoch,
-        from: args.from.unwrap_or(t),
-        t,
-        context: args.context,
         result: Bytes(
             hexed::decode(&args.result)
                 .ok_or_else(|| Failure::usage("--result is not hexadecimal"))?,
         ),
+        carry,
+        q_next,
         signatures: Vec::new(),
     };
     let mut request: ResolveRequest = if args.signatures.exists() {
@@ -317,7 +353,7 @@ async fn resolve(args: ResolveArgs, output: Output) -> Outcome {
         ));
     }
     signer
-        .add_to_resolution(&args.dispute, &a, &mut request)
+        .add_to_resolution(&a, &mut request)
         .context("not signed")?;
     keep(&args.signatures, &request)?;
     let unsigned: Vec<_> = users
@@ -328,6 +364,16 @@ async fn resolve(args: ResolveArgs, output: Output) -> Outcome {
         output.say(still_to_sign(&args.signatures, &unsigned));
         return output.item(&request, |r| counted(r.signatures.len(), "signature"));
     }
-    let view = api.resolve(&args.dispute, &request).await?;
-    output.item(&view, explained)
+    let view = api.resolve(&a, &request).await?;
+    output.item(&view, |v| {
+        let how = if v.in_band {
+            "it is settled so, and another epoch is in force"
+        } else {
+            "its cell says so"
+        };
+        format!(
+            "t = {} of {}: {how} (transaction {})",
+            v.t, v.agreement, v.tx
+        )
+    })
 }

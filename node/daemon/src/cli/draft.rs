@@ -7,7 +7,8 @@ use diversity_client::Api;
 use diversity_client::api::{NodeView, SensorView};
 use diversity_client::draft::Draft;
 use diversity_client::terms_json::{
-    FieldJson, LeaderJson, QosJson, SensorStartJson, TermsJson, TrustedNodeJson, WindowJson,
+    FieldJson, LeaderJson, ProtocolJson, QosJson, SensorStartJson, TermsJson, TrustedNodeJson,
+    WindowJson,
 };
 use diversity_proto::domain::sha256_raw;
 use diversity_proto::{Digest, NodeId, UserId, time};
@@ -46,6 +47,16 @@ pub struct DraftArgs {
     /// A message further than this ahead of a node's clock closes nothing yet, seconds.
     #[arg(long, value_name = "S", default_value_t = 300)]
     future_tolerance_s: u32,
+    /// How long past its end a window waits for a message of each sensor before a record of what all nodes hold ends it,
+    /// seconds; of count windows: from the close of the one before. Messages of the time after the window count as its end
+    /// only within this grace, so old data without a message right after each window wants a long one.
+    /// [default: 86400 for time windows, 2592000 (30 days) for count windows]
+    #[arg(long, value_name = "S")]
+    grace_s: Option<u32>,
+    /// How long a node that cannot run f on a window within its own limits tries again before it says so in the round (that
+    /// makes a hole), milliseconds.
+    #[arg(long, value_name = "MS", default_value_t = 60_000)]
+    abstain_ms: u32,
     /// Who leads: rotating, or the index of a node.
     #[arg(long, default_value = "rotating", value_parser = leader)]
     leader: LeaderJson,
@@ -163,6 +174,14 @@ fn window(text: &str) -> Result<WindowJson, String> {
     }
 }
 
+/// The grace of an agreement whose draft does not say: a day, and for count windows, which have no end in time, a month.
+fn grace(window: &WindowJson) -> u32 {
+    match window {
+        WindowJson::Count { .. } => 30 * 86_400,
+        WindowJson::Month { .. } | WindowJson::Seconds { .. } => 86_400,
+    }
+}
+
 /// Writes the draft file.
 pub async fn draft(args: DraftArgs, output: Output) -> Outcome {
     let api = args.at.api().await?;
@@ -186,6 +205,8 @@ pub async fn draft(args: DraftArgs, output: Output) -> Outcome {
         off_chain_code: code(&args.code)?,
         window: args.window,
         future_tolerance_s: args.future_tolerance_s,
+        grace_s: args.grace_s.unwrap_or_else(|| grace(&args.window)),
+        protocol: ProtocolJson::Fast,
         leader: args.leader,
         flush_ms: args.flush_ms,
         round_timeout_ms: args.round_timeout_ms,
@@ -197,6 +218,7 @@ pub async fn draft(args: DraftArgs, output: Output) -> Outcome {
         },
         result: args.result,
         detail: args.detail,
+        abstain_ms: args.abstain_ms,
     };
     let keys = nodes.iter().map(|n| n.public_key).collect();
     let draft = Draft::new(deployment, terms, keys).context("these terms are no agreement")?;
@@ -310,12 +332,13 @@ pub fn words(t: &TermsJson) -> String {
         .map(|n| format!("{} (trusted by {})", n.node, n.trusted_by))
         .collect();
     format!(
-        "{:?} between {} and {} over {}\n  code (SHA-256): {}\n  windows: {window}\n  result: {}\n  detail of each sensor: {}\n  users: {}\n  nodes: {}",
+        "{:?} between {} and {} over {}\n  code (SHA-256): {}\n  windows: {window}; {} s of grace for what is missing\n  result: {}\n  detail of each sensor: {}\n  users: {}\n  nodes: {}",
         t.title,
         counted(t.users.len(), "user"),
         counted(t.nodes.len(), "node"),
         counted(t.sensors.len(), "sensor"),
         t.off_chain_code,
+        t.grace_s,
         fields(&t.result),
         fields(&t.detail),
         t.users

@@ -39,6 +39,7 @@ enum Command {
     #[command(after_help = concat!(
         "Settings come from --config, then DIVERSITY_* variables, then flags; the later wins.\n\n",
         "Example:\n  diversity node --chain-id 1337 --contract 0x5FbDB2315678afecb367f032d93F642f64180aa3 \\\n",
+        "      --cells 0xe7f1725E7734CE288F8367e1Bb143E90bb3F0512 \\\n",
         "      --rpc-urls https://besu-1.example,https://besu-2.example --data-dir /var/lib/diversity"))]
     Node(Box<NodeFlags>),
     /// Run a chain and several nodes on this machine, for trying things out and for tests

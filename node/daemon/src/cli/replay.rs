@@ -3,12 +3,11 @@
 use diversity_client::api::{ComputedJson, DisputeKind, EvidenceBundle};
 use diversity_client::draft::agreement_key;
 use diversity_daemon::node::cut::{LeafRange, recut};
-use diversity_daemon::node::evidence::contradiction;
 use diversity_exec::{Kind, ModuleId};
 use diversity_keys::{VerifyingKey, verify};
 use diversity_proto::codec::Reader;
-use diversity_proto::frame::Frame;
-use diversity_proto::round::{Commit, Computed, OutputKind, Reveal, Subject, opening_hash, seal};
+use diversity_proto::frame::{Contradiction, Frame};
+use diversity_proto::round::{Blinding, Commit, Computed, OutputKind, Reveal, Subject, seal};
 use diversity_proto::terms::{Terms, config};
 use diversity_proto::window::{Leaf, Window, detail_root, state};
 use diversity_proto::{Deployment, Digest, NodeId};
@@ -101,7 +100,8 @@ impl Replay {
     }
 }
 
-/// Two frames of one sensor with different messages at one q. The keys are recovered: ids are addresses.
+/// Two frames of one sensor that say different things of one q: two messages, or a message and its loss. The keys are recovered:
+/// ids are addresses.
 fn sensor(bundle: &EvidenceBundle, out: &mut Replay) -> Outcome {
     let deployment: Deployment = bundle.deployment.into();
     let frames: Vec<Frame> = bundle
@@ -120,21 +120,19 @@ fn sensor(bundle: &EvidenceBundle, out: &mut Replay) -> Outcome {
         diversity_keys::recovery_parity(&f.digest(&deployment).0, &f.signature.0, &f.sensor.0)
             .is_ok()
     };
-    let mut good = out.check(
-        first.sensor == second.sensor && first.epoch == second.epoch,
-        "both frames name one sensor and boot epoch",
-    );
+    let mut good = out.check(first.sensor == second.sensor, "both frames name one sensor");
     good &= out.check(signed(first), "the sensor signed the first frame");
     good &= out.check(signed(second), "the sensor signed the second frame");
-    let q = contradiction(&bundle.frames[0].0, &bundle.frames[1].0);
+    // Two frames may differ at several q; a record at any of them holds, and the lowest says the most.
+    let q = Contradiction::of(&bundle.frames[0].0, &bundle.frames[1].0).map(|c| c.q);
     good &= out.check(
-        q.is_some() && q == bundle.dispute.q,
-        "their messages differ at the q of the dispute",
+        q.is_some() && q <= bundle.dispute.q,
+        "they say different things at the q of the dispute, or before it",
     );
     out.holds = good;
     out.verdict = match (good, q) {
         (true, Some(q)) => format!(
-            "sensor {} signed two different messages with sequence number {q}; no node is to blame",
+            "sensor {} signed two different things with sequence number {q}; no node is to blame",
             first.sensor
         ),
         _ => "the evidence does not show a contradiction".into(),
@@ -239,7 +237,7 @@ fn window_is_signed(
     let range = |leaf: &Leaf| LeafRange {
         sensor: leaf.sensor,
         first_q: leaf.first_q,
-        end_q: leaf.first_q.saturating_add(leaf.count.into()),
+        end_q: end_of(leaf, &frames),
         width: leaf.width,
         end: leaf.end,
     };
@@ -252,6 +250,23 @@ fn window_is_signed(
             "all {messages} messages of the window stand in frames that their sensors signed"
         ),
     )
+}
+
+/// First q behind the last message of a leaf. What a gap record says is lost takes numbers too.
+fn end_of(leaf: &Leaf, frames: &[Frame]) -> u64 {
+    let mut of_sensor: Vec<_> = frames.iter().filter(|f| f.sensor == leaf.sensor).collect();
+    of_sensor.sort_by_key(|f| (f.first_q, f.next_q()));
+    let (mut next, mut left) = (leaf.first_q, u64::from(leaf.count));
+    for frame in of_sensor {
+        if left == 0 || frame.first_q > next {
+            break;
+        }
+        let here = frame.next_q().saturating_sub(next);
+        let taken = if frame.is_gap() { 0 } else { here.min(left) };
+        left -= taken;
+        next += if frame.is_gap() { here } else { taken };
+    }
+    next.saturating_add(left)
 }
 
 fn recompute(
@@ -370,8 +385,10 @@ fn reveals(
         };
         let reveal = Reveal {
             computed: computed_of(&r.computed),
-            secret: r.secret.0,
-            salt: r.salt.0,
+            blinding: Blinding {
+                secret: r.secret.0,
+                salt: r.salt.0,
+            },
             from: r.from,
             holes: r.holes.clone(),
             signature: r.signature,
@@ -387,11 +404,11 @@ fn reveals(
         );
         let commit = commits.iter().find(|(i, _)| *i == index).map(|(_, c)| c);
         let opens = commit.is_some_and(|c| {
-            c.opening == opening_hash(&reveal.secret, &reveal.salt)
+            c.opening == reveal.blinding.opening_hash()
                 && c.commitment
                     == reveal
                         .computed
-                        .commitment(subject, &r.node, &reveal.secret, &reveal.salt)
+                        .commitment(subject, &r.node, &reveal.blinding)
         });
         let matches = recomputed.map(|(computed, _)| *computed == reveal.computed);
         out.nodes.push(NodeVerdict {

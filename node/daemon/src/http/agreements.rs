@@ -6,7 +6,7 @@ use axum::Json as JsonAnswer;
 use axum::extract::State;
 use diversity_client::api::{
     AcceptRequest, AgreementCreation, AgreementSummary, AgreementView, CloseRequest,
-    NodeAcceptance, Page,
+    NodeAcceptance, Page, ResolutionView, ResolveRequest,
 };
 use diversity_proto::AgreementId;
 use serde::Deserialize;
@@ -66,4 +66,13 @@ pub async fn close(
 ) -> ApiResult<JsonAnswer<AgreementView>> {
     api.rooms.relay.close(&a, &r).await?;
     Ok(JsonAnswer(api.rooms.standing.agreement(&a).await?))
+}
+
+/// `POST /v1/agreements/{a}/resolve`.
+pub async fn resolve(
+    State(api): State<Arc<Api>>,
+    Id(a): Id<AgreementId>,
+    Json(r): Json<ResolveRequest>,
+) -> ApiResult<JsonAnswer<ResolutionView>> {
+    Ok(JsonAnswer(api.rooms.relay.resolve(&a, &r).await?))
 }

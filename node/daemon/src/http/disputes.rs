@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use axum::Json as JsonAnswer;
 use axum::extract::State;
-use diversity_client::api::{DisputeView, EvidenceBundle, ResolveRequest};
+use diversity_client::api::{DisputeView, EvidenceBundle};
 use diversity_proto::{AgreementId, Digest};
 
 use super::Api;
-use super::extract::{Id, Json};
+use super::extract::Id;
 use super::problem::ApiResult;
 
 /// `GET /v1/disputes`.
@@ -38,14 +38,4 @@ pub async fn evidence(
     Id(d): Id<Digest>,
 ) -> ApiResult<JsonAnswer<EvidenceBundle>> {
     Ok(JsonAnswer(api.rooms.archive.evidence(&d).await?))
-}
-
-/// `POST /v1/disputes/{d}/resolve`.
-pub async fn resolve(
-    State(api): State<Arc<Api>>,
-    Id(d): Id<Digest>,
-    Json(r): Json<ResolveRequest>,
-) -> ApiResult<JsonAnswer<DisputeView>> {
-    api.rooms.relay.resolve(&d, &r).await?;
-    Ok(JsonAnswer(api.rooms.archive.dispute(&d)?))
 }

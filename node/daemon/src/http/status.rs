@@ -68,6 +68,8 @@ fn about(event: &Event) -> Option<AgreementId> {
         | Event::Certified { agreement, .. }
         | Event::Settled { agreement, .. }
         | Event::Hole { agreement, .. }
+        | Event::Resolved { agreement, .. }
+        | Event::Held { agreement, .. }
         | Event::TakeOver { agreement, .. }
         | Event::Halted { agreement, .. } => Some(*agreement),
         Event::Dispute { dispute } => dispute.agreement,

@@ -1,5 +1,6 @@
 //! How the rest of the node sees the chain.
 
+use diversity_chain::goal::Goal;
 use diversity_proto::Digest;
 use futures::future::BoxFuture;
 
@@ -48,8 +49,21 @@ pub enum RelayError {
     Unavailable(String),
 }
 
-/// Sends calls to `MainContract`.
+/// A call that somebody else has signed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Relayed {
+    /// For people.
+    pub label: String,
+    /// Calldata.
+    pub data: Vec<u8>,
+    /// Whether it goes to `Cells`; otherwise to `MainContract`.
+    pub to_cells: bool,
+    /// What it is for: only the chain's state says that it is so already.
+    pub goal: Option<Goal>,
+}
+
+/// Sends calls to the contracts.
 pub trait Chain: Send + Sync + 'static {
-    /// Has a call mined; the label is for people. It is kept durably first: it goes on when the caller goes away.
-    fn relay(&self, label: String, data: Vec<u8>) -> BoxFuture<'static, Result<Mined, RelayError>>;
+    /// Has a call mined. It is kept durably first: it goes on when the caller goes away.
+    fn relay(&self, call: Relayed) -> BoxFuture<'static, Result<Mined, RelayError>>;
 }

@@ -109,12 +109,13 @@ fn cut_leaf<F: Borrow<Frame>>(
         // The core plans from what it recovered; if the store says otherwise it is damaged.
         let fits = frame.sensor == plan.sensor
             && frame.width == plan.width
-            && frame.first_q + u64::from(piece.skip) == next
+            // What lies between was lost, by a gap record of the sensor.
+            && frame.first_q + u64::from(piece.skip) >= next
             && u64::from(piece.skip) + u64::from(piece.take) <= u64::from(frame.count);
         if !fits {
             return Err(damaged(piece.frame));
         }
-        next += u64::from(piece.take);
+        next = frame.first_q + u64::from(piece.skip) + u64::from(piece.take);
         parts.push((found, piece));
     }
     let messages = parts.iter().flat_map(|(frame, piece)| {
@@ -132,7 +133,8 @@ fn cut_leaf<F: Borrow<Frame>>(
     ))
 }
 
-/// Pieces of a sensor's frames, ascending, that make up the range; nothing where there is a gap.
+/// Pieces of a sensor's frames, ascending, that make up the range; nothing where a frame is missing. What a gap record says is
+/// lost is not missing.
 fn plan(range: &LeafRange, frames: &[(u32, &Frame)]) -> Option<LeafPlan> {
     let (mut next, mut pieces) = (range.first_q, Vec::new());
     for (index, frame) in frames {
@@ -141,6 +143,10 @@ fn plan(range: &LeafRange, frames: &[(u32, &Frame)]) -> Option<LeafPlan> {
         }
         let end = frame.next_q().min(range.end_q);
         if end <= next {
+            continue;
+        }
+        if frame.is_gap() {
+            next = end;
             continue;
         }
         pieces.push(Piece {

@@ -45,9 +45,8 @@ fn a_store_that_says_otherwise_is_damaged() {
     for pieces in [
         vec![piece(7, 0, 0, 1)],
         vec![piece(0, 5, 0, 1)],
-        vec![piece(0, 1, 0, 1)],
         vec![piece(0, 0, 0, 3)],
-        vec![piece(0, 0, 0, 1), piece(0, 1, 0, 1)],
+        vec![piece(0, 1, 0, 1), piece(0, 0, 0, 1)],
     ] {
         assert!(matches!(
             cut_leaf(&leaf(0, pieces), |at| frames.decoded(at)),
@@ -116,4 +115,24 @@ fn what_is_not_at_hand_is_not_made_up() {
         ..range(0, 2)
     };
     assert_eq!(recut((0, 0, 0), &[other], &at_hand), None);
+}
+
+#[test]
+fn what_a_gap_record_says_is_lost_is_not_missing() {
+    let gap = Frame {
+        first_q: 2,
+        count: 0,
+        lost: 3,
+        width: 0,
+        body: Vec::new(),
+        ..Frame::decode(&frame(0, &[10])).expect("a frame")
+    };
+    let mut at_hand = decoded(&[frame(0, &[10, 20]), frame(5, &[60, 70])]);
+    let missing = recut((0, 0, 0), &[range(0, 7)], &at_hand);
+    assert_eq!(missing, None);
+    at_hand.push(gap);
+    let window = recut((0, 0, 0), &[range(1, 6)], &at_hand).expect("all is at hand");
+    let leaf = &window.leaves[0];
+    assert_eq!((leaf.first_q, leaf.count), (1, 2), "q 1 and q 5");
+    assert!(recut((0, 0, 0), &[range(3, 4)], &at_hand).is_some());
 }

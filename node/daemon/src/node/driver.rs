@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use diversity_engine::api::{
-    FrameRef, IngestAnswer, Input, Job, Notice, Source, Submission, Ticket,
+    FrameRef, IngestAnswer, Input, Job, Notice, Source, Submission, SubmissionId, Ticket,
 };
 use diversity_engine::{AgreementStatus, Node};
 use diversity_keys::musig::AgreementKey;
@@ -108,6 +108,8 @@ pub enum Command {
     },
     /// The map of peers has changed: tell the core and the transport.
     Peers(Vec<Change>),
+    /// The outbox has made the submission durable (R13).
+    Taken(SubmissionId),
 }
 
 /// Everything that the loop needs of an agreement.
@@ -124,12 +126,11 @@ pub struct Activation {
 
 /// Where what the core submits goes.
 pub trait Outbox: Send + Sync + 'static {
-    /// Keeps the submission durably and submits it until it is mined or pointless.
-    fn submit(&self, agreement: AgreementId, submission: Submission);
-    /// Forgets submissions of this range.
-    fn retire(&self, agreement: AgreementId, from: u64, t: u64);
-    /// Keeps and submits evidence that a sensor contradicted itself; a repeat is fine.
-    fn contradiction(&self, sensor: SensorId, q: u64, first: Vec<u8>, second: Vec<u8>);
+    /// Keeps the submission durably, says so ([`Command::Taken`]), and submits it until it is mined or pointless. One with the
+    /// same id is the same; what is not taken comes again.
+    fn submit(&self, id: SubmissionId, submission: Submission);
+    /// Settlements of the agreement that reach no further than t are not wanted any more.
+    fn retire(&self, agreement: AgreementId, t: u64);
 }
 
 /// Terms that travel between nodes; they are the daemon's business, not the core's.
@@ -459,6 +460,7 @@ impl Driver {
                     self.peer_changed(change);
                 }
             }
+            Command::Taken(id) => self.input(Input::Taken(id)),
         }
     }
 

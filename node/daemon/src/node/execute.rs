@@ -60,11 +60,17 @@ fn complete(
     window_hash: Digest,
     output: RunOutput,
 ) -> Execution {
-    // An output that does not fit the terms is one that cannot be used.
-    let output = if usable(terms, &output) {
-        output
-    } else {
-        abstain(Abstain::Output)
+    // An output that does not fit the terms is one that cannot be used: a trap, equal on every node.
+    let output = match (usable(terms, &output), output.kind) {
+        (true, _) => output,
+        (false, OutputKind::Abstain) => abstain(Abstain::Engine),
+        (false, _) => RunOutput {
+            kind: OutputKind::Trap,
+            result: Vec::new(),
+            detail: Vec::new(),
+            carry: Vec::new(),
+            trace: Digest::ZERO,
+        },
     };
     let carry = match output.kind {
         OutputKind::Null | OutputKind::Value => output.carry,

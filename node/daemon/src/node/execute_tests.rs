@@ -1,5 +1,5 @@
 use super::*;
-use diversity_proto::terms::{Leader, Qos, SensorStart, TrustedNode, WindowSpec};
+use diversity_proto::terms::{Leader, Protocol, Qos, SensorStart, TrustedNode, WindowSpec};
 use diversity_proto::{AgreementId, NodeId, SensorId, UserId};
 
 const SENSOR: SensorId = SensorId([1; 20]);
@@ -29,6 +29,8 @@ fn terms() -> Terms {
         off_chain_code: Digest::ZERO,
         window: WindowSpec::Count { z: 1, slide: 1 },
         future_tolerance_s: 0,
+        grace_s: 1,
+        protocol: Protocol::Fast,
         leader: Leader::Rotating,
         flush_ms: 0,
         round_timeout_ms: 100,
@@ -37,6 +39,7 @@ fn terms() -> Terms {
         qos: Qos::OffChain,
         result: vec![field("total", "uint64"), field("good", "bool")],
         detail: vec![field("seconds", "uint32")],
+        abstain_ms: 0,
     }
 }
 
@@ -44,6 +47,7 @@ fn plan() -> ExecutionPlan {
     ExecutionPlan {
         agreement: AgreementId([7; 32]),
         module: Digest::ZERO,
+        epoch: 0,
         t: 3,
         from: 0,
         to: 0,
@@ -72,11 +76,11 @@ fn an_output_that_does_not_fit_the_terms_is_no_result() {
         (output(Null, 0, &[4]), Null),
         (output(Trap, 0, &[]), Trap),
         (output(A, 1, &[]), A),
-        (output(Value, 8, &[4]), A),
-        (output(Value, 9, &[5]), A),
-        (output(Value, 9, &[4, 4]), A),
-        (output(Null, 1, &[]), A),
-        (output(Trap, 0, &[4]), A),
+        (output(Value, 8, &[4]), Trap),
+        (output(Value, 9, &[5]), Trap),
+        (output(Value, 9, &[4, 4]), Trap),
+        (output(Null, 1, &[]), Trap),
+        (output(Trap, 0, &[4]), Trap),
         (output(A, 2, &[]), A),
     ] {
         let shown = format!("{output:?}");

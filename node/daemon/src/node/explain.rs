@@ -5,6 +5,7 @@ use diversity_chain::events::DisputeKind;
 use diversity_chain::evidence::{self, Evidence};
 use diversity_client::abi::decode_packed;
 use diversity_client::api::DisputeView;
+use diversity_proto::frame::Frame;
 use diversity_proto::round::{Computed, OutputKind, Reveal};
 use diversity_proto::terms::{Field, Terms, WindowSpec};
 use diversity_proto::{NodeId, SensorId};
@@ -77,12 +78,13 @@ fn explanation(
         None => format!("execution t = {t}"),
     };
     let end = if d.resolved {
-        "The users have resolved it by their signatures."
+        "The chain says what counts instead: the users have said so, or the nodes in a second reading."
     } else {
-        "Nothing is paid for it until the users resolve it (`diversity dispute resolve`); anyone can re-run it from the evidence (`diversity dispute replay`)."
+        "Nothing is paid for it until a second reading of the nodes, or the users (`diversity dispute resolve`), say what counts; anyone can re-run it from the evidence (`diversity dispute replay`)."
     };
     match evidence::decode(&d.evidence) {
-        Ok(Evidence::UnequalReveals { reveals, .. }) => {
+        Ok(Evidence::UnequalReveals { said, .. }) => {
+            let reveals: Vec<_> = said.into_iter().map(|(n, _, r)| (n, r)).collect();
             let (said, same_state) = unequal(registry, terms, &reveals);
             let next = if same_state {
                 format!(
@@ -91,7 +93,7 @@ fn explanation(
                 )
             } else {
                 format!(
-                    "They differ on the state after it as well, so t = {} and later ones wait.",
+                    "They differ on the state after it as well, or some abstained, so t = {} and later ones wait for what counts.",
                     t + 1
                 )
             };
@@ -109,10 +111,19 @@ fn explanation(
             outcome(terms.map(|t| &t.result[..]), &reveal.computed)
         ),
         Ok(Evidence::SensorContradiction { q, first, second }) => format!(
-            "Sensor {accused} signed two different messages with number q = {q} (frames of {} and {} messages). Its key is shared, stolen or its counter was set back. Nothing of it from q = {q} on counts; other sensors are not touched, and what was settled stays final.",
-            first.count, second.count
+            "Sensor {accused} signed two different things with number q = {q} ({} and {}). Its key is shared, stolen or its counter was set back. Nothing of it from q = {q} on counts; other sensors are not touched, and what was settled stays final.",
+            frame_words(&first),
+            frame_words(&second)
         ),
         Err(error) => format!("{}: {}. {error}.", of, d.kind.words()),
+    }
+}
+
+fn frame_words(frame: &Frame) -> String {
+    if frame.is_gap() {
+        format!("a record that {} messages are lost", frame.lost)
+    } else {
+        format!("a frame of {} messages", frame.count)
     }
 }
 
@@ -151,9 +162,10 @@ fn unequal(
         }
     }
     groups.sort_by_key(|g| std::cmp::Reverse(g.1.len()));
+    let abstains = |r: &Reveal| r.computed.kind == OutputKind::Abstain;
     let same_state = groups
         .iter()
-        .all(|g| g.0.computed.state == reveals[0].1.computed.state);
+        .all(|g| g.0.computed.state == reveals[0].1.computed.state && !abstains(g.0));
     let first = groups.first().map(|g| g.0);
     let said: Vec<_> = groups
         .iter()

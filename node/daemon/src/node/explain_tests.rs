@@ -1,4 +1,5 @@
 use super::*;
+use diversity_proto::round::Blinding;
 use diversity_proto::{Digest, NodeId, Signature};
 
 fn computed(result: &[u8], state: u8) -> Computed {
@@ -15,8 +16,10 @@ fn computed(result: &[u8], state: u8) -> Computed {
 fn reveal(result: &[u8], state: u8) -> Reveal {
     Reveal {
         computed: computed(result, state),
-        secret: [0; 32],
-        salt: [0; 32],
+        blinding: Blinding {
+            secret: [0; 32],
+            salt: [0; 32],
+        },
         from: 0,
         holes: Vec::new(),
         signature: Signature([0; 64]),

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use diversity_chain::contract::{ContractError, MainContract};
+use diversity_chain::contract::{Cells, ContractError, MainContract};
 use diversity_chain::follow::{Cursor, FollowConfig, Follower, Progress};
 use diversity_chain::rpc::{ChainIdentity, Rpc};
 use diversity_chain::submitter::{self, Delivered, OutboxError, OutboxSettings};
@@ -132,7 +132,7 @@ impl Follow {
         };
         let mut follower = Follower::new(
             self.rpc.clone(),
-            self.shared.identity.deployment.contract,
+            self.shared.identity.contracts(),
             config,
             cursor,
         );
@@ -210,28 +210,43 @@ impl Follow {
         });
         let mut settings = OutboxSettings::for_chain(self.shared.identity.deployment.chain_id);
         settings.submitter.confirmations = self.shared.config.confirmations;
-        let (outbox, reports) =
-            submitter::Outbox::start(self.rpc.clone(), identity, account, journal, settings)
-                .await?;
+        let (outbox, reports) = submitter::Outbox::start(
+            self.rpc.clone(),
+            identity,
+            self.shared.identity.contracts(),
+            account,
+            journal,
+            settings,
+        )
+        .await?;
         self.to_chain.open(outbox.clone());
         Ok((outbox, reports))
     }
 
-    /// Asks the contract whether it is the one that everything is signed for. A chain that is dead is asked later, by reading.
+    /// Asks the contracts whether they are those that everything is signed for. A chain that is dead is asked later, by reading.
     async fn contract(&self) {
-        loop {
-            match MainContract::new(self.rpc.clone(), self.shared.identity.deployment.contract).deployment().await {
-                Ok(found) if found == self.shared.identity.deployment => break,
-                Ok(found) => self.trouble(format!(
-                    "the contract says that it is {} on chain {}, and the settings say {} on chain {}: correct chain_id or contract",
-                    found.contract, found.chain_id, self.shared.identity.deployment.contract, self.shared.identity.deployment.chain_id
-                )),
-                Err(error @ ContractError::NotOurs { .. }) => self.trouble(error.to_string()),
-                Err(error) => self.trouble(error.to_string()),
-            }
+        while let Err(trouble) = self.are_ours().await {
+            self.trouble(trouble);
             tokio::time::sleep(TROUBLE).await;
         }
         self.balance().await;
+    }
+
+    async fn are_ours(&self) -> Result<(), String> {
+        let words = |error: ContractError| error.to_string();
+        let wanted = self.shared.identity.deployment;
+        let contracts = self.shared.identity.contracts();
+        let main = MainContract::new(self.rpc.clone(), contracts.main);
+        let found = main.deployment().await.map_err(words)?;
+        if found != wanted {
+            return Err(format!(
+                "the contract says that it is {} on chain {}, and the settings say {} on chain {}: correct chain_id or contract",
+                found.contract, found.chain_id, wanted.contract, wanted.chain_id
+            ));
+        }
+        let cells = Cells::new(self.rpc.clone(), contracts.cells);
+        let belongs = cells.belongs_to(&contracts.main).await;
+        belongs.map_err(|e| format!("{e}; correct the setting cells"))
     }
 
     async fn balance(&self) {

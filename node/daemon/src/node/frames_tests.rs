@@ -25,6 +25,7 @@ pub fn encoded(sensor: SensorId, first_q: u64, times: &[u64]) -> Vec<u8> {
         epoch: 0,
         first_q,
         count: times.len() as u16,
+        lost: 0,
         width: 1,
         opening: None,
         body: body.finish(),

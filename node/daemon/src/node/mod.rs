@@ -4,7 +4,7 @@ pub mod activation;
 pub mod chain;
 pub mod cut;
 pub mod driver;
-pub mod evidence;
+mod encode;
 pub mod execute;
 pub mod explain;
 pub mod follow;

@@ -38,6 +38,8 @@ pub(super) fn event(notice: &Notice) -> Option<Event> {
             reason,
         },
         Notice::Settled { agreement, from, t } => Event::Settled { agreement, from, t },
+        Notice::Resolved { agreement, t } => Event::Resolved { agreement, t },
+        Notice::Held { agreement, t, open } => Event::Held { agreement, t, open },
         Notice::TakeOver {
             agreement,
             t,
@@ -52,6 +54,7 @@ pub(super) fn event(notice: &Notice) -> Option<Event> {
             agreement,
             reason: why,
         },
-        Notice::Fault { .. } => return None,
+        // Of a contradiction listeners hear once the chain holds it.
+        Notice::Fault { .. } | Notice::Contradiction { .. } => return None,
     })
 }

@@ -1,27 +1,27 @@
-//! What this node sends to the chain: submissions of the core become calldata, calls of the API are relayed, and all of it goes
-//! through the durable outbox of `diversity-chain`. While the chain cannot be reached, submissions of the core wait here; the
-//! core hands them in again after a restart.
+//! What this node sends to the chain: submissions of the core become calls ([`super::encode`]), calls of the API are relayed, and
+//! all of it goes through the durable outbox of `diversity-chain`. While the chain cannot be reached, submissions of the core wait
+//! here; the core is told that one is taken once it is durable, and hands it in again until then (R13).
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-use diversity_chain::calls::{self, AggregateSignature, Case};
 use diversity_chain::submitter::{self, Delivered, Journal, JournalError, Report};
-use diversity_engine::api::{Evidence, Settlement, Submission};
-use diversity_keys::musig::{AgreementKey, nonce_y};
+use diversity_chain::{Contracts, calls};
+use diversity_engine::api::{Submission, SubmissionId};
+use diversity_keys::musig::AgreementKey;
 use diversity_proto::domain::keccak_raw;
-use diversity_proto::frame::Frame;
-use diversity_proto::round::{Computed, OutputKind, Reveal};
 use diversity_proto::terms::Terms;
-use diversity_proto::{AgreementId, Deployment, Digest, SensorId};
+use diversity_proto::{AgreementId, Deployment, Digest};
 use diversity_store::{Op, Store, Writer};
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use tokio::sync::{Notify, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 
-use crate::node::chain::{Chain, Mined, RelayError};
-use crate::node::driver::Outbox;
-use crate::node::registry::{contradiction_key, outbox_key};
+use crate::node::chain::{Chain, Mined, RelayError, Relayed};
+use crate::node::driver::{Command, Outbox};
+use crate::node::encode;
+use crate::node::registry::outbox_key;
+use crate::telemetry::Metrics;
 
 /// Calls of the API that wait for the chain, at most.
 const RELAYS_MAX: usize = 1_024;
@@ -34,6 +34,17 @@ pub struct Known {
     pub terms: Arc<Terms>,
     /// Its key.
     pub key: AgreementKey,
+}
+
+impl Known {
+    /// The key as the contract's calls want it.
+    pub fn chain_key(&self) -> calls::AgreementKey {
+        calls::AgreementKey {
+            agreement: AgreementId(self.key.id),
+            aggregate: self.key.aggregate_x,
+            y: self.key.y,
+        }
+    }
 }
 
 /// Agreements that run here.
@@ -68,28 +79,42 @@ impl Journal for StoreJournal {
     }
 }
 
-enum Wanted {
-    Submission(AgreementId, Box<Submission>),
-    Contradiction {
-        sensor: SensorId,
-        q: u64,
-        first: Vec<u8>,
-        second: Vec<u8>,
-    },
-}
-
 #[derive(Default)]
 struct Queues {
-    wanted: VecDeque<Wanted>,
+    /// Submissions of the core that are not handed over yet, each once, in the order in which they came.
+    order: VecDeque<SubmissionId>,
+    submissions: BTreeMap<SubmissionId, Submission>,
+    /// Up to which t agreements are final.
+    retired: BTreeMap<AgreementId, u64>,
+    /// What fits no call, and was said already.
+    told: BTreeSet<SubmissionId>,
     relays: HashMap<Digest, Vec<oneshot::Sender<Result<Mined, RelayError>>>>,
+}
+
+enum Next {
+    Retire(AgreementId, u64),
+    Submit(SubmissionId, Submission),
+}
+
+impl Queues {
+    fn next(&mut self) -> Option<Next> {
+        if let Some((a, t)) = self.retired.pop_first() {
+            return Some(Next::Retire(a, t));
+        }
+        let id = self.order.pop_front()?;
+        let submission = self.submissions.remove(&id)?;
+        Some(Next::Submit(id, submission))
+    }
 }
 
 /// The side of the outbox that the rest of the node sees.
 pub struct ToChain {
     deployment: Deployment,
-    store: Store,
-    writer: Arc<Writer>,
+    contracts: Contracts,
     agreements: Agreements,
+    metrics: Arc<Metrics>,
+    /// Into the loop, which is told what is taken.
+    control: mpsc::Sender<Command>,
     queues: Mutex<Queues>,
     more: Notify,
     /// The outbox itself, once the chain is known.
@@ -100,15 +125,17 @@ impl ToChain {
     /// Before the chain is known.
     pub fn new(
         deployment: Deployment,
-        store: Store,
-        writer: Arc<Writer>,
+        contracts: Contracts,
         agreements: Agreements,
+        metrics: Arc<Metrics>,
+        control: mpsc::Sender<Command>,
     ) -> Arc<Self> {
         Arc::new(Self {
             deployment,
-            store,
-            writer,
+            contracts,
             agreements,
+            metrics,
+            control,
             queues: Mutex::default(),
             more: Notify::new(),
             outbox: watch::Sender::new(None),
@@ -129,12 +156,6 @@ impl ToChain {
         self.queues.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn want(&self, wanted: Wanted) {
-        // The core asks for each thing once and is bounded in what it has open, so this queue is.
-        self.queues().wanted.push_back(wanted);
-        self.more.notify_one();
-    }
-
     /// Hands submissions of the core to the outbox as they come.
     pub async fn forward(self: Arc<Self>) {
         let mut opened = self.outbox.subscribe();
@@ -146,76 +167,100 @@ impl ToChain {
             return;
         };
         loop {
-            let next = self.queues().wanted.pop_front();
-            let Some(wanted) = next else {
-                self.more.notified().await;
-                continue;
-            };
-            match self.submission(&wanted) {
-                Ok(submission) => {
-                    let label = submission.label.clone();
-                    if let Err(error) = outbox.submit(submission).await {
-                        tracing::error!(label, %error, "chain.not_taken");
+            let next = self.queues().next();
+            match next {
+                None => self.more.notified().await,
+                Some(Next::Retire(a, t)) => {
+                    if let Err(error) = outbox.retire(a, t).await {
+                        tracing::error!(%error, "chain.not_retired");
                     }
                 }
-                Err(error) => tracing::error!(error, "chain.not_encoded"),
+                Some(Next::Submit(id, submission)) => self.hand_over(&outbox, id, submission).await,
             }
         }
     }
 
-    fn submission(&self, wanted: &Wanted) -> Result<submitter::Submission, String> {
-        let (label, data) = match wanted {
-            Wanted::Submission(a, submission) => {
-                let agreements = self
-                    .agreements
-                    .read()
-                    .unwrap_or_else(PoisonError::into_inner);
-                let known = agreements
-                    .get(a)
-                    .ok_or_else(|| format!("agreement {a} is not known"))?;
-                encode(&self.deployment, known, submission)?
-            }
-            Wanted::Contradiction {
-                sensor,
-                q,
-                first,
-                second,
-            } => {
-                let decode = |bytes: &[u8]| Frame::decode(bytes).map_err(|e| e.to_string());
-                let data = calls::report_sensor_contradiction(
-                    &self.deployment,
-                    *q,
-                    &decode(first)?,
-                    &decode(second)?,
-                );
-                (
-                    format!("report that sensor {sensor} contradicts itself at q {q}"),
-                    data.map_err(|e| e.to_string())?,
-                )
+    async fn hand_over(
+        &self,
+        outbox: &submitter::Outbox,
+        id: SubmissionId,
+        submission: Submission,
+    ) {
+        let call = match self.encode(&id, &submission) {
+            Ok(call) => call,
+            // It stays owed: the core hands it in again, and whoever looks is told why nothing comes of it.
+            Err(reason) => {
+                self.metrics.submissions("not_encoded");
+                if self.queues().told.insert(id) {
+                    tracing::error!(id = ?id, reason, "chain.not_encoded");
+                }
+                return;
             }
         };
-        Ok(self.call(label, data, None))
+        let label = call.label.clone();
+        match outbox.submit(call).await {
+            Ok(()) => {
+                self.metrics.submissions("taken");
+                // The loop has ended when nobody listens, and then it is owed after the next start.
+                let _ = self.control.send(Command::Taken(id)).await;
+            }
+            Err(error) => {
+                self.metrics.submissions("not_taken");
+                tracing::error!(label, %error, "chain.not_taken");
+            }
+        }
     }
 
-    fn call(
+    fn encode(
         &self,
-        mut label: String,
-        data: Vec<u8>,
-        patience_ms: Option<u64>,
-    ) -> submitter::Submission {
+        id: &SubmissionId,
+        submission: &Submission,
+    ) -> Result<submitter::Submission, String> {
+        let agreement = match submission {
+            Submission::Settle { agreement, .. }
+            | Submission::Hole { agreement, .. }
+            | Submission::Misbehaviour { agreement, .. } => Some(*agreement),
+            Submission::Reading { outcome, .. } => Some(outcome.agreement),
+            Submission::Contradiction { .. } => None,
+        };
+        let known = agreement.and_then(|a| {
+            let agreements = self.agreements.read();
+            agreements
+                .unwrap_or_else(PoisonError::into_inner)
+                .get(&a)
+                .cloned()
+        });
+        encode::submission(
+            &self.deployment,
+            &self.contracts,
+            known.as_deref(),
+            id,
+            submission,
+        )
+    }
+
+    fn call(&self, call: Relayed) -> submitter::Submission {
+        let mut label = call.label;
         let mut end = label.len().min(submitter::LABEL_BYTES_MAX);
         while !label.is_char_boundary(end) {
             end -= 1;
         }
         label.truncate(end);
+        let to = if call.to_cells {
+            self.contracts.cells
+        } else {
+            self.contracts.main
+        };
         // The same call is the same submission, whoever asks for it and however often.
-        let id = Digest(keccak_raw(&data));
+        let id = Digest(keccak_raw(&[&to.0[..], &call.data].concat()));
         submitter::Submission {
             id,
             label,
-            to: Some(self.deployment.contract),
-            data,
-            patience_ms,
+            to: Some(to),
+            data: call.data,
+            patience_ms: Some(RELAY_PATIENCE_MS),
+            goal: call.goal,
+            row: None,
         }
     }
 
@@ -233,6 +278,7 @@ impl ToChain {
                 gas_used,
                 ..
             } => {
+                self.metrics.submissions("mined");
                 tracing::info!(tx = %tx, block, gas_used, "chain.mined");
                 Ok(Mined {
                     tx: *tx,
@@ -240,6 +286,7 @@ impl ToChain {
                 })
             }
             Report::Reverted { name, words, .. } => {
+                self.metrics.submissions("reverted");
                 if waiting.is_empty() {
                     tracing::error!(id = %delivered.id, name, words, "chain.reverted");
                 }
@@ -249,10 +296,12 @@ impl ToChain {
                 })
             }
             Report::Pointless { reason } => {
+                self.metrics.submissions("pointless");
                 tracing::debug!(id = %delivered.id, reason, "chain.pointless");
                 Err(RelayError::Pointless(reason.clone()))
             }
             Report::Undone { reason } => {
+                self.metrics.submissions("undone");
                 tracing::error!(id = %delivered.id, reason, "chain.undone");
                 Err(RelayError::Unavailable(reason.clone()))
             }
@@ -265,40 +314,34 @@ impl ToChain {
 }
 
 impl Outbox for ToChain {
-    fn submit(&self, agreement: AgreementId, submission: Submission) {
-        self.want(Wanted::Submission(agreement, Box::new(submission)));
+    fn submit(&self, id: SubmissionId, submission: Submission) {
+        let mut queues = self.queues();
+        // The core hands in again what is not taken; the newest counts, in the place of the first.
+        if queues.submissions.insert(id, submission).is_none() {
+            queues.order.push_back(id);
+        }
+        self.more.notify_one();
     }
 
-    /// The outbox asks the chain before it sends, and drops what is settled already; so there is nothing to forget here.
-    fn retire(&self, agreement: AgreementId, from: u64, t: u64) {
-        tracing::trace!(agreement = %agreement, from, t, "chain.retire");
-    }
-
-    fn contradiction(&self, sensor: SensorId, q: u64, first: Vec<u8>, second: Vec<u8>) {
-        let key = contradiction_key(&sensor);
-        match self.store.get(&key) {
-            // One is enough: the sensor is void from there on.
-            Ok(Some(_)) => return,
-            Ok(None) => {}
-            Err(error) => return tracing::error!(%error, "evidence.not_read"),
-        }
-        let frames = diversity_proto::wire::encode_frames([&first[..], &second[..]].into_iter());
-        if let Err(error) = self.writer.write(vec![Op::Put(key, frames)]) {
-            return tracing::error!(%error, "evidence.not_kept");
-        }
-        tracing::warn!(sensor = %sensor, q, "sensor.contradicts_itself");
-        self.want(Wanted::Contradiction {
-            sensor,
-            q,
-            first,
-            second,
-        });
+    fn retire(&self, agreement: AgreementId, t: u64) {
+        let mut queues = self.queues();
+        let over = |id: &SubmissionId| match id {
+            SubmissionId::Settle(a, _, last, _) => *a == agreement && *last <= t,
+            SubmissionId::Hole(a, at) => *a == agreement && *at <= t,
+            _ => false,
+        };
+        queues.order.retain(|id| !over(id));
+        queues.submissions.retain(|id, _| !over(id));
+        queues.told.retain(|id| !over(id));
+        let last = queues.retired.entry(agreement).or_default();
+        *last = t.max(*last);
+        self.more.notify_one();
     }
 }
 
 impl Chain for ToChain {
-    fn relay(&self, label: String, data: Vec<u8>) -> BoxFuture<'static, Result<Mined, RelayError>> {
-        let submission = self.call(label, data, Some(RELAY_PATIENCE_MS));
+    fn relay(&self, call: Relayed) -> BoxFuture<'static, Result<Mined, RelayError>> {
+        let submission = self.call(call);
         let Some(outbox) = self.outbox.borrow().clone() else {
             let reason = "the chain has not been reached since this node started: check rpc_urls and the chain".into();
             return futures::future::ready(Err(RelayError::Unavailable(reason))).boxed();
@@ -329,122 +372,6 @@ impl Chain for ToChain {
     }
 }
 
-/// Label and calldata of a submission of the core.
-fn encode(
-    d: &Deployment,
-    known: &Known,
-    submission: &Submission,
-) -> Result<(String, Vec<u8>), String> {
-    let words = |e: diversity_chain::SignatureError| e.to_string();
-    let a = AgreementId(known.key.id);
-    let key = calls::AgreementKey {
-        agreement: a,
-        aggregate: known.key.aggregate_x,
-        y: known.key.y,
-    };
-    match submission {
-        Submission::Settle {
-            from,
-            t,
-            settlement,
-        } => {
-            let data = match settlement {
-                Settlement::Single { outcome, signature } => {
-                    calls::settle(outcome, &aggregate(signature)?)
-                }
-                Settlement::Batch { batch, signature } => {
-                    calls::settle_batch(batch, &aggregate(signature)?)
-                }
-                Settlement::Reveals {
-                    outcome,
-                    holes,
-                    signatures,
-                } => {
-                    let reveals: Vec<_> = signatures
-                        .iter()
-                        .map(|s| bare_reveal(outcome.from, holes, *s))
-                        .collect();
-                    calls::settle_by_reveals(d, &key, &known.terms, outcome, &reveals)
-                        .map_err(words)?
-                }
-            };
-            Ok((format!("settle t {from} to {t} of {a}"), data))
-        }
-        Submission::Dispute { epoch, t, evidence } => {
-            let case = Case {
-                deployment: d,
-                key: &key,
-                terms: &known.terms,
-                epoch: *epoch,
-                t: *t,
-            };
-            let index = |node| {
-                known
-                    .terms
-                    .node_index(node)
-                    .ok_or_else(|| format!("{node} is no node of {a}"))
-            };
-            let data = match evidence {
-                Evidence::UnequalReveals { reveals, seal, .. } => {
-                    let reveals: Vec<_> = reveals.iter().cloned().enumerate().collect();
-                    calls::report_unequal_reveals(&case, seal, &reveals).map_err(words)?
-                }
-                Evidence::Equivocation {
-                    node,
-                    first,
-                    second,
-                } => {
-                    calls::report_equivocation(&case, index(node)?, first, second).map_err(words)?
-                }
-                Evidence::FalseOpening {
-                    node,
-                    commit,
-                    reveal,
-                    seal,
-                } => calls::report_false_reveal(&case, index(node)?, commit, seal, reveal)
-                    .map_err(words)?,
-                Evidence::SensorContradiction {
-                    sensor,
-                    q,
-                    first,
-                    second,
-                } => {
-                    let decode = |bytes: &[u8]| {
-                        Frame::decode(bytes).map_err(|e| format!("frame of {sensor}: {e}"))
-                    };
-                    calls::report_sensor_contradiction(d, *q, &decode(first)?, &decode(second)?)
-                        .map_err(words)?
-                }
-            };
-            Ok((format!("dispute at t {t} of {a}"), data))
-        }
-    }
-}
-
-fn aggregate(signature: &diversity_proto::Signature) -> Result<AggregateSignature, String> {
-    let ry =
-        nonce_y(&signature.0).ok_or("an aggregated signature whose R is no point of the curve")?;
-    Ok(AggregateSignature {
-        rx_s: signature.0,
-        ry,
-    })
-}
-
-/// The contract's call takes from a reveal only the holes and the signature.
-fn bare_reveal(from: u64, holes: &[u64], signature: diversity_proto::Signature) -> Reveal {
-    Reveal {
-        computed: Computed {
-            kind: OutputKind::Null,
-            result: Vec::new(),
-            detail_root: Digest::ZERO,
-            state: Digest::ZERO,
-            trace: Digest::ZERO,
-            window_hash: Digest::ZERO,
-        },
-        secret: [0; 32],
-        salt: [0; 32],
-        from,
-        holes: holes.to_vec(),
-        signature,
-    }
-}
+#[cfg(test)]
+#[path = "outbox_tests.rs"]
+mod tests;

@@ -1,6 +1,5 @@
 //! What an earlier run left: the core with its agreements, and who is known.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use diversity_engine::records::{self, AgreementRecord};
@@ -29,31 +28,15 @@ pub(super) fn recover(
     node: NodeId,
     store: &Store,
 ) -> Result<(Node, Vec<Activation>), NodeError> {
-    let families = [
-        records::AGREEMENT,
-        records::CERTIFICATE,
-        records::SEGMENT,
-        records::AGGREGATE,
-        records::FINAL,
-        records::SENSOR,
-        records::REVEAL,
-        records::EXECUTION,
-    ];
-    let mut kept = BTreeMap::new();
-    for family in families {
-        for item in store.scan_prefix(&[family]) {
-            let (key, value) = item?;
-            kept.insert(key, value);
-        }
-    }
     let mut known = Vec::new();
-    for (key, value) in kept.range(vec![records::AGREEMENT]..vec![records::AGREEMENT + 1]) {
+    for item in store.scan_prefix(&[records::AGREEMENT]) {
+        let (key, value) = item?;
         let id = key
             .get(1..)
             .and_then(|k| k.try_into().ok())
             .map(AgreementId);
         let id = id.ok_or(DecodeError::Invalid("key of an agreement"))?;
-        let record = AgreementRecord::decode(value)?;
+        let record = AgreementRecord::decode(&value)?;
         let key = aggregate(&deployment, &record.terms, &record.keys)
             .map_err(|_| DecodeError::Invalid("keys of an agreement"))?;
         known.push(Activation {
@@ -74,12 +57,17 @@ pub(super) fn recover(
         q_ahead_max: config.q_ahead_max,
         inflight_max: config.inflight_max,
     };
-    let core = Node::recover(settings, kept.iter().map(|(k, v)| (&k[..], &v[..])))?;
-    tracing::info!(
-        records = kept.len(),
-        agreements = known.len(),
-        "core.recovered"
-    );
+    // One family after the other, and nothing of it is kept here.
+    let mut read = 0u64;
+    let core = Node::recover(settings, |family, each| {
+        for item in store.scan_prefix(&[family]) {
+            let (key, value) = item?;
+            each(&key, &value)?;
+            read += 1;
+        }
+        Ok::<_, NodeError>(())
+    })?;
+    tracing::info!(records = read, agreements = known.len(), "core.recovered");
     Ok((core, known))
 }
 

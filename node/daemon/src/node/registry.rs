@@ -8,10 +8,12 @@ mod records;
 
 use std::collections::BTreeMap;
 
-use diversity_chain::events::{ChainEvent as Event, Located, Position, PublishedTerms};
+use diversity_chain::events::{ChainEvent as Event, Located, Place, Position, PublishedTerms};
+use diversity_chain::evidence::{self, Evidence};
 use diversity_engine::api::{ChainEvent, Input};
 use diversity_proto::codec::DecodeError;
 use diversity_proto::entity::SensorDeclaration;
+use diversity_proto::frame::Contradiction;
 use diversity_proto::terms::{TERMS_BYTES_MAX, Terms, TermsHeader};
 use diversity_proto::{AgreementId, Digest, NodeId, SensorId, UserId};
 use diversity_store::{Op, Store, StoreError};
@@ -20,9 +22,9 @@ use crate::node::peers::KnownNode;
 pub use log::ChainLog;
 pub use records::{
     AgreementRecord, DisputeRecord, NodeRecord, SensorRecord, SettledRecord, UserRecord,
-    contradiction_key, cursor_key, identity_key, outbox_key, terms_key,
+    cursor_key, identity_key, outbox_key, terms_key,
 };
-use records::{forget, get, key, log_key, put};
+use records::{forget, get, key, put};
 
 /// Why the registry cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -207,9 +209,7 @@ impl Registry {
                 self.created(*agreement, nodes, header, terms, at, out);
             }
             Event::Settled {
-                agreement,
-                from,
-                t,
+                place,
                 entries,
                 context,
                 batch,
@@ -219,45 +219,88 @@ impl Registry {
             } => {
                 out.gas_used += gas_used;
                 let entry = ChainLog::Settled(SettledRecord {
-                    from: *from,
-                    t: *t,
+                    from: place.from,
+                    t: place.t,
                     tx: at.tx,
                     gas_used: *gas_used,
                     outcomes: *outcomes,
                     context: *context,
                     batch: *batch,
                     entries: entries.clone(),
+                    epoch: place.epoch,
                 });
-                Self::log(agreement, &entry, out);
+                self.door(place, &entry, &at, out);
+            }
+            Event::HoleSettled {
+                place,
+                dispute,
+                gas_used,
+                ..
+            } => {
+                out.gas_used += gas_used;
+                let entry = ChainLog::Hole {
+                    t: place.t,
+                    epoch: place.epoch,
+                    dispute: *dispute,
+                    tx: at.tx,
+                };
+                self.door(place, &entry, &at, out);
+            }
+            Event::Resolved {
+                place,
+                outputs,
+                gas_used,
+            } => {
+                out.gas_used += gas_used;
+                let entry = ChainLog::Resolved {
+                    t: place.t,
+                    epoch: place.epoch,
+                    outputs: outputs.clone(),
+                    tx: at.tx,
+                    gas_used: *gas_used,
+                };
+                self.door(place, &entry, &at, out);
+                self.resolved(place, out);
+            }
+            Event::CellWritten {
+                place,
+                writer,
+                outputs,
+                gas_used,
+                ..
+            } => {
+                out.gas_used += gas_used;
+                match log::writer(*writer) {
+                    Some(writer) => {
+                        let entry = ChainLog::Cell {
+                            t: place.t,
+                            writer,
+                            outputs: outputs.clone(),
+                            tx: at.tx,
+                            gas_used: *gas_used,
+                        };
+                        Self::log(&place.agreement, &entry, &at, out);
+                    }
+                    None => {
+                        let reason = format!("a cell written by writer {writer}: upgrade the node");
+                        tracing::error!(block = at.block, tx = %at.tx, reason, "chain.unreadable_event");
+                    }
+                }
+                self.resolved(place, out);
             }
             // Verified and logged by somebody outside the agreement's own order: it settles nothing.
             Event::Attested { agreement, t, .. } => {
-                tracing::info!(agreement = %agreement, t, tx = %at.tx, "chain.attested");
+                let agreement = diversity_client::hexed::encode(agreement);
+                tracing::info!(agreement, t, tx = %at.tx, "chain.attested");
             }
             Event::AgreementClosed { agreement, end } => {
                 if let Some(a) = self.agreements.get_mut(agreement) {
                     a.end = Some(*end);
                     out.ops.push(a.put(agreement));
                 }
-                Self::log(agreement, &ChainLog::Closed { end: *end }, out);
+                Self::log(agreement, &ChainLog::Closed { end: *end }, &at, out);
             }
             Event::DisputeRecorded { .. } => self.dispute(located, out),
-            Event::DisputeResolved {
-                dispute,
-                agreement,
-                epoch,
-                ..
-            } => {
-                if let Some(d) = self.disputes.get_mut(dispute) {
-                    d.resolved = true;
-                    out.ops.push(d.put());
-                    out.disputes.push(*dispute);
-                }
-                if let Some(a) = self.agreements.get_mut(agreement) {
-                    a.epoch = a.epoch.max(*epoch);
-                    out.ops.push(a.put(agreement));
-                }
-            }
             Event::Unreadable { reason } => {
                 tracing::error!(block = at.block, tx = %at.tx, reason, "chain.unreadable_event");
             }
@@ -308,6 +351,7 @@ impl Registry {
             terms_digest: header.digest(),
             code: header.off_chain_code,
             epoch: 0,
+            next_t: 0,
             end: None,
         };
         if self.agreements.contains_key(&agreement) {
@@ -357,31 +401,65 @@ impl Registry {
         out.ops.push(record.put());
         out.disputes.push(*dispute);
         self.disputes.insert(*dispute, record);
-        if let Some(agreement) = agreement {
-            let hole = ChainLog::Hole {
-                t: *at,
-                dispute: *dispute,
-                tx: located.at.tx,
-            };
-            Self::log(agreement, &hole, out);
-        } else if let Some(accused) = accused {
-            let sensor = SensorId::from(*accused);
-            if let Some(s) = self.sensors.get_mut(&sensor)
-                && s.void_from.is_none_or(|q| *at < q)
-            {
-                s.void_from = Some(*at);
-                out.ops.push(s.put(&sensor));
-                out.void.push((sensor, *at));
-            }
-            out.inputs.push(Input::Chain(ChainEvent::SensorVoid {
-                sensor,
-                from_q: *at,
-            }));
+        if agreement.is_none()
+            && let Some(accused) = accused
+        {
+            self.void(SensorId::from(*accused), *at, evidence, out);
         }
     }
 
-    fn log(agreement: &AgreementId, entry: &ChainLog, out: &mut Applied) {
-        out.ops.push(entry.put(log_key(agreement, entry)));
+    /// A sensor has contradicted itself. What the core is told is what the two frames prove.
+    fn void(&mut self, sensor: SensorId, q: u64, evidence: &[u8], out: &mut Applied) {
+        if let Some(s) = self.sensors.get_mut(&sensor)
+            && s.void_from.is_none_or(|from| q < from)
+        {
+            s.void_from = Some(q);
+            out.ops.push(s.put(&sensor));
+            out.void.push((sensor, q));
+        }
+        let contradiction = match evidence::decode(evidence) {
+            Ok(Evidence::SensorContradiction { first, second, .. }) => {
+                Contradiction::of(&first.encode(), &second.encode())
+            }
+            Ok(_) | Err(_) => None,
+        };
+        match contradiction {
+            Some(contradiction) => out.inputs.push(Input::Chain(ChainEvent::SensorVoid {
+                sensor,
+                contradiction,
+            })),
+            None => {
+                tracing::error!(sensor = %sensor, q, "chain.unreadable_contradiction");
+            }
+        }
+    }
+
+    /// Something has settled everything up to t of it.
+    fn door(&mut self, place: &Place, entry: &ChainLog, at: &Position, out: &mut Applied) {
+        if let Some(a) = self.agreements.get_mut(&place.agreement)
+            && a.next_t <= place.t
+        {
+            a.next_t = place.t + 1;
+            a.epoch = place.epoch;
+            out.ops.push(a.put(&place.agreement));
+        }
+        Self::log(&place.agreement, entry, at, out);
+    }
+
+    /// The chain says what counts at t.
+    fn resolved(&mut self, place: &Place, out: &mut Applied) {
+        let of_t = |d: &&mut DisputeRecord| {
+            d.agreement == Some(place.agreement) && d.at == place.t && !d.resolved
+        };
+        for d in self.disputes.values_mut().filter(of_t) {
+            d.resolved = true;
+            out.ops.push(d.put());
+            out.disputes.push(d.dispute);
+        }
+    }
+
+    fn log(agreement: &AgreementId, entry: &ChainLog, at: &Position, out: &mut Applied) {
+        out.ops.extend(entry.put(agreement, at));
         out.inputs.extend(entry.input(*agreement));
     }
 }

@@ -1,15 +1,18 @@
 use super::*;
+use diversity_chain::events::Outputs;
 use diversity_chain::events::{ChainEvent as Event, DisputeKind};
 use diversity_proto::entity::{NodeDeclaration, Period};
-use diversity_proto::frame::{Variable, VariableType};
-use diversity_proto::round::Entry;
+use diversity_proto::frame::{Frame, Variable, VariableType};
+use diversity_proto::round::{Entry, OutputKind};
 use diversity_proto::{Address, NodeId, PublicKey, SensorId, UserId};
 
 fn located(block: u64, event: Event) -> Located {
+    // In the order in which they are made.
+    static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
     let at = Position {
         block,
         block_hash: Digest([block as u8; 32]),
-        log_index: 0,
+        log_index: NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed),
         tx: Digest([block as u8 + 100; 32]),
     };
     Located { at, event }
@@ -44,6 +47,42 @@ const USER: UserId = UserId([1; 20]);
 const SENSOR: SensorId = SensorId([2; 20]);
 const NODE: NodeId = NodeId([3; 20]);
 
+fn place(epoch: u32, from: u64, t: u64) -> Place {
+    Place {
+        agreement: A,
+        epoch,
+        from,
+        t,
+    }
+}
+
+/// The call that reports two messages of the sensor at q.
+fn contradiction(q: u64) -> Vec<u8> {
+    let key = diversity_keys::SecretKey::from_bytes(&[2; 32]).expect("a key");
+    let d = diversity_proto::Deployment {
+        chain_id: 1,
+        contract: Address([1; 20]),
+    };
+    let frame = |time: u8| {
+        let mut frame = Frame {
+            sensor: SENSOR.address().into(),
+            epoch: 0,
+            first_q: q,
+            count: 1,
+            lost: 0,
+            width: 0,
+            opening: None,
+            body: vec![time],
+            signature: diversity_proto::Signature([0; 64]),
+        };
+        frame.sensor = SensorId(key.address());
+        frame.signature = diversity_proto::Signature(key.sign(&frame.digest(&d).0));
+        frame
+    };
+    diversity_chain::calls::report_sensor_contradiction(&d, q, &frame(2), &frame(4))
+        .expect("signed")
+}
+
 fn history() -> Vec<Located> {
     let header = TermsHeader {
         users: Digest([1; 32]),
@@ -54,13 +93,10 @@ fn history() -> Vec<Located> {
         conditions: Digest([6; 32]),
     };
     let settled = |from, t, entries| Event::Settled {
-        agreement: A,
-        epoch: 0,
-        from,
-        t,
+        place: place(0, from, t),
         entries,
         holes: Vec::new(),
-        context: Some(Digest([7; 32])),
+        context: Digest([7; 32]),
         batch: false,
         gas_used: 30_000,
         outcomes: 1,
@@ -72,7 +108,17 @@ fn history() -> Vec<Located> {
         accused,
         epoch: 0,
         at,
-        evidence: vec![1, 2, 3],
+        evidence: match agreement {
+            None => contradiction(at),
+            Some(_) => vec![1, 2, 3],
+        },
+    };
+    let outputs = Outputs {
+        kind: OutputKind::Value,
+        result: vec![1, 2],
+        state: Digest([8; 32]),
+        carry: b"carry".to_vec(),
+        q_next: vec![4, 5],
     };
     vec![
         located(
@@ -128,7 +174,37 @@ fn history() -> Vec<Located> {
         ),
         located(7, settled(0, 0, vec![(0, Entry::Value(vec![1]))])),
         located(8, dispute(1, DisputeKind::UnequalReveals, Some(A), None, 1)),
-        located(9, settled(1, 3, vec![(1, Entry::Hole), (3, Entry::Trap)])),
+        located(
+            8,
+            Event::HoleSettled {
+                place: place(1, 1, 1),
+                abstained: false,
+                seal: Digest([1; 32]),
+                state: Digest::ZERO,
+                holes: Vec::new(),
+                dispute: Digest([1; 32]),
+                gas_used: 90_000,
+            },
+        ),
+        located(
+            9,
+            Event::CellWritten {
+                place: place(0, 1, 1),
+                writer: 2,
+                context: Digest::ZERO,
+                outputs: outputs.clone(),
+                gas_used: 80_000,
+            },
+        ),
+        located(9, settled(2, 3, vec![(2, Entry::Hole), (3, Entry::Trap)])),
+        located(
+            9,
+            Event::Resolved {
+                place: place(3, 4, 4),
+                outputs,
+                gas_used: 70_000,
+            },
+        ),
         located(
             10,
             dispute(
@@ -143,7 +219,7 @@ fn history() -> Vec<Located> {
             11,
             Event::AgreementClosed {
                 agreement: A,
-                end: 4,
+                end: 6,
             },
         ),
     ]
@@ -160,14 +236,18 @@ fn what_is_read_back_is_what_was_applied_and_repeats_change_nothing() {
     let (_dir, store) = open();
     let mut registry = Registry::default();
     let mut inputs = 0;
-    for event in &history() {
+    let history = history();
+    for event in &history {
         let mut out = Applied::default();
         registry.apply(event, &mut out);
         inputs += out.inputs.len();
         store.write(out.ops).expect("written");
     }
-    // sensor, two settlements, hole, void, closed
-    assert_eq!(inputs, 6);
+    // sensor, two settlements, hole, cell, resolution, void, closed
+    assert_eq!(inputs, 8);
+    let a = &registry.agreements[&A];
+    assert_eq!((a.next_t, a.epoch, a.end), (5, 3, Some(6)));
+    assert!(registry.disputes[&Digest([1; 32])].resolved);
     assert_eq!(
         registry.sensors[&SENSOR].declaration.label, "first",
         "the first registration counts"
@@ -177,12 +257,11 @@ fn what_is_read_back_is_what_was_applied_and_repeats_change_nothing() {
         "an old revision does not come back"
     );
     assert_eq!(registry.sensors[&SENSOR].void_from, Some(77));
-    assert_eq!(registry.agreements[&A].end, Some(4));
     let loaded = Registry::load(&store).expect("read");
     let shown = |r: &Registry| format!("{r:?}");
     assert_eq!(shown(&loaded), shown(&registry));
     let mut again = Applied::default();
-    for event in &history() {
+    for event in &history {
         registry.apply(event, &mut again);
     }
     assert_eq!(shown(&loaded), shown(&registry));
@@ -203,20 +282,29 @@ fn an_agreement_that_starts_late_hears_everything_in_an_order_that_works() {
         .iter()
         .map(|entry| match entry {
             ChainLog::Hole { t, .. } => ("hole", *t),
+            ChainLog::Cell { t, .. } => ("cell", *t),
+            ChainLog::Resolved { t, .. } => ("resolved", *t),
             ChainLog::Settled(s) => ("settled", s.t),
             ChainLog::Closed { end } => ("closed", *end),
         })
         .collect();
     assert_eq!(
         kinds,
-        [("hole", 1), ("settled", 0), ("settled", 3), ("closed", 4)]
+        [
+            ("settled", 0),
+            ("hole", 1),
+            ("cell", 1),
+            ("settled", 3),
+            ("resolved", 4),
+            ("closed", 6)
+        ]
     );
     let settled = ChainLog::settled(&store, &A, 3)
         .expect("read")
         .expect("there");
     assert_eq!(
         (settled.from, settled.entries),
-        (1, vec![(1, Entry::Hole), (3, Entry::Trap)])
+        (2, vec![(2, Entry::Hole), (3, Entry::Trap)])
     );
     assert_eq!(ChainLog::settled(&store, &A, 2).expect("read"), None);
     let closed_at_once = ChainLog::Closed { end: 0 };
@@ -228,7 +316,8 @@ fn what_the_chain_takes_back_is_forgotten_and_comes_again() {
     let (_dir, store) = open();
     let mut registry = Registry::default();
     let mut out = Applied::default();
-    for event in &history() {
+    let history = history();
+    for event in &history {
         registry.apply(event, &mut out);
     }
     registry.rewind(5, &mut out);
@@ -241,7 +330,7 @@ fn what_the_chain_takes_back_is_forgotten_and_comes_again() {
         ),
         (1, 1, 1)
     );
-    for event in &history()[5..] {
+    for event in &history[5..] {
         registry.apply(event, &mut out);
     }
     store.write(out.ops).expect("written");

@@ -149,16 +149,17 @@ impl RunningNode {
         run_known(&shared.agreements, &known);
         let peers = shared.peers.lock().list(&shared.identity.peer);
         let (net, net_events) = Net::spawn(net_config(&shared, peers))?;
-        let to_chain = ToChain::new(
-            deployment,
-            store.clone(),
-            Arc::clone(&shared.durable.writer),
-            Arc::clone(&shared.agreements),
-        );
         let (view, chain_view) = watch::channel(ChainView::default());
         let (stop, stopped) = watch::channel(false);
         let (commands, api_receiver) = mpsc::channel(API_QUEUE);
         let (control, control_receiver) = mpsc::channel(CONTROL_QUEUE);
+        let to_chain = ToChain::new(
+            deployment,
+            shared.identity.contracts(),
+            Arc::clone(&shared.agreements),
+            Arc::clone(&shared.metrics),
+            control.clone(),
+        );
         let (terms_sender, terms_parts) = mpsc::channel(TERMS_QUEUE);
 
         let listen = shared.config.api_listen;
@@ -303,11 +304,13 @@ async fn identify(config: &NodeConfig, deployment: Deployment) -> Result<Identit
     let (data_dir, password) = (config.data_dir.clone(), config.password_file.clone());
     let light = config.light_keys;
     let keys = tokio::task::spawn_blocking(move || Keyring::open(&data_dir, &password, light));
+    let cells = config.cells()?;
     let keys = keys
         .await
         .map_err(|_| NodeError::Ended("opening the keys"))??;
     Ok(Identity {
         deployment,
+        cells,
         node: keys.node(),
         peer: diversity_net::public_key(&keys.peer)?,
         keys: Arc::new(keys),

@@ -3,9 +3,10 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use diversity_chain::Contracts;
 use diversity_client::api::Event;
 use diversity_net::Peer;
-use diversity_proto::{Deployment, NodeId};
+use diversity_proto::{Address, Deployment, NodeId};
 use diversity_store::{Op, Store, StoreError, Writer};
 use tokio::sync::{broadcast, oneshot};
 
@@ -50,12 +51,24 @@ pub struct Shared {
 pub struct Identity {
     /// Chain and contract, which every signature covers.
     pub deployment: Deployment,
+    /// Where the cells are.
+    pub cells: Address,
     /// This node.
     pub node: NodeId,
     /// Its peer key.
     pub peer: Peer,
     /// Its keys.
     pub keys: Arc<Keyring>,
+}
+
+impl Identity {
+    /// The contracts.
+    pub fn contracts(&self) -> Contracts {
+        Contracts {
+            main: self.deployment.contract,
+            cells: self.cells,
+        }
+    }
 }
 
 /// What outlives the process.

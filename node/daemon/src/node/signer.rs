@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use diversity_keys::musig::{AgreementKey, MusigError, SecretNonce, Session as MusigSession};
 use diversity_keys::{KeyError, derive_secret_salt, os_random};
-use diversity_proto::round::{Commit, Computed, PublicNonce, Session, Subject, opening_hash};
+use diversity_proto::round::{Blinding, Commit, Computed, PublicNonce, Session, Subject};
 use diversity_proto::{AgreementId, Digest, NodeId, Signature, Writer};
 use zeroize::Zeroizing;
 
@@ -15,16 +15,6 @@ use crate::keyring::Keyring;
 
 /// Secret nonces that wait for their session, at most; the oldest sessions of the lowest agreement go first.
 const NONCES_MAX: usize = 8_192;
-
-/// A commit with what opens it.
-pub struct Committed {
-    /// Opens the commitment.
-    pub secret: [u8; 32],
-    /// Opens the commitment.
-    pub salt: [u8; 32],
-    /// As signed.
-    pub commit: Commit,
-}
 
 /// The protocol key at work.
 pub struct Signer {
@@ -57,7 +47,7 @@ impl Signer {
     }
 
     /// Derives secret and salt from the seed and the whole domain, and signs the commit: always the same bytes (R2).
-    pub fn commit(&self, subject: &Subject, computed: &Computed) -> Committed {
+    pub fn commit(&self, subject: &Subject, computed: &Computed) -> (Blinding, Commit) {
         let mut domain = Writer::new();
         domain
             .raw(&subject.deployment.bytes())
@@ -65,17 +55,9 @@ impl Signer {
             .u64(subject.t)
             .raw(&self.node.0);
         let (secret, salt) = derive_secret_salt(&self.keys.seed, &domain.finish());
-        let mut commit = Commit {
-            commitment: computed.commitment(subject, &self.node, &secret, &salt),
-            opening: opening_hash(&secret, &salt),
-            signature: Signature([0; 64]),
-        };
-        commit.signature = self.sign(&commit.digest(subject, &self.node));
-        Committed {
-            secret,
-            salt,
-            commit,
-        }
+        let blinding = Blinding { secret, salt };
+        let commit = Commit::make(subject, &self.node, computed, &blinding, |d| self.sign(d));
+        (blinding, commit)
     }
 
     /// Draws a nonce for a session. A second call for one session replaces the first nonce, which signs nothing any more.

@@ -15,7 +15,7 @@ pub mod intake;
 pub mod relay;
 pub mod standing;
 #[cfg(test)]
-mod testkit;
+pub(crate) mod testkit;
 
 use diversity_client::api::{PAGE_MAX, Page};
 use diversity_client::hexed::Hexed;
@@ -76,7 +76,7 @@ impl Rooms {
             health: Health::new(shared, standing.clone(), own.clone()),
             standing,
             acceptance: Acceptance::new(shared, book.clone()),
-            relay: Relay::new(shared, line, book, directory.clone(), archive.clone()),
+            relay: Relay::new(shared, line, book, directory.clone()),
             archive,
             directory,
             shelf: Shelf::new(shared),

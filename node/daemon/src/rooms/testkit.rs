@@ -8,7 +8,9 @@ use diversity_engine::api::{FrameRef, IngestAnswer};
 use diversity_keys::SecretKey;
 use diversity_proto::entity::{NodeDeclaration, Period, SensorDeclaration};
 use diversity_proto::frame::{Variable, VariableType};
-use diversity_proto::terms::{Field, Leader, Qos, SensorStart, Terms, TrustedNode, WindowSpec};
+use diversity_proto::terms::{
+    Field, Leader, Protocol, Qos, SensorStart, Terms, TrustedNode, WindowSpec,
+};
 use diversity_proto::{
     Address, AgreementId, Deployment, Digest, NodeId, PublicKey, SensorId, UserId,
 };
@@ -25,6 +27,7 @@ use crate::node::activation::aggregate;
 use crate::node::driver::{Command, HeldSensor};
 use crate::node::frames::Frames;
 use crate::node::modules::Modules;
+use crate::node::outbox::Known;
 use crate::node::registry::{
     AgreementRecord, Applied, NodeRecord, Registry, SensorRecord, UserRecord, terms_key,
 };
@@ -98,6 +101,7 @@ impl Kit {
         };
         let identity = Identity {
             deployment: DEPLOYMENT,
+            cells: Address([8; 20]),
             node: keys.node(),
             peer: [41; 32],
             keys: Arc::new(keys),
@@ -155,6 +159,7 @@ impl Kit {
             terms_digest: self.terms.digest(),
             code: self.terms.off_chain_code,
             epoch: 0,
+            next_t: 0,
             end: None,
         };
         self.shared.registered.write().agreements.insert(a, record);
@@ -252,6 +257,8 @@ fn terms() -> Terms {
             seconds: 100,
         },
         future_tolerance_s: 1,
+        grace_s: 50,
+        protocol: Protocol::Fast,
         leader: Leader::Rotating,
         flush_ms: 1,
         round_timeout_ms: 100,
@@ -260,6 +267,17 @@ fn terms() -> Terms {
         qos: Qos::OffChain,
         result: vec![field("total", "uint16")],
         detail: vec![field("seconds", "uint8")],
+        abstain_ms: 1_000,
+    }
+}
+
+/// The agreement as the outbox knows it.
+pub fn known() -> Known {
+    let keys = [11, 12].map(|seed| PublicKey(key(seed).public_key()));
+    let terms = terms();
+    Known {
+        key: aggregate(&DEPLOYMENT, &terms, &keys).expect("a key"),
+        terms: Arc::new(terms),
     }
 }
 

@@ -8,12 +8,13 @@ use std::time::Duration;
 use diversity_chain::anvil::{Anvil, locate};
 use diversity_chain::fees::FeePolicy;
 use diversity_chain::rpc::{Call, Rpc, RpcConfig};
-use diversity_chain::{Account, Unsigned, calls};
+use diversity_chain::{Account, Contracts, Deploying, Unsigned};
 use diversity_client::Api;
 use diversity_client::draft::Draft;
 use diversity_client::sign::Signer;
 use diversity_client::terms_json::{
-    FieldJson, LeaderJson, QosJson, SensorStartJson, TermsJson, TrustedNodeJson, WindowJson,
+    FieldJson, LeaderJson, ProtocolJson, QosJson, SensorStartJson, TermsJson, TrustedNodeJson,
+    WindowJson,
 };
 use diversity_daemon::node::RunningNode;
 use diversity_daemon::{NodeConfig, NodeError, Runner};
@@ -45,6 +46,7 @@ pub struct Chain {
     child: Child,
     pub url: String,
     pub deployment: Deployment,
+    pub cells: Address,
     _dir: tempfile::TempDir,
 }
 
@@ -77,52 +79,55 @@ impl Chain {
         let url = anvil.rpc_url();
         let rpc = Rpc::new(&RpcConfig::new([url.clone()])).expect("settings");
         until("anvil answers", async || rpc.head().await.is_ok()).await;
-        let contract = deploy(&rpc, anvil.chain_id).await;
+        let contracts = deploy(&rpc, anvil.chain_id).await;
         let deployment = Deployment {
             chain_id: anvil.chain_id,
-            contract,
+            contract: contracts.main,
         };
         Some(Self {
             child,
             url,
             deployment,
+            cells: contracts.cells,
             _dir: dir,
         })
     }
 }
 
-async fn deploy(rpc: &Rpc, chain_id: u64) -> Address {
+async fn deploy(rpc: &Rpc, chain_id: u64) -> Contracts {
     let account = Account::from_secret(&[0x77; 32]).expect("key");
-    let data = calls::deploy();
-    let head = rpc.head().await.expect("head");
-    let gas = rpc
-        .estimate_gas(&Call {
-            from: account.address(),
+    let mut deploying = Deploying::default();
+    let mut nonce = 0;
+    while let Some((_, data)) = deploying.next() {
+        let head = rpc.head().await.expect("head");
+        let gas = rpc
+            .estimate_gas(&Call {
+                from: account.address(),
+                to: None,
+                data: data.clone(),
+            })
+            .await
+            .expect("gas");
+        let policy = FeePolicy::default();
+        let (raw, tx) = account.sign(&Unsigned {
+            chain_id,
+            nonce,
             to: None,
-            data: data.clone(),
+            value: 0,
+            data: &data,
+            gas_limit: policy.gas_limit(gas, head.gas_limit).expect("fits"),
+            fees: policy.fees(&head, None, 0),
+        });
+        rpc.send_raw(&raw, true).await.expect("sent");
+        until("the contract is mined", async || {
+            rpc.receipt(&tx).await.expect("asked").is_some()
         })
-        .await
-        .expect("gas");
-    let policy = FeePolicy::default();
-    let (raw, tx) = account.sign(&Unsigned {
-        chain_id,
-        nonce: 0,
-        to: None,
-        value: 0,
-        data: &data,
-        gas_limit: policy.gas_limit(gas, head.gas_limit).expect("fits"),
-        fees: policy.fees(&head, None, 0),
-    });
-    rpc.send_raw(&raw, true).await.expect("sent");
-    until("the contract is mined", async || {
-        rpc.receipt(&tx).await.expect("asked").is_some()
-    })
-    .await;
-    rpc.receipt(&tx)
-        .await
-        .expect("asked")
-        .and_then(|r| r.contract)
-        .expect("deployed")
+        .await;
+        let receipt = rpc.receipt(&tx).await.expect("asked");
+        deploying.placed(receipt.and_then(|r| r.contract).expect("deployed"));
+        nonce += 1;
+    }
+    deploying.contracts().expect("all stands")
 }
 
 /// Waits for a condition, at most a minute.
@@ -156,6 +161,7 @@ impl TestNode {
             rpc_urls: chain.url.parse().expect("list"),
             chain_id: chain.deployment.chain_id,
             contract: chain.deployment.contract.hex(),
+            cells: chain.cells.hex(),
             chain_poll_ms: 50,
             api_listen: ([127, 0, 0, 1], free_port()).into(),
             p2p_listen: format!("/ip4/127.0.0.1/tcp/{}", free_port())
@@ -288,6 +294,7 @@ impl Lock {
             epoch: 0,
             first_q,
             count: u16::try_from(messages.len()).expect("few"),
+            lost: 0,
             width: 1,
             opening: None,
             body: body.finish(),
@@ -335,6 +342,8 @@ pub fn terms(
         off_chain_code: code,
         window: WindowJson::Month { start: OCTOBER },
         future_tolerance_s: 300,
+        grace_s: 86_400,
+        protocol: ProtocolJson::Fast,
         leader: LeaderJson::Fixed { index: 0 },
         flush_ms: 20,
         round_timeout_ms: 2_000,
@@ -343,6 +352,7 @@ pub fn terms(
         qos: QosJson::OffChain,
         result: vec![field("total_seconds", "uint64"), field("trips", "uint32")],
         detail: vec![field("seconds", "uint64"), field("trips", "uint32")],
+        abstain_ms: 60_000,
     }
 }
 

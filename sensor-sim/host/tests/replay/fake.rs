@@ -140,6 +140,7 @@ impl Network {
             },
             contracts: DevnetContracts {
                 main: DEPLOYMENT.contract,
+                cells: DEPLOYMENT.contract,
             },
             nodes: self.urls.iter().enumerate().map(node).collect(),
             users: (0..users).map(user).collect(),
@@ -353,6 +354,7 @@ async fn info(State(node): Ctx) -> Json<Info> {
     Json(Info {
         version: "fake".into(),
         deployment: DEPLOYMENT.into(),
+        cells: DEPLOYMENT.contract,
         node: NodeIdentity {
             node: node.id(),
             public_key: d.public_key,
@@ -516,6 +518,7 @@ async fn create(State(node): Ctx, Json(r): Json<AgreementCreation>) -> Json<Agre
         epoch: 0,
         tx: Digest::ZERO,
         progress: Progress::default(),
+        closings: Vec::new(),
     };
     chain.agreement = Some(view.clone());
     Json(view)

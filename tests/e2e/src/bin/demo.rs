@@ -290,7 +290,7 @@ fn disputed(net: &Net, summary: &Summary) -> Result {
             )));
         }
     }
-    let events = net.block_on(onchain::all_events(&devnet, None))?;
+    let events = net.block_on(onchain::all_events(&devnet))?;
     let recorded = events.iter().any(|e| {
         matches!(
             e,

@@ -3,8 +3,10 @@
 use super::*;
 use crate::abi::IMainContract as C;
 use crate::fees::Fees;
-use crate::submitter::Precheck;
+use crate::goal::Goal;
+use crate::submitter::{Precheck, Row};
 use alloy::sol_types::SolError;
+use diversity_proto::AgreementId;
 use std::collections::VecDeque;
 
 mod model;
@@ -125,10 +127,11 @@ fn known_and_nonce_too_low_are_answers_and_not_failures() {
 fn a_call_that_has_become_pointless_never_gets_a_nonce() {
     let mut w = World::new();
     w.outcome
-        .insert(1, reverted(C::FromIsNotNext { from: 2, nextT: 3 }));
+        .insert(1, reverted(C::AlreadySettled { t: 1, nextT: 3 }));
     w.outcome.insert(2, reverted(C::NotUnanimous {}));
+    w.next_t = Some(3);
     w.look();
-    w.step(Input::Submit(submission(1)));
+    w.step(Input::Submit(owed(1)));
     w.step(Input::Submit(submission(2)));
     assert!(w.sent.is_empty());
     assert!(
@@ -139,11 +142,164 @@ fn a_call_that_has_become_pointless_never_gets_a_nonce() {
     );
 }
 
+/// R13: an endpoint that lags or errs must not make a node forget what it owes.
+#[test]
+fn nothing_that_is_owed_is_dropped_by_an_answer_that_the_state_does_not_bear_out() {
+    let refusals = [
+        reverted(C::AlreadySettled { t: 1, nextT: 3 }),
+        reverted(C::EpochNotInForce {
+            given: 0,
+            inForce: 2,
+        }),
+        reverted(C::AlreadyRecorded {
+            dispute: [1; 32].into(),
+        }),
+        reverted(C::BeyondEnd { t: 1, end: 1 }),
+        reverted(C::NotUnanimous {}),
+        Precheck::Error(RpcError::Reverted {
+            data: vec![],
+            message: String::new(),
+        }),
+    ];
+    for next_t in [Some(0), None] {
+        for refusal in &refusals {
+            let mut w = World::new();
+            w.next_t = next_t;
+            w.outcome.insert(1, refusal.clone());
+            w.look();
+            w.step(Input::Submit(owed(1)));
+            for _ in 0..30 {
+                w.now += 5_000;
+                w.mine();
+            }
+            assert!(w.reports.is_empty(), "{refusal:?}: {:?}", w.reports);
+            assert!(w.confirmed > 1 && w.confirmed <= 32, "{}", w.confirmed);
+            assert!(!w.why(1).is_empty());
+            // The endpoint comes to its senses.
+            w.outcome.clear();
+            for _ in 0..14 {
+                w.now += 5_000;
+                w.mine();
+            }
+            assert_eq!(w.mined_ids(), [id(1)], "{refusal:?}");
+        }
+    }
+}
+
+#[test]
+fn what_is_final_is_not_submitted_any_more_and_what_is_signed_runs_its_course() {
+    let mut w = World::new();
+    for n in 1..=4 {
+        w.outcome
+            .insert(n, reverted(C::FromBeyondNext { from: 9, nextT: 0 }));
+    }
+    w.outcome.remove(&1);
+    w.look();
+    for n in 1..=4 {
+        w.step(Input::Submit(owed(n)));
+    }
+    w.step(Input::Retire {
+        agreement: AgreementId([2; 32]),
+        t: 9,
+    });
+    assert!(w.reports.is_empty(), "another agreement");
+    w.step(Input::Retire {
+        agreement: AgreementId([1; 32]),
+        t: 3,
+    });
+    let retired: Vec<_> = w.reports.iter().map(|(id, _)| *id).collect();
+    assert_eq!(retired, [id(2), id(3)]);
+    w.mine();
+    assert_eq!(w.mined_ids(), [id(1)]);
+    assert!(w.why(4).contains("has to settle first"), "{}", w.why(4));
+}
+
+#[test]
+fn settlements_in_a_row_share_a_block_and_ask_the_chain_about_the_first_alone() {
+    let mut w = World::new();
+    // What the chain would say of those that stand on one that is not mined yet.
+    for n in 1..=9 {
+        w.outcome.insert(
+            n,
+            reverted(C::FromBeyondNext {
+                from: n.into(),
+                nextT: 0,
+            }),
+        );
+    }
+    w.look();
+    for n in 0..=9 {
+        w.step(Input::Submit(settlement(n)));
+    }
+    assert_eq!(w.pool.len(), 4, "as many as a pool takes of one sender");
+    for block in 1..=3 {
+        w.mine();
+        assert_eq!(w.nonce(), 10.min(4 * block));
+    }
+    assert_eq!(w.prechecks, 1);
+    w.mine();
+    let nonces: Vec<_> = w
+        .sent
+        .iter()
+        .map(|(_, raw)| World::nonce_of(raw))
+        .map(|(nonce, data, _)| (nonce, data[0]))
+        .collect();
+    assert_eq!(nonces, (0..10).map(|n| (n, n as u8)).collect::<Vec<_>>());
+    assert_eq!(w.mined_ids(), (0..10).map(id).collect::<Vec<_>>());
+}
+
+#[test]
+fn one_that_does_not_stand_on_the_one_before_it_waits() {
+    let mut w = World::new();
+    for n in [2, 3] {
+        w.outcome.insert(
+            n,
+            reverted(C::FromBeyondNext {
+                from: n.into(),
+                nextT: 0,
+            }),
+        );
+    }
+    w.look();
+    w.step(Input::Submit(settlement(0)));
+    // t = 1 is another node's.
+    w.step(Input::Submit(settlement(2)));
+    w.step(Input::Submit(settlement(3)));
+    assert_eq!(w.pool.len(), 1);
+    w.mine();
+    w.outcome.remove(&2);
+    w.mine();
+    assert_eq!(w.pool.len(), 2, "t = 2, and t = 3 behind it");
+    w.mine();
+    assert_eq!(w.mined_ids(), [id(0), id(2), id(3)]);
+}
+
+#[test]
+fn the_newest_calldata_of_a_submission_counts_until_it_is_signed() {
+    let mut w = World::new();
+    w.outcome
+        .insert(1, reverted(C::FromBeyondNext { from: 9, nextT: 0 }));
+    w.look();
+    w.step(Input::Submit(owed(1)));
+    w.step(Input::Submit(Submission {
+        data: vec![7; 4],
+        ..owed(1)
+    }));
+    assert_eq!(World::nonce_of(&w.sent[0].1).1, [7; 4]);
+    // Now it is signed: another one changes nothing.
+    w.step(Input::Submit(Submission {
+        data: vec![8; 4],
+        ..owed(1)
+    }));
+    w.mine();
+    assert_eq!((w.sent.len(), w.mined_ids()), (1, vec![id(1)]));
+}
+
 #[test]
 fn what_comes_too_early_waits_for_the_next_block_and_no_longer_than_its_patience() {
     let mut w = World::new();
     w.outcome
-        .insert(1, reverted(C::FromIsNotNext { from: 5, nextT: 3 }));
+        .insert(1, reverted(C::FromBeyondNext { from: 5, nextT: 3 }));
     w.outcome.insert(
         2,
         reverted(C::NotRegistered {
@@ -332,7 +488,7 @@ fn what_fails_after_the_chain_lost_it_is_reported_as_undone() {
     w.mine();
     w.step(Input::Acknowledge(id(1)));
     w.reverts
-        .insert(0, Some(C::FromIsNotNext { from: 1, nextT: 2 }.abi_encode()));
+        .insert(0, Some(C::AlreadySettled { t: 1, nextT: 2 }.abi_encode()));
     w.lose_blocks(1);
     w.mine();
     assert!(
@@ -349,6 +505,25 @@ fn what_fails_after_the_chain_lost_it_is_reported_as_undone() {
 }
 
 #[test]
+fn what_others_have_settled_after_the_chain_lost_it_is_pointless() {
+    let mut w = World::new();
+    w.look();
+    w.step(Input::Submit(owed(1)));
+    w.mine();
+    w.step(Input::Acknowledge(id(1)));
+    w.reverts
+        .insert(0, Some(C::AlreadySettled { t: 1, nextT: 2 }.abi_encode()));
+    w.next_t = Some(2);
+    w.lose_blocks(1);
+    w.mine();
+    assert!(
+        matches!(w.reports.last(), Some((i, Report::Pointless { .. })) if *i == id(1)),
+        "{:?}",
+        w.reports
+    );
+}
+
+#[test]
 fn what_comes_back_before_what_it_stood_on_is_tried_again_by_itself() {
     let mut w = World::new();
     w.look();
@@ -356,8 +531,10 @@ fn what_comes_back_before_what_it_stood_on_is_tried_again_by_itself() {
     w.mine();
     w.step(Input::Acknowledge(id(1)));
     // The settlement before this one was another node's, and that node is slower to bring it back.
-    w.reverts
-        .insert(0, Some(C::FromIsNotNext { from: 1, nextT: 0 }.abi_encode()));
+    w.reverts.insert(
+        0,
+        Some(C::FromBeyondNext { from: 1, nextT: 0 }.abi_encode()),
+    );
     w.lose_blocks(1);
     for _ in 0..3 {
         w.mine();
@@ -505,11 +682,14 @@ fn a_race_that_was_lost_in_the_block_is_pointless_and_one_that_came_too_early_is
     let mut w = World::new();
     w.look();
     w.reverts
-        .insert(0, Some(C::FromIsNotNext { from: 1, nextT: 2 }.abi_encode()));
-    w.reverts
-        .insert(1, Some(C::FromIsNotNext { from: 3, nextT: 2 }.abi_encode()));
-    w.step(Input::Submit(submission(1)));
-    w.step(Input::Submit(submission(2)));
+        .insert(0, Some(C::AlreadySettled { t: 1, nextT: 2 }.abi_encode()));
+    w.reverts.insert(
+        1,
+        Some(C::FromBeyondNext { from: 3, nextT: 2 }.abi_encode()),
+    );
+    w.next_t = Some(2);
+    w.step(Input::Submit(owed(1)));
+    w.step(Input::Submit(owed(2)));
     w.mine();
     w.mine();
     w.mine();

@@ -30,6 +30,9 @@ pub(super) struct World {
     pub(super) reverts: BTreeMap<u64, Option<Vec<u8>>>,
     pub(super) taken: bool,
     pub(super) prechecks: usize,
+    /// First t that is not settled, as the chain's state says; none while it cannot be asked.
+    pub(super) next_t: Option<u64>,
+    pub(super) confirmed: usize,
 }
 
 pub(super) fn account() -> Account {
@@ -47,6 +50,33 @@ pub(super) fn submission(n: u8) -> Submission {
         to: Some(TO),
         data: vec![n, 1, 2, 3],
         patience_ms: None,
+        goal: None,
+        row: None,
+    }
+}
+
+/// As the core's: it is owed until the chain says that t is settled.
+pub(super) fn owed(n: u8) -> Submission {
+    Submission {
+        goal: Some(Goal::Settled {
+            agreement: AgreementId([1; 32]),
+            epoch: None,
+            t: n.into(),
+        }),
+        ..submission(n)
+    }
+}
+
+/// A settlement of one t in a row of them.
+pub(super) fn settlement(n: u8) -> Submission {
+    Submission {
+        row: Some(Row {
+            agreement: AgreementId([1; 32]),
+            from: n.into(),
+            t: n.into(),
+            gas: 90_000,
+        }),
+        ..owed(n)
     }
 }
 
@@ -73,6 +103,8 @@ impl World {
             reverts: BTreeMap::new(),
             taken: true,
             prechecks: 0,
+            next_t: Some(0),
+            confirmed: 0,
         }
     }
     /// kill -9 and start again: memory is lost, the disk is not.
@@ -159,6 +191,17 @@ impl World {
                     .cloned()
                     .unwrap_or(Precheck::Gas(30_000));
                 Some(Input::Prechecked { seq, outcome })
+            }
+            Effect::Confirm { seq, goal } => {
+                self.confirmed += 1;
+                let Goal::Settled { t, .. } = goal else {
+                    panic!("{goal:?}")
+                };
+                let outcome = match self.next_t {
+                    None => Err("no endpoint answers".into()),
+                    Some(next) => Ok((t < next).then(|| format!("t = {t} is settled already"))),
+                };
+                Some(Input::Confirmed { seq, outcome })
             }
             Effect::Send { seq, tx, raw, .. } => {
                 // Durable before it leaves: the bytes stand on disk now.

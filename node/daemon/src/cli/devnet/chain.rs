@@ -1,11 +1,10 @@
-//! The chain of a devnet: start it, deploy `MainContract`, and give accounts what they need to pay gas.
+//! The chain of a devnet: start it, deploy the contracts, and give accounts what they need to pay gas.
 
 use std::time::Duration;
 
-use diversity_chain::calls;
 use diversity_chain::fees::FeePolicy;
 use diversity_chain::rpc::{Call, Receipt, Rpc, RpcConfig, RpcError};
-use diversity_chain::{Account, Unsigned};
+use diversity_chain::{Account, Deploying, Unsigned};
 use diversity_proto::{Address, Digest};
 
 use super::super::output::{Context, FAILED, Failure, Outcome, UNREACHABLE};
@@ -67,40 +66,46 @@ pub async fn start(folder: &Folder, state: &mut State) -> Outcome {
     .await
 }
 
-/// Deploys `MainContract`, unless it stands already.
+/// Deploys libraries, `MainContract` and `Cells`, as far as they do not stand already.
 pub async fn deploy(folder: &Folder, state: &mut State, account: &Account) -> Outcome {
     let rpc = client(state)?;
-    if let Some(contract) = state.contract {
+    for address in &state.placed {
         let code = rpc
-            .code(&contract.address)
+            .code(address)
             .await
-            .context("cannot look for the contract")?;
-        if !code.is_empty() {
-            return Ok(());
+            .context("cannot look for the contracts")?;
+        if code.is_empty() {
+            return Err(Failure::new(
+                FAILED,
+                format_args!(
+                    "the chain has lost the contract {address}: it is another chain than this devnet was made for; remove the folder and start anew"
+                ),
+            ));
         }
-        return Err(Failure::new(
-            FAILED,
-            format_args!(
-                "the chain has lost the contract {}: it is another chain than this devnet was made for; remove the folder and start anew",
-                contract.address
-            ),
-        ));
     }
-    let receipt = transact(
-        &rpc,
-        state.chain.chain_id(),
-        account,
-        None,
-        calls::deploy(),
-        0,
-    )
-    .await?;
-    let address = receipt
-        .contract
-        .ok_or_else(|| Failure::new(FAILED, "the chain does not say where it put the contract"))?;
+    if state.contract.is_some() {
+        return Ok(());
+    }
+    let mut deploying = Deploying::after(state.placed.clone());
+    while let Some((name, code)) = deploying.next() {
+        let receipt = transact(&rpc, state.chain.chain_id(), account, None, code, 0).await?;
+        let address = receipt.contract.ok_or_else(|| {
+            Failure::new(
+                FAILED,
+                format_args!("the chain does not say where it put {name}"),
+            )
+        })?;
+        deploying.placed(address);
+        state.placed.push(address);
+        state.from_block.get_or_insert(receipt.block_number);
+        // One that was placed is not placed again when this is cut off.
+        folder.save(state)?;
+    }
+    let contracts = deploying.contracts().expect("all are placed");
     state.contract = Some(Contract {
-        address,
-        block: receipt.block_number,
+        address: contracts.main,
+        cells: contracts.cells,
+        block: state.from_block.unwrap_or(0),
     });
     saved(folder, state).await?;
     folder.save(state)

@@ -107,6 +107,7 @@ fn arguments(folder: &Folder, state: &State, node: &Node) -> Outcome<Vec<OsStrin
     add("--rpc-urls", state.chain.rpc_url().into());
     add("--chain-id", state.chain.chain_id().to_string().into());
     add("--contract", contract.address.hex().into());
+    add("--cells", contract.cells.hex().into());
     add("--from-block", contract.block.to_string().into());
     if state.chain.is_ours() {
         add("--chain-poll-ms", "100".into());

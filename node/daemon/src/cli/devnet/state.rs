@@ -17,8 +17,8 @@ use super::process::Process;
 
 /// The chain's name among the processes.
 pub const CHAIN: &str = "chain";
-/// Version of the state file.
-const VERSION: u8 = 1;
+/// Version of the state file. Version 1 was of a MainContract without cells.
+const VERSION: u8 = 2;
 /// Ports are chosen from here to [`PORT_MAX`], below those that systems give to outgoing connections, so that a port is
 /// still free when its process starts again.
 const PORT_MIN: u16 = 20_000;
@@ -31,7 +31,13 @@ pub struct State {
     version: u8,
     /// The chain.
     pub chain: Chain,
-    /// Once it is deployed.
+    /// What is deployed already of the contracts, in the order of deployment.
+    #[serde(with = "diversity_client::hexed::list", default)]
+    pub placed: Vec<Address>,
+    /// Block of the first deployment.
+    #[serde(default)]
+    pub from_block: Option<u64>,
+    /// Once all is deployed.
     pub contract: Option<Contract>,
     /// In order.
     pub nodes: Vec<Node>,
@@ -61,13 +67,16 @@ pub enum Chain {
     },
 }
 
-/// Where `MainContract` is.
+/// Where the contracts are.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Contract {
-    /// Its address.
+    /// Address of `MainContract`.
     #[serde(with = "diversity_client::hexed")]
     pub address: Address,
-    /// Block of the deployment.
+    /// Address of `Cells`.
+    #[serde(with = "diversity_client::hexed")]
+    pub cells: Address,
+    /// Block from which on they may be used.
     pub block: u64,
 }
 
@@ -139,6 +148,8 @@ impl State {
         Self {
             version: VERSION,
             chain,
+            placed: Vec::new(),
+            from_block: None,
             contract: None,
             nodes: Vec::new(),
             users: Vec::new(),
@@ -296,6 +307,7 @@ impl Folder {
             },
             contracts: DevnetContracts {
                 main: contract.address,
+                cells: contract.cells,
             },
             nodes: state
                 .nodes
@@ -360,6 +372,7 @@ mod tests {
         );
         state.contract = Some(Contract {
             address: Address([7; 20]),
+            cells: Address([8; 20]),
             block: 1,
         });
         state.nodes.push(Node {
@@ -373,6 +386,7 @@ mod tests {
         folder.save(&state).expect("saved");
         let devnet = Devnet::read(&folder.devnet_file()).expect("read");
         assert_eq!(devnet.nodes[0].pid, None);
+        assert_eq!(devnet.contracts.cells, Address([8; 20]));
         assert_eq!(
             devnet.nodes[0].api_url,
             format!("http://127.0.0.1:{}", ports[1])

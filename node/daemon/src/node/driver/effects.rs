@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use diversity_engine::api::{Effect, ExecutionPlan, FrameRef, Input, Job, SHARE_FLUSH_MS};
 use diversity_keys::musig::verify_bip340;
 use diversity_proto::NodeId;
+use diversity_proto::frame::Contradiction;
 use diversity_proto::wire::{
     ENVELOPE_BYTES_MAX, FRAME_BATCH_BYTES_MAX, FRAMES_MAX, PARTS_MAX, Part, encode_envelope,
     encode_frames, encode_ranges,
@@ -14,8 +15,7 @@ use diversity_store::Op;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Answer, Driver, DriverError, GOSSIP_JUDGED_MAX, Write};
-use crate::node::cut::cut;
-use crate::node::evidence::contradiction;
+use crate::node::cut::{CutError, cut};
 use crate::node::execute;
 use crate::node::signer::{SignError, aggregate};
 use crate::node::workers::Priority;
@@ -73,18 +73,32 @@ impl Driver {
                 }
             }
             Effect::Execute(plan) => self.execute(*plan),
+            Effect::LoadTimes { sensor, frames } => {
+                let stored = Arc::clone(&self.parts.durable.frames);
+                self.ask(move || {
+                    let times = |(first_q, at)| {
+                        let frame = stored.decoded(at)?;
+                        Ok((first_q, frame.messages().map(|m| m.time).collect()))
+                    };
+                    let times = frames.into_iter().map(times);
+                    Ok(Input::TimesLoaded {
+                        sensor,
+                        times: times.collect::<Result<_, CutError>>()?,
+                    })
+                });
+            }
             Effect::Commit {
                 agreement,
+                epoch,
                 subject,
                 computed,
             } => {
-                let c = self.parts.signer.commit(&subject, &computed);
-                let (secret, salt, commit) = (c.secret, c.salt, c.commit);
+                let (blinding, commit) = self.parts.signer.commit(&subject, &computed);
                 self.ready.push_back(Input::Committed {
                     agreement,
+                    epoch,
                     t: subject.t,
-                    secret,
-                    salt,
+                    blinding,
                     commit,
                 });
             }
@@ -169,16 +183,14 @@ impl Driver {
                 stored,
                 offered,
             } => {
-                let (frames, outbox) = (
-                    Arc::clone(&self.parts.durable.frames),
-                    Arc::clone(&self.parts.outbox),
-                );
-                self.job(move || {
+                let frames = Arc::clone(&self.parts.durable.frames);
+                self.ask(move || {
                     let stored = frames.encoded(stored)?;
-                    if let Some(q) = contradiction(&stored, &offered) {
-                        outbox.contradiction(sensor, q, stored, offered.to_vec());
-                    }
-                    Ok(())
+                    let contradiction = Contradiction::of(&stored, &offered);
+                    Ok(Input::Compared {
+                        sensor,
+                        contradiction,
+                    })
                 });
             }
             Effect::Answer { ticket, answer } => {
@@ -187,11 +199,8 @@ impl Driver {
                     let _ = reply.send(answer);
                 }
             }
-            Effect::Submit {
-                agreement,
-                submission,
-            } => self.parts.outbox.submit(agreement, submission),
-            Effect::Retire { agreement, from, t } => self.parts.outbox.retire(agreement, from, t),
+            Effect::Submit { id, submission } => self.parts.outbox.submit(id, submission),
+            Effect::Retire { agreement, t } => self.parts.outbox.retire(agreement, t),
             Effect::Notice(notice) => {
                 self.parts.metrics.notice(&notice);
                 (self.parts.notices)(&notice);
@@ -213,6 +222,14 @@ impl Driver {
                 &answers,
                 work().map_or_else(Answer::Failed, |()| Answer::Done),
             );
+        });
+    }
+
+    /// Bulk work on the pool that gives the core an answer; what it fails with ends the node.
+    fn ask(&mut self, work: impl FnOnce() -> Result<Input, DriverError> + Send + 'static) {
+        let answers = self.promise();
+        self.parts.workers.submit(Priority::Bulk, move || {
+            answer(&answers, work().map_or_else(Answer::Failed, Answer::Input));
         });
     }
 
@@ -339,6 +356,7 @@ impl Driver {
                 match done {
                     Ok(execution) => Answer::Input(Input::Executed {
                         agreement: plan.agreement,
+                        epoch: plan.epoch,
                         t: plan.t,
                         execution,
                     }),

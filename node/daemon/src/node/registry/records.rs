@@ -1,20 +1,21 @@
 //! Records of the registry, and the keys of everything that the daemon itself keeps.
 
-use diversity_chain::events::DisputeKind;
+use diversity_chain::events::{DisputeKind, Position};
 use diversity_proto::codec::{DecodeError, Reader, Writer, decode_all};
 use diversity_proto::entity::{NodeDeclaration, SensorDeclaration};
 use diversity_proto::round::Entry;
 use diversity_proto::terms::NODES_MAX;
-use diversity_proto::{Address, AgreementId, Digest, NodeId, SensorId, UserId, VERSION};
+use diversity_proto::{Address, AgreementId, Digest, NodeId, SensorId, UserId};
 use diversity_store::Op;
 
 use crate::node::peers::KnownNode;
-use crate::node::registry::ChainLog;
 
 /// First byte of every key of the daemon's own; the core's families are capital letters.
 const FAMILY: u8 = b'd';
-/// Longest evidence (calldata of a report), bytes: n reveals with their results.
+/// Longest evidence (calldata of a report), bytes: n commits and reveals with their results.
 const EVIDENCE_BYTES_MAX: usize = 1024 * 1024;
+/// Version of these records. Version 1 was of another MainContract.
+const VERSION: u8 = 2;
 /// Longest declaration, bytes.
 const DECLARATION_BYTES_MAX: usize = 16_384;
 
@@ -70,6 +71,8 @@ pub struct AgreementRecord {
     pub code: Digest,
     /// Resolution epoch in force.
     pub epoch: u32,
+    /// The next t that settles.
+    pub next_t: u64,
     /// Executions from here on never settle.
     pub end: Option<u64>,
 }
@@ -95,7 +98,7 @@ pub struct DisputeRecord {
     pub tx: Digest,
     /// Block.
     pub block: u64,
-    /// Resolved by the users.
+    /// The chain says what counts at t.
     pub resolved: bool,
 }
 
@@ -113,11 +116,13 @@ pub struct SettledRecord {
     /// Outcomes that share it.
     pub outcomes: u32,
     /// Context of a single outcome, root of the contexts of a batch.
-    pub context: Option<Digest>,
+    pub context: Digest,
     /// Whether it is a batch.
     pub batch: bool,
     /// What each named t says.
     pub entries: Vec<(u64, Entry)>,
+    /// The epoch that it put in force.
+    pub epoch: u32,
 }
 
 pub(super) fn key(kind: u8, id: &[u8]) -> Vec<u8> {
@@ -144,21 +149,24 @@ pub fn outbox_key(id: &[u8]) -> Vec<u8> {
     key(b'o', id)
 }
 
-/// Key of the frames that contradict one another.
-pub fn contradiction_key(sensor: &SensorId) -> Vec<u8> {
-    key(b'e', &sensor.0)
+/// Key of a chain event of an agreement, by its place on the chain: so the core hears them again in that order.
+pub(super) fn log_key(a: &AgreementId, at: &Position) -> Vec<u8> {
+    let mut k = key(b'k', &a.0);
+    k.extend(at.block.to_be_bytes());
+    k.extend(at.log_index.to_be_bytes());
+    k
 }
 
-/// Key of a chain event of an agreement: holes by t before settlements by their last t before the end, which is an order in
-/// which the core can hear them again.
-pub(super) fn log_key(a: &AgreementId, entry: &ChainLog) -> Vec<u8> {
-    let (kind, t) = match entry {
-        ChainLog::Hole { t, .. } => (0, *t),
-        ChainLog::Settled(s) => (1, s.t),
-        ChainLog::Closed { .. } => (2, 0),
-    };
-    let mut k = key(b'k', &a.0);
-    k.push(kind);
+/// Key of the place of the settlement whose last t this is: its value is the key of the event.
+pub(super) fn settled_key(a: &AgreementId, last: u64) -> Vec<u8> {
+    let mut k = key(b'l', &a.0);
+    k.extend(last.to_be_bytes());
+    k
+}
+
+/// Key of the place of what the users, or a second reading, said of t.
+pub(super) fn counts_key(a: &AgreementId, t: u64) -> Vec<u8> {
+    let mut k = key(b'm', &a.0);
     k.extend(t.to_be_bytes());
     k
 }
@@ -180,7 +188,7 @@ pub(super) fn get<T>(
     read: impl FnOnce(&mut Reader<'_>) -> Result<T, DecodeError>,
 ) -> Result<T, DecodeError> {
     decode_all(value, |r| {
-        r.version("registry record")?;
+        r.version_in("registry record", VERSION, VERSION)?;
         read(r)
     })
 }
@@ -264,7 +272,8 @@ impl AgreementRecord {
                 .list(&self.nodes, |w, n| n.write(w));
             w.raw(&self.terms_digest.0)
                 .raw(&self.code.0)
-                .u32(self.epoch);
+                .u32(self.epoch)
+                .u64(self.next_t);
             option(w, self.end, |w, t| {
                 w.u64(t);
             });
@@ -278,6 +287,7 @@ impl AgreementRecord {
             terms_digest: Digest::read(r)?,
             code: Digest::read(r)?,
             epoch: r.u32("epoch")?,
+            next_t: r.u64("next t")?,
             end: read_option(r, |r| r.u64("end"))?,
         })
     }

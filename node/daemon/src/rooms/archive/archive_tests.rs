@@ -2,15 +2,15 @@ use super::*;
 use crate::node::frames::tests::encoded;
 use crate::rooms::error::RoomError;
 use crate::rooms::testkit::{Kit, Loop, sensor};
-use diversity_chain::events::ChainEvent;
+use diversity_chain::events::{ChainEvent, Outputs, Place};
 use diversity_client::api::WindowStatus;
-use diversity_engine::api::{Execution, FrameRef};
+use diversity_engine::api::{Execution, FrameRef, Stretch};
 use diversity_engine::records::{
     CERTIFICATE, ExecutionRecord, FinalRecord, put_part, put_segment, t_key,
 };
 use diversity_proto::Signature;
 use diversity_proto::frame::Frame;
-use diversity_proto::round::{Entry, OutputKind};
+use diversity_proto::round::{Blinding, Body, Entry, OutputKind};
 use diversity_proto::window::{WindowEnd, detail_root, state};
 use diversity_proto::wire::Part;
 
@@ -37,9 +37,13 @@ fn execution(kit: &Kit, t: u64) -> ExecutionRecord {
     ExecutionRecord {
         from: span.1,
         to: span.2,
-        q_start: vec![range.first_q],
-        q_end: vec![range.end_q],
-        q_next: vec![range.end_q],
+        stretches: vec![Stretch {
+            start: range.first_q,
+            end: range.end_q,
+            next: range.end_q,
+            by: range.end,
+        }],
+        void: Vec::new(),
         execution: Execution {
             computed: Computed {
                 kind: OutputKind::Value,
@@ -52,8 +56,10 @@ fn execution(kit: &Kit, t: u64) -> ExecutionRecord {
             detail,
             carry,
         },
-        secret: [1; 32],
-        salt: [2; 32],
+        blinding: Blinding {
+            secret: [1; 32],
+            salt: [2; 32],
+        },
         commit: commit(1),
         epoch: 0,
     }
@@ -73,7 +79,7 @@ fn frames() -> [Vec<u8>; 3] {
     [of(0, &[10]), of(1, &[20, 110]), of(3, &[120, 210, 220])]
 }
 
-fn settled(kit: &Kit, a: AgreementId, t: u64, entry: Option<Entry>, context: Option<Digest>) {
+fn settled(kit: &Kit, a: AgreementId, t: u64, entry: Option<Entry>, context: Digest) {
     let record = FinalRecord::Settled {
         from: t,
         last: t,
@@ -83,10 +89,12 @@ fn settled(kit: &Kit, a: AgreementId, t: u64, entry: Option<Entry>, context: Opt
     };
     kit.keep(record.put(&a, t));
     let event = ChainEvent::Settled {
-        agreement: a,
-        epoch: 0,
-        from: t,
-        t,
+        place: Place {
+            agreement: a,
+            epoch: 0,
+            from: t,
+            t,
+        },
         entries: entry.into_iter().map(|e| (t, e)).collect(),
         holes: Vec::new(),
         context,
@@ -123,15 +131,15 @@ fn archive(kit: &Kit, found: &[u32]) -> Archive {
 #[tokio::test]
 async fn results_are_those_that_have_settled() {
     let (kit, Agreement { id: a, .. }) = node();
-    settled(&kit, a, 0, Some(Entry::Value(vec![0, 0])), None);
+    settled(&kit, a, 0, Some(Entry::Value(vec![0, 0])), Digest::ZERO);
     let hole = FinalRecord::Hole {
         dispute: Digest([6; 32]),
         tx: Digest([7; 32]),
     };
     kit.keep(hole.put(&a, 1));
-    settled(&kit, a, 2, Some(Entry::Value(vec![0, 2])), None);
+    settled(&kit, a, 2, Some(Entry::Value(vec![0, 2])), Digest::ZERO);
     // Settled while this node was away: it has not computed it yet.
-    settled(&kit, a, 3, Some(Entry::Trap), None);
+    settled(&kit, a, 3, Some(Entry::Trap), Digest::ZERO);
     let room = archive(&kit, &[]);
     let page = room.results(a, 0, Some(1)).await.expect("the first");
     assert_eq!((page.results.len(), page.next), (1, Some(2)));
@@ -149,17 +157,63 @@ async fn results_are_those_that_have_settled() {
 }
 
 #[tokio::test]
+async fn what_the_users_say_of_a_hole_is_a_result() {
+    let (kit, Agreement { id: a, .. }) = node();
+    let hole = FinalRecord::Hole {
+        dispute: Digest([6; 32]),
+        tx: Digest([7; 32]),
+    };
+    kit.keep(hole.put(&a, 1));
+    kit.keep(hole.put(&a, 2));
+    let place = |t| Place {
+        agreement: a,
+        epoch: 0,
+        from: t,
+        t,
+    };
+    let cell = |t, result: [u8; 2]| ChainEvent::CellWritten {
+        place: place(t),
+        writer: 2,
+        context: Digest::ZERO,
+        outputs: Outputs {
+            kind: OutputKind::Value,
+            result: result.to_vec(),
+            state: Digest::ZERO,
+            carry: Vec::new(),
+            q_next: vec![4],
+        },
+        gas_used: 80_000,
+    };
+    kit.said(40, cell(1, [0, 1]));
+    kit.said(41, cell(2, [9, 9]));
+    let page = archive(&kit, &[]).results(a, 0, None).await.expect("all");
+    let [own, other] = &page.results[..] else {
+        panic!("{page:?}");
+    };
+    assert_eq!(
+        (own.t, own.from, own.to, own.gas_used),
+        (1, 100, 200, 80_000)
+    );
+    assert_eq!((&own.result["total"], own.sensors.len()), (&1.into(), 1));
+    // This node computed something else: its detail is not that of the result.
+    assert_eq!(
+        (&other.result["total"], other.sensors.len()),
+        (&0x909.into(), 0)
+    );
+}
+
+#[tokio::test]
 async fn what_differs_from_what_has_settled_is_not_shown() {
     let refused = async |kit: &Kit, a| match archive(kit, &[]).results(a, 0, None).await {
         Err(RoomError::Internal(words)) => words,
         other => panic!("{other:?}"),
     };
     let (kit, Agreement { id: a, .. }) = node();
-    settled(&kit, a, 0, Some(Entry::Value(vec![9, 9])), None);
+    settled(&kit, a, 0, Some(Entry::Value(vec![9, 9])), Digest::ZERO);
     assert!(refused(&kit, a).await.starts_with("the result of t 0"));
 
     let (kit, Agreement { id: a, .. }) = node();
-    settled(&kit, a, 0, None, None);
+    settled(&kit, a, 0, None, Digest::ZERO);
     assert!(
         refused(&kit, a).await.starts_with("the result of t 0"),
         "null settled"
@@ -169,7 +223,7 @@ async fn what_differs_from_what_has_settled_is_not_shown() {
     let mut changed = execution(&kit, 0);
     changed.execution.detail = vec![vec![77]];
     kit.keep(changed.put(&a, 0));
-    settled(&kit, a, 0, Some(Entry::Value(vec![0, 0])), None);
+    settled(&kit, a, 0, Some(Entry::Value(vec![0, 0])), Digest::ZERO);
     assert!(refused(&kit, a).await.starts_with("the detail of t 0"));
 }
 
@@ -177,12 +231,14 @@ async fn what_differs_from_what_has_settled_is_not_shown() {
 async fn the_context_is_computed_anew_from_the_certificate() {
     let (kit, agreement) = node();
     let a = agreement.id;
-    let certificate = Part::Certificate {
+    let certificate = Part::Round {
         agreement: a,
         epoch: 0,
         t: 0,
-        commits: vec![commit(1), commit(2)],
-        reveals: Vec::new(),
+        body: Body::Certificate {
+            commits: vec![commit(1), commit(2)],
+            reveals: Vec::new(),
+        },
     };
     kit.keep(put_part(t_key(CERTIFICATE, &a, 0), &certificate));
     let room = archive(&kit, &[]);
@@ -190,14 +246,14 @@ async fn the_context_is_computed_anew_from_the_certificate() {
     assert_eq!(shown.status, WindowStatus::Certified);
     let context = shown.context.expect("certified");
     let entry = || Some(Entry::Value(vec![0, 0]));
-    settled(&kit, a, 0, entry(), Some(context));
+    settled(&kit, a, 0, entry(), context);
     assert!(room.results(a, 0, None).await.is_ok());
     let shown = room.window(&a, 0).expect("executed");
     assert_eq!(shown.status, WindowStatus::Settled);
 
     let (kit, Agreement { id: a, .. }) = node();
     kit.keep(put_part(t_key(CERTIFICATE, &a, 0), &certificate));
-    settled(&kit, a, 0, entry(), Some(Digest([8; 32])));
+    settled(&kit, a, 0, entry(), Digest([8; 32]));
     let other = archive(&kit, &[]).results(a, 0, None).await;
     let Err(RoomError::Internal(words)) = other else {
         panic!("{other:?}");

@@ -126,7 +126,7 @@ impl Archive {
         })
     }
 
-    /// Terms, keys, and the commits and reveals of the round: the certificate's, or else what the evidence itself carries.
+    /// Terms, keys, and the commits and reveals of the round: those that the evidence itself carries, or else the certificate's.
     fn round(
         &self,
         agreement: &Agreement,
@@ -137,12 +137,14 @@ impl Archive {
         bundle.terms = Some(TermsJson::from(&agreement.terms));
         bundle.keys.clone_from(&agreement.keys);
         bundle.seal = match decoded {
-            Evidence::FalseReveal { seal, .. } | Evidence::UnequalReveals { seal, .. } => {
-                Some(*seal)
-            }
-            _ => None,
+            Evidence::FalseReveal { seal, .. } => Some(*seal),
+            _ => decoded.seal(&self.book.deployment),
         };
-        if let Some(c) = self.records.certificate(&agreement.id, t)? {
+        // A hole certificate brings all of it.
+        if let Evidence::UnequalReveals { said, .. } = decoded {
+            bundle.commits = said.iter().map(|(n, c, _)| commit_json(*n, c)).collect();
+            bundle.reveals = said.iter().map(|(n, _, r)| reveal_json(*n, r)).collect();
+        } else if let Some(c) = self.records.certificate(&agreement.id, t)? {
             let nodes = || agreement.terms.nodes.iter().map(|n| n.node);
             bundle.commits = nodes()
                 .zip(&c.commits)
@@ -152,11 +154,6 @@ impl Archive {
                 .zip(&c.reveals)
                 .map(|(n, r)| reveal_json(n, r))
                 .collect();
-        }
-        if let Evidence::UnequalReveals { reveals, .. } = decoded
-            && bundle.reveals.is_empty()
-        {
-            bundle.reveals = reveals.iter().map(|(n, r)| reveal_json(*n, r)).collect();
         }
         Ok(())
     }
@@ -170,7 +167,7 @@ impl Archive {
         let Some(x) = self.records.execution(&agreement.id, t)? else {
             return Ok(());
         };
-        bundle.q_next.clone_from(&x.q_next);
+        bundle.q_next = x.stretches.iter().map(|s| s.next).collect();
         if let Some(held) = self.held(agreement, t, &x).await? {
             bundle.input = Some(Bytes(self.input_of(&held, &agreement.id, t)?));
             bundle.frames = held.frames.into_iter().map(Bytes).collect();

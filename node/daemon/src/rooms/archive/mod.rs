@@ -70,8 +70,8 @@ fn reveal_json(node: NodeId, r: &Reveal) -> RevealJson {
     RevealJson {
         node,
         computed: computed_json(&r.computed),
-        secret: Digest(r.secret),
-        salt: Digest(r.salt),
+        secret: Digest(r.blinding.secret),
+        salt: Digest(r.blinding.salt),
         from: r.from,
         holes: r.holes.clone(),
         signature: r.signature,

@@ -1,9 +1,11 @@
 //! The one reader of what the core and the registry keep in the store: formats of records are known here and nowhere else in the
 //! rooms.
 
+use diversity_client::api::{CLOSINGS_T_MAX, Closing};
 use diversity_engine::records::{self, FinalRecord, stored_part, t_key};
-use diversity_proto::round::{Commit, Reveal, Subject, seal};
+use diversity_proto::round::{Body, Commit, OutputKind, Reveal, Subject, seal_of};
 use diversity_proto::terms::{Terms, config};
+use diversity_proto::window::WindowEnd;
 use diversity_proto::wire::Part;
 use diversity_proto::{AgreementId, Deployment, Digest};
 use diversity_store::Store;
@@ -24,8 +26,10 @@ pub struct Records {
 pub enum Finality {
     /// Covered by a settlement.
     Settled(Settlement),
-    /// A dispute stands on chain in its place.
+    /// A hole certificate has settled it.
     Hole,
+    /// The users have settled it.
+    Resolved,
 }
 
 /// The settlement that covers one t.
@@ -41,6 +45,19 @@ pub struct Settlement {
     pub gas_used: u64,
     /// Outcomes that share the transaction.
     pub outcomes: u32,
+}
+
+/// What counts at a t that the nodes did not agree on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Counts {
+    /// Null, value or trap.
+    pub kind: OutputKind,
+    /// Packed result.
+    pub result: Vec<u8>,
+    /// Transaction that says so.
+    pub tx: Digest,
+    /// Gas of the whole transaction.
+    pub gas_used: u64,
 }
 
 /// The commits and reveals of one t.
@@ -95,6 +112,33 @@ impl Records {
             .map_or(0, |(_, t)| t + 1))
     }
 
+    /// Parts of windows that a record ended, and no message, ascending by t; of the newest [`CLOSINGS_T_MAX`] executions.
+    ///
+    /// # Errors
+    /// See [`Self::terms`].
+    pub fn closings(&self, a: &AgreementId, terms: &Terms) -> RoomResult<Vec<Closing>> {
+        let prefix = [&[records::EXECUTION][..], &a.0].concat();
+        let mut out = Vec::new();
+        for item in self.store.scan_prefix(&prefix).rev().take(CLOSINGS_T_MAX) {
+            let (key, value) = item.map_err(RoomError::internal)?;
+            let (_, t) = records::split_t_key(&key)
+                .ok_or_else(|| RoomError::internal("a key of an execution is damaged"))?;
+            let x = ExecutionRecord::decode(&value).map_err(RoomError::internal)?;
+            let ended = terms.sensors.iter().zip(&x.stretches).rev();
+            out.extend(
+                ended
+                    .filter(|(_, s)| s.by == WindowEnd::ClosingRecord)
+                    .map(|(of, s)| Closing {
+                        t,
+                        sensor: of.sensor,
+                        q: s.end,
+                    }),
+            );
+        }
+        out.reverse();
+        Ok(out)
+    }
+
     /// The certificate that this node holds of t.
     ///
     /// # Errors
@@ -104,10 +148,9 @@ impl Records {
             return Ok(None);
         };
         match stored_part(&value).map_err(RoomError::internal)? {
-            Part::Certificate {
+            Part::Round {
                 epoch,
-                commits,
-                reveals,
+                body: Body::Certificate { commits, reveals },
                 ..
             } => Ok(Some(Certificate {
                 epoch,
@@ -130,30 +173,51 @@ impl Records {
             .transpose()
     }
 
-    /// Every t from `from` on that is settled, ascending, with its settlement.
-    pub fn settled(
+    /// Every t from `from` on that is final, ascending, and how.
+    pub fn finals(
         &self,
         a: &AgreementId,
         from: u64,
-    ) -> impl Iterator<Item = RoomResult<(u64, Settlement)>> + use<> {
+    ) -> impl Iterator<Item = RoomResult<(u64, Finality)>> + use<> {
         let (low, high) = (
             t_key(records::FINAL, a, from),
             t_key(records::FINAL, a, u64::MAX),
         );
-        self.store
-            .scan_range(&low[..]..=&high[..])
-            .filter_map(|item| {
-                let read = item.map_err(RoomError::internal).and_then(|(key, value)| {
-                    let (_, t) = records::split_t_key(&key)
-                        .ok_or_else(|| RoomError::internal("a key of a final record is damaged"))?;
-                    Ok((t, finality(&value)?))
-                });
-                match read {
-                    Ok((t, Finality::Settled(settlement))) => Some(Ok((t, settlement))),
-                    Ok((_, Finality::Hole)) => None,
-                    Err(error) => Some(Err(error)),
+        self.store.scan_range(&low[..]..=&high[..]).map(|item| {
+            let (key, value) = item.map_err(RoomError::internal)?;
+            let (_, t) = records::split_t_key(&key)
+                .ok_or_else(|| RoomError::internal("a key of a final record is damaged"))?;
+            Ok((t, finality(&value)?))
+        })
+    }
+
+    /// What the users, or a second reading, said of t.
+    ///
+    /// # Errors
+    /// See [`Self::terms`].
+    pub fn counts(&self, a: &AgreementId, t: u64) -> RoomResult<Option<Counts>> {
+        Ok(match ChainLog::counts(&self.store, a, t)? {
+            Some(
+                ChainLog::Resolved {
+                    outputs,
+                    tx,
+                    gas_used,
+                    ..
                 }
-            })
+                | ChainLog::Cell {
+                    outputs,
+                    tx,
+                    gas_used,
+                    ..
+                },
+            ) => Some(Counts {
+                kind: outputs.kind,
+                result: outputs.result,
+                tx,
+                gas_used,
+            }),
+            _ => None,
+        })
     }
 
     /// What the chain logged of the settlement whose last t this is.
@@ -179,13 +243,8 @@ impl Certificate {
             config: config(deployment, a, self.epoch),
             t,
         };
-        let digests: Vec<_> = terms
-            .nodes
-            .iter()
-            .zip(&self.commits)
-            .map(|(n, c)| c.digest(&subject, &n.node))
-            .collect();
-        seal(&subject, &digests)
+        let nodes: Vec<_> = terms.nodes.iter().map(|n| n.node).collect();
+        seal_of(&subject, &nodes, &self.commits)
     }
 }
 
@@ -206,6 +265,7 @@ fn finality(value: &[u8]) -> RoomResult<Finality> {
                 outcomes,
             }),
             FinalRecord::Hole { .. } => Finality::Hole,
+            FinalRecord::Resolved { .. } => Finality::Resolved,
         },
     )
 }

@@ -2,13 +2,13 @@
 
 use diversity_client::abi::decode_packed;
 use diversity_client::api::{PAGE_MAX, ResultsPage, SensorDetail, SettledResult};
-use diversity_proto::AgreementId;
 use diversity_proto::round::{Computed, Entry, OutputKind};
 use diversity_proto::terms::Field;
 use diversity_proto::window::detail_root;
+use diversity_proto::{AgreementId, Digest};
 use serde_json::{Map, Value};
 
-use super::records::{ExecutionRecord, Settlement};
+use super::records::{ExecutionRecord, Finality, Settlement};
 use super::{Archive, label};
 use crate::node::registry::SettledRecord;
 use crate::rooms::PAGE;
@@ -43,12 +43,16 @@ impl Archive {
             next: None,
         };
         let mut logged: Option<SettledRecord> = None;
-        for item in self.records.settled(&a, from) {
-            let (t, settlement) = item?;
+        for item in self.records.finals(&a, from) {
+            let (t, finality) = item?;
             if out.results.len() == limit {
                 out.next = Some(t);
                 break;
             }
+            let Finality::Settled(settlement) = finality else {
+                out.results.extend(self.counted(agreement, t)?);
+                continue;
+            };
             // One settlement covers several t.
             if logged
                 .as_ref()
@@ -70,6 +74,10 @@ impl Archive {
         settlement: &Settlement,
         logged: Option<&SettledRecord>,
     ) -> RoomResult<Option<SettledResult>> {
+        let hole = |s: &SettledRecord| s.entries.iter().any(|e| *e == (t, Entry::Hole));
+        if logged.is_some_and(hole) {
+            return self.counted(agreement, t);
+        }
         let Some(x) = self.records.execution(&agreement.id, t)? else {
             return Ok(None);
         };
@@ -86,6 +94,41 @@ impl Archive {
             tx: settlement.tx,
             gas_used: settlement.gas_used,
             outcomes: settlement.outcomes.into(),
+        }))
+    }
+
+    /// What the users, or a second reading of the nodes, said of a t that the nodes did not agree on; nothing before they do. The
+    /// detail is this node's own, if it computed what counts.
+    fn counted(&self, agreement: &Agreement, t: u64) -> RoomResult<Option<SettledResult>> {
+        let Some(counts) = self.records.counts(&agreement.id, t)? else {
+            return Ok(None);
+        };
+        let own = self.records.execution(&agreement.id, t)?;
+        let result = match counts.kind {
+            OutputKind::Value => decode_packed(&agreement.terms.result, &counts.result)
+                .map_err(RoomError::internal)?,
+            _ => Map::new(),
+        };
+        let same = |x: &&ExecutionRecord| {
+            let c = &x.execution.computed;
+            (c.kind, &c.result) == (counts.kind, &counts.result)
+        };
+        let sensors = match own.as_ref().filter(same) {
+            Some(x) => self.details(agreement, x)?,
+            None => Vec::new(),
+        };
+        let (from, to) = agreement.terms.window.span(t);
+        Ok(Some(SettledResult {
+            t,
+            from,
+            to,
+            kind: counts.kind,
+            result,
+            sensors,
+            window_hash: own.map_or(Digest::ZERO, |x| x.execution.computed.window_hash),
+            tx: counts.tx,
+            gas_used: counts.gas_used,
+            outcomes: 1,
         }))
     }
 
@@ -135,8 +178,9 @@ impl Archive {
         // A batch has a root of contexts in its place.
         if !logged.batch
             && logged.t == t
-            && let (Some(context), Some(c)) = (logged.context, self.records.certificate(a, t)?)
-            && computed.context(&c.seal(&self.book.deployment, a, &agreement.terms, t)) != context
+            && let Some(c) = self.records.certificate(a, t)?
+            && computed.context(&c.seal(&self.book.deployment, a, &agreement.terms, t))
+                != logged.context
         {
             return Err(differs("the context"));
         }

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use diversity_client::abi::decode_packed;
 use diversity_client::api::{WindowRange, WindowStatus, WindowView};
-use diversity_engine::api::FrameRef;
+use diversity_client::hexed::Bytes;
+use diversity_engine::api::{FrameRef, Stretch};
 use diversity_proto::frame::Frame;
-use diversity_proto::window::{Window, WindowEnd};
+use diversity_proto::window::Window;
 use diversity_proto::wire::Range;
 use diversity_proto::{AgreementId, SensorId};
 use serde_json::Map;
@@ -17,9 +18,6 @@ use super::{Archive, commit_json, computed_json, label, reveal_json};
 use crate::node::cut::{LeafRange, recut};
 use crate::rooms::agreements::Agreement;
 use crate::rooms::error::{RoomError, RoomResult, blocking};
-
-/// What ends every window that a node makes today; the record of an execution does not say it.
-const END: WindowEnd = WindowEnd::Message;
 
 /// A window that was cut again and hashes to what was executed.
 #[derive(Clone, Debug)]
@@ -50,6 +48,8 @@ impl Archive {
             to: x.to,
             status,
             computed: computed_json(&x.execution.computed),
+            carry: Bytes(x.execution.carry.clone()),
+            q_next: x.stretches.iter().map(|s| s.next).collect(),
             result: fields(&terms.result, &x.execution.computed)?,
             sensors: self.ranges(&agreement, &x)?,
             seal,
@@ -106,10 +106,7 @@ impl Archive {
     fn ranges(&self, agreement: &Agreement, x: &ExecutionRecord) -> RoomResult<Vec<WindowRange>> {
         let registry = self.registered.read();
         let range = |(k, sensor): (usize, &SensorId)| {
-            let (start, end) = (
-                x.q_start.get(k).copied().unwrap_or(0),
-                x.q_end.get(k).copied().unwrap_or(0),
-            );
+            let stretch = stretch(x, k)?;
             let detail = match x.execution.detail.get(k) {
                 Some(detail) => {
                     decode_packed(&agreement.terms.detail, detail).map_err(RoomError::internal)?
@@ -119,9 +116,9 @@ impl Archive {
             Ok(WindowRange {
                 sensor: *sensor,
                 label: label(&registry, sensor),
-                first_q: start,
-                count: u32::try_from(end.saturating_sub(start)).unwrap_or(u32::MAX),
-                end: END,
+                first_q: stretch.start,
+                count: u32::try_from(stretch.end.saturating_sub(stretch.start)).unwrap_or(u32::MAX),
+                end: stretch.by,
                 detail,
             })
         };
@@ -166,20 +163,16 @@ impl Archive {
     ) -> RoomResult<Vec<LeafRange>> {
         let registry = self.registered.read();
         let range = |(k, sensor): (usize, &SensorId)| {
-            let (Some(&first_q), Some(&end_q)) = (x.q_start.get(k), x.q_end.get(k)) else {
-                return Err(RoomError::internal(
-                    "a stored execution has not one range for each sensor",
-                ));
-            };
+            let stretch = stretch(x, k)?;
             Ok(LeafRange {
                 sensor: *sensor,
-                first_q,
-                end_q,
+                first_q: stretch.start,
+                end_q: stretch.end,
                 width: registry
                     .sensors
                     .get(sensor)
                     .map_or(0, |r| r.declaration.width()),
-                end: END,
+                end: stretch.by,
             })
         };
         agreement.sensors().iter().enumerate().map(range).collect()
@@ -235,9 +228,16 @@ impl Archive {
     }
 }
 
+fn stretch(x: &ExecutionRecord, k: usize) -> RoomResult<Stretch> {
+    x.stretches
+        .get(k)
+        .copied()
+        .ok_or_else(|| RoomError::internal("a stored execution has not one range for each sensor"))
+}
+
 fn status(last: Option<Finality>, certificate: Option<&Certificate>) -> WindowStatus {
     match (last, certificate) {
-        (Some(Finality::Settled(_)), _) => WindowStatus::Settled,
+        (Some(Finality::Settled(_) | Finality::Resolved), _) => WindowStatus::Settled,
         (Some(Finality::Hole), _) => WindowStatus::Hole,
         (None, Some(_)) => WindowStatus::Certified,
         (None, None) => WindowStatus::Open,

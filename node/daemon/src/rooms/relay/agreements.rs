@@ -1,16 +1,21 @@
-//! What the users of an agreement sign together: creating it, closing it, and resolving a dispute.
+//! What the users of an agreement sign together: creating it, closing it, and saying what counts at an execution.
 
+use diversity_chain::goal::Goal;
 use diversity_chain::{EvmSignature, calls};
 use diversity_client::api::{
-    AgreementCreation, CloseRequest, NodeAcceptance, ResolveRequest, UserSignature,
+    AgreementCreation, CloseRequest, NodeAcceptance, ResolutionView, ResolveRequest, UserSignature,
 };
-use diversity_proto::round::{Outcome, word};
+use diversity_engine::records::CARRY_BYTES_MAX;
+use diversity_proto::frame::Q_MAX;
+use diversity_proto::round::OutputKind;
 use diversity_proto::terms::{
-    Terms, acceptance_digest, agreement_digest, close_digest, resolution_digest,
+    Terms, acceptance_digest, agreement_digest, close_digest, resolution_digest, resolution_struct,
 };
 use diversity_proto::{AgreementId, Digest};
 
-use super::{Relay, signed};
+use super::{Relay, signed, to_main};
+use crate::node::chain::Relayed;
+use crate::node::execute::packed_width;
 use crate::rooms::error::{RoomError, RoomResult};
 
 impl Relay {
@@ -30,9 +35,9 @@ impl Relay {
         }
         let data = calls::create_agreement(d, &agreement.chain_key(), terms, &users, &accepted)
             .map_err(|e| RoomError::Signature(e.to_string()))?;
-        self.line
-            .mined(format!("create agreement {}", r.agreement), data)
-            .await?;
+        let label = format!("create agreement {}", r.agreement);
+        let goal = Goal::Agreement(r.agreement);
+        self.line.mined(to_main(label, data, goal)).await?;
         Ok(())
     }
 
@@ -59,45 +64,58 @@ impl Relay {
             &close_digest(&self.deployment, a, r.end),
         )?;
         let data = calls::close_agreement(&agreement.chain_key(), &agreement.terms, r.end, &users);
+        let label = format!("close agreement {a} at t {}", r.end);
         self.line
-            .mined(format!("close agreement {a} at t {}", r.end), data)
+            .mined(to_main(label, data, Goal::Closed(*a)))
             .await?;
         Ok(())
     }
 
-    /// Resolves a dispute as all users say. A repeat is fine.
+    /// Says with all users what counts at t: in band where t is the next one on chain, in the cell of t where it is behind. The
+    /// same signatures serve both.
     ///
     /// # Errors
-    /// [`RoomError::NotFound`], [`RoomError::Malformed`] for what is not about this dispute, [`RoomError::Signature`], and those
-    /// of [`super::Line::mined`].
-    pub async fn resolve(&self, dispute: &Digest, r: &ResolveRequest) -> RoomResult<()> {
-        let found = self.archive.recorded(dispute)?;
-        if found.resolved {
-            return Ok(());
-        }
-        let a = found.agreement.ok_or_else(|| {
-            RoomError::Malformed(
-                "a sensor's contradiction is final by itself: there is nothing to resolve".into(),
-            )
-        })?;
-        let (_, agreement) = self.book.load(&a)?;
-        let outcome = outcome(a, found.at, r)?;
-        let word = word(outcome.kind, outcome.epoch, outcome.from, outcome.t);
-        let digest = resolution_digest(
-            &self.deployment,
-            dispute,
-            &a,
-            &word,
-            &r.context,
-            &r.result.0,
+    /// [`RoomError::NotFound`]; [`RoomError::Malformed`] for what nobody can agree on, or before its turn;
+    /// [`RoomError::Signature`], and those of [`super::Line::mined`].
+    pub async fn resolve(&self, a: &AgreementId, r: &ResolveRequest) -> RoomResult<ResolutionView> {
+        let (record, agreement) = self.book.load(a)?;
+        let terms = &agreement.terms;
+        let resolution = resolution(terms, record.next_t, r)?;
+        let signed = resolution_struct(
+            a,
+            r.t,
+            resolution.kind,
+            resolution.result,
+            &resolution.state,
         );
-        let users = user_signatures(&agreement.terms, &r.signatures, &digest)?;
-        let key = agreement.chain_key();
-        let data = calls::resolve(&key, &agreement.terms, dispute, &outcome, &users);
-        self.line
-            .mined(format!("resolve dispute {dispute}"), data)
-            .await?;
-        Ok(())
+        let digest = resolution_digest(&self.deployment, &signed);
+        let users = user_signatures(terms, &r.signatures, &digest)?;
+        let in_band = r.t == record.next_t;
+        let goal = if in_band {
+            Goal::Settled {
+                agreement: *a,
+                epoch: None,
+                t: r.t,
+            }
+        } else {
+            Goal::Cell {
+                agreement: *a,
+                t: r.t,
+            }
+        };
+        let call = Relayed {
+            label: format!("resolve t {} of {a}", r.t),
+            data: calls::resolve(&agreement.chain_key(), terms, &resolution, &users),
+            to_cells: !in_band,
+            goal: Some(goal),
+        };
+        let tx = self.line.mined(call).await?;
+        Ok(ResolutionView {
+            agreement: *a,
+            t: r.t,
+            in_band,
+            tx,
+        })
     }
 
     /// One acceptance of each user's nodes, in the order of the users, each checked.
@@ -154,24 +172,48 @@ pub(super) fn user_signatures(
     terms.users.iter().map(of).collect()
 }
 
-/// What the users say counts at the disputed t.
-pub(super) fn outcome(a: AgreementId, disputed: u64, r: &ResolveRequest) -> RoomResult<Outcome> {
-    let kind = r
-        .kind
-        .output()
-        .ok_or_else(|| RoomError::Malformed("kind is null, value or trap".into()))?;
-    if r.from > r.t || r.t != disputed {
-        return Err(RoomError::Malformed(format!(
-            "the dispute is about t {disputed}, and from lies at or before it"
-        )));
+/// What the users say counts, if it is something that they can say of this agreement at this t.
+pub(super) fn resolution<'a>(
+    terms: &Terms,
+    next_t: u64,
+    r: &'a ResolveRequest,
+) -> RoomResult<calls::Resolution<'a>> {
+    let malformed = |words: String| Err(RoomError::Malformed(words));
+    let Some(kind) = r.kind.output() else {
+        return malformed("kind is null, value or trap".into());
+    };
+    let width = packed_width(&terms.result);
+    let (given, wanted) = match kind {
+        OutputKind::Value => (r.result.0.len(), width),
+        _ => (r.result.0.len(), 0),
+    };
+    if given != wanted {
+        return malformed(format!(
+            "result has {given} bytes, and a {} of these terms has {wanted}",
+            r.kind.as_str()
+        ));
     }
-    Ok(Outcome {
-        agreement: a,
-        epoch: r.epoch,
-        from: r.from,
+    if r.q_next.len() != terms.sensors.len() || r.q_next.iter().any(|q| *q >= Q_MAX) {
+        return malformed(format!(
+            "q_next takes one number below 2^62 for each of the {} sensors, in their order",
+            terms.sensors.len()
+        ));
+    }
+    if r.carry.0.len() > CARRY_BYTES_MAX {
+        return malformed(format!("carry takes at most {CARRY_BYTES_MAX} bytes"));
+    }
+    if r.t > next_t {
+        return malformed(format!(
+            "t {} cannot be resolved before t {next_t} has settled",
+            r.t
+        ));
+    }
+    Ok(calls::Resolution {
         t: r.t,
-        kind: kind as u8,
-        result: r.result.0.clone(),
-        context: r.context,
+        kind,
+        result: &r.result.0,
+        state: r.state(),
+        carry: &r.carry.0,
+        q_next: &r.q_next,
     })
 }

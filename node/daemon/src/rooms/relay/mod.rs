@@ -8,15 +8,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use diversity_chain::EvmSignature;
+use diversity_chain::goal::Goal;
 use diversity_client::hexed::WalletSignature;
 use diversity_proto::{Address, Deployment, Digest};
 use tokio::sync::watch;
 
 use super::agreements::Book;
-use super::archive::Archive;
 use super::directory::Directory;
 use super::error::{RoomError, RoomResult};
-use crate::node::chain::{Chain, ChainView, RelayError};
+use crate::node::chain::{Chain, ChainView, RelayError, Relayed};
 use crate::node::shared::{Registered, Shared};
 
 /// How long a call may take to be mined and taken in.
@@ -30,7 +30,6 @@ pub struct Relay {
     line: Line,
     book: Book,
     directory: Directory,
-    archive: Archive,
 }
 
 /// The way to the chain and back.
@@ -44,39 +43,33 @@ pub struct Line {
 
 impl Relay {
     /// Sees registrations, agreements and disputes, and sends calls to the contract.
-    pub fn new(
-        shared: &Shared,
-        line: Line,
-        book: Book,
-        directory: Directory,
-        archive: Archive,
-    ) -> Self {
+    pub fn new(shared: &Shared, line: Line, book: Book, directory: Directory) -> Self {
         Self {
             deployment: shared.identity.deployment,
             registered: shared.registered.clone(),
             line,
             book,
             directory,
-            archive,
         }
     }
 }
 
 impl Line {
-    /// Has a call mined and waits until its events are taken in here; the label is for people.
+    /// Has a call mined and waits until its events are taken in here.
     ///
     /// # Errors
     /// [`RoomError::Reverted`] if the contract refuses it, [`RoomError::Unavailable`], and [`RoomError::Late`] after 60 s: the
     /// call goes on, and the same again finds it.
-    pub async fn mined(&self, label: String, data: Vec<u8>) -> RoomResult<Digest> {
+    pub async fn mined(&self, call: Relayed) -> RoomResult<Digest> {
         let end = tokio::time::Instant::now() + WAIT;
         let late = || {
             RoomError::Late(format!(
-                "{label} has not been mined within {} s",
+                "{} has not been mined within {} s",
+                call.label,
                 WAIT.as_secs()
             ))
         };
-        let mined = tokio::time::timeout_at(end, self.chain.relay(label.clone(), data))
+        let mined = tokio::time::timeout_at(end, self.chain.relay(call.clone()))
             .await
             .map_err(|_| late())?;
         let mined = mined.map_err(|error| match error {
@@ -91,6 +84,16 @@ impl Line {
             Ok(Err(_)) => Err(RoomError::stopping()),
             Err(_) => Err(late()),
         }
+    }
+}
+
+/// A call to `MainContract`.
+fn to_main(label: String, data: Vec<u8>, goal: Goal) -> Relayed {
+    Relayed {
+        label,
+        data,
+        to_cells: false,
+        goal: Some(goal),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Registrations of users, sensors and nodes. One that stands already with the same content is a success.
 
 use diversity_chain::calls;
+use diversity_chain::goal::Goal;
 use diversity_client::api::{
     NodeRegistration, NodeView, SENSORS_AT_ONCE_MAX, SensorEntry, SensorRegistrations,
     SensorsRegistered, UserRegistration, UserView,
@@ -15,7 +16,8 @@ use diversity_proto::terms::{
 };
 use diversity_proto::{NodeId, SensorId, UserId};
 
-use super::{Relay, signed, unseen};
+use super::{Relay, signed, to_main, unseen};
+use crate::node::chain::Relayed;
 use crate::rooms::error::{RoomError, RoomResult};
 
 impl Relay {
@@ -47,8 +49,9 @@ impl Relay {
             None => {}
         }
         let data = calls::register_user(&r.user, &r.name, &signature);
+        let label = format!("register user {}", r.user);
         self.line
-            .mined(format!("register user {}", r.user), data)
+            .mined(to_main(label, data, Goal::User(r.user)))
             .await?;
         self.directory.find_user(&r.user).ok_or_else(unseen)
     }
@@ -78,7 +81,14 @@ impl Relay {
             return Ok(SensorsRegistered { sensors, tx: None });
         }
         let label = format!("register {} sensors of {}", sensors.len(), r.owner);
-        let tx = self.line.mined(label, data).await?;
+        let call = Relayed {
+            label,
+            data,
+            to_cells: false,
+            // The contract keeps no list that could be asked.
+            goal: None,
+        };
+        let tx = self.line.mined(call).await?;
         Ok(SensorsRegistered {
             sensors,
             tx: Some(tx),
@@ -128,9 +138,12 @@ impl Relay {
         let binding = b.signature.compact();
         let data = calls::register_node(d, &node, &b.owner, &owner, &declaration, &binding)
             .map_err(|e| RoomError::Signature(e.to_string()))?;
-        self.line
-            .mined(format!("register node {node}"), data)
-            .await?;
+        let goal = Goal::Node {
+            node,
+            revision: declaration.revision,
+        };
+        let label = format!("register node {node}");
+        self.line.mined(to_main(label, data, goal)).await?;
         self.directory.find_node(&node).ok_or_else(unseen)
     }
 

@@ -1,19 +1,27 @@
-use super::agreements::{outcome, user_signatures};
+use super::agreements::{resolution, user_signatures};
 use super::*;
 use crate::node::chain::Mined;
 use crate::rooms::testkit::{Kit, key};
 use diversity_client::api::{ResolveRequest, UserSignature};
 use diversity_client::hexed::Bytes;
-use diversity_proto::round::OutputKind;
-use diversity_proto::{AgreementId, UserId};
+use diversity_proto::UserId;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
 struct Said(Result<Mined, RelayError>);
 
 impl Chain for Said {
-    fn relay(&self, _: String, _: Vec<u8>) -> BoxFuture<'static, Result<Mined, RelayError>> {
+    fn relay(&self, _: Relayed) -> BoxFuture<'static, Result<Mined, RelayError>> {
         futures::future::ready(self.0.clone()).boxed()
+    }
+}
+
+fn call() -> Relayed {
+    Relayed {
+        label: "call".into(),
+        data: Vec::new(),
+        to_cells: false,
+        goal: None,
     }
 }
 
@@ -36,18 +44,18 @@ async fn a_call_is_answered_when_its_block_is_taken_in() {
     let processed = |block| {
         taken.send_modify(|v| v.processed = Some(block));
     };
-    let call = tokio::spawn({
+    let relayed = tokio::spawn({
         let line = line.clone();
-        async move { line.mined("call".into(), Vec::new()).await }
+        async move { line.mined(call()).await }
     });
     processed(6);
     tokio::task::yield_now().await;
-    assert!(!call.is_finished());
+    assert!(!relayed.is_finished());
     processed(7);
-    assert_eq!(call.await.expect("no panic"), Ok(mined.tx));
+    assert_eq!(relayed.await.expect("no panic"), Ok(mined.tx));
     processed(0);
     drop(taken);
-    let stopped = line.mined("call".into(), Vec::new()).await;
+    let stopped = line.mined(call()).await;
     assert_eq!(stopped, Err(RoomError::stopping()));
 }
 
@@ -65,7 +73,7 @@ async fn what_the_contract_says_is_said() {
         (down, RoomError::Unavailable("no endpoint".into())),
     ] {
         let (line, _taken) = line(Err(said));
-        assert_eq!(line.mined("call".into(), Vec::new()).await, Err(expected));
+        assert_eq!(line.mined(call()).await, Err(expected));
     }
 }
 
@@ -89,27 +97,37 @@ fn every_user_signs_and_nobody_else_counts() {
 }
 
 #[test]
-fn a_resolution_is_about_its_dispute() {
-    let a = AgreementId([2; 32]);
-    let request = |kind: &str, from, t| ResolveRequest {
-        kind: kind.into(),
-        epoch: 1,
-        from,
+fn a_resolution_is_one_that_the_users_can_give() {
+    let kit = Kit::new();
+    let request = |kind: &str, t, result: usize, q_next: Vec<u64>| ResolveRequest {
         t,
-        context: Digest::ZERO,
-        result: Bytes(vec![1]),
+        kind: kind.into(),
+        result: Bytes(vec![1; result]),
+        carry: Bytes(b"carry".to_vec()),
+        q_next,
         signatures: Vec::new(),
     };
-    let good = outcome(a, 5, &request("value", 3, 5)).expect("good");
-    assert_eq!(
-        (good.kind, good.from, good.t),
-        (OutputKind::Value as u8, 3, 5)
-    );
+    for (kind, result) in [("value", 2), ("null", 0), ("trap", 0)] {
+        for t in [4, 5] {
+            let r = request(kind, t, result, vec![9]);
+            let good = resolution(&kit.terms, 5, &r).expect("good");
+            assert_eq!(
+                (good.t, good.carry, good.q_next),
+                (t, &b"carry"[..], &[9][..])
+            );
+            assert_eq!(good.state, diversity_proto::window::state(b"carry", &[9]));
+        }
+    }
     for bad in [
-        request("abstain", 3, 5),
-        request("value", 6, 5),
-        request("value", 3, 4),
+        request("abstain", 5, 0, vec![9]),
+        request("value", 5, 3, vec![9]),
+        request("null", 5, 2, vec![9]),
+        request("value", 6, 2, vec![9]),
+        request("value", 5, 2, vec![]),
+        request("value", 5, 2, vec![9, 9]),
+        request("value", 5, 2, vec![1 << 62]),
     ] {
-        assert!(matches!(outcome(a, 5, &bad), Err(RoomError::Malformed(_))));
+        let refused = resolution(&kit.terms, 5, &bad);
+        assert!(matches!(refused, Err(RoomError::Malformed(_))), "{bad:?}");
     }
 }

@@ -54,6 +54,7 @@ impl Health {
         Ok(Info {
             version: env!("CARGO_PKG_VERSION").into(),
             deployment: self.identity.deployment.into(),
+            cells: self.identity.cells,
             node: NodeIdentity {
                 node,
                 public_key: declaration.public_key,

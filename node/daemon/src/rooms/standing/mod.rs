@@ -5,6 +5,7 @@ mod waits;
 
 pub use health::Health;
 
+use diversity_chain::events::DisputeKind;
 use diversity_client::api::{AgreementSummary, AgreementView, Life, Page, Progress};
 use diversity_client::terms_json::TermsJson;
 use diversity_engine::AgreementStatus;
@@ -66,6 +67,7 @@ impl Standing {
             epoch: record.epoch,
             tx: record.tx,
             progress: self.progress(a, &agreement.terms, status)?,
+            closings: self.book.records.closings(a, &agreement.terms)?,
         })
     }
 
@@ -117,7 +119,8 @@ impl Standing {
             .read()
             .disputes
             .values()
-            .filter(|d| d.agreement == Some(*a) && !d.resolved)
+            .filter(|d| d.agreement == Some(*a) && d.kind == DisputeKind::UnequalReveals)
+            .filter(|d| !d.resolved)
             .map(|d| d.at)
             .collect();
         let Some(s) = status else {
@@ -131,11 +134,9 @@ impl Standing {
                 ..Progress::default()
             });
         };
-        let next_settlement = after_holes(s.unsettled_t, &holes);
         let next_execution = self.book.records.next_execution(a)?;
         let trouble = self.chain.borrow().trouble.clone();
         let sight = Sight {
-            node: self.node,
             registry: &self.registered.read(),
             peers: &self.peers.lock(),
             trouble: trouble.as_deref(),
@@ -145,8 +146,8 @@ impl Standing {
             next_window: s.open_t,
             next_execution,
             next_certificate: s.undecided_t,
-            next_settlement,
-            waiting_for: sight.waiting_for(terms, &s, next_settlement),
+            next_settlement: s.unsettled_t,
+            waiting_for: sight.waiting_for(terms, &s),
             holes,
         })
     }
@@ -155,18 +156,10 @@ impl Standing {
 fn life(record: &AgreementRecord, status: Option<&AgreementStatus>) -> Life {
     match record.end {
         None => Life::Open,
+        Some(end) if record.next_t >= end => Life::Closed,
         Some(end) if status.is_some_and(|s| s.unsettled_t >= end) => Life::Closed,
         Some(_) => Life::Closing,
     }
-}
-
-/// First t that waits for the chain: a hole that the chain holds is final too, and the next outcome lists it.
-fn after_holes(unsettled_t: u64, holes: &[u64]) -> u64 {
-    let mut t = unsettled_t;
-    while holes.contains(&t) {
-        t += 1;
-    }
-    t
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@ use super::*;
 use crate::node::peers::KnownNode;
 use crate::rooms::testkit::{Kit, Loop, key, sensor};
 use diversity_chain::events::{ChainEvent, DisputeKind};
+use diversity_engine::api::Waiting;
 use diversity_proto::Digest;
 use diversity_proto::terms::WindowSpec;
 
@@ -11,53 +12,74 @@ fn at(open_t: u64, undecided_t: u64, unsettled_t: u64) -> AgreementStatus {
         open_t,
         undecided_t,
         unsettled_t,
-        waiting_for: vec![sensor(21), sensor(22)],
+        epoch: 0,
+        waiting: Waiting {
+            sensors: vec![sensor(21), sensor(22)],
+            held: Vec::new(),
+            nodes: vec![node(12)],
+        },
         blocked: None,
         halted: None,
+        ended: false,
     }
 }
 
+fn node(seed: u8) -> NodeId {
+    NodeId(key(seed).address())
+}
+
 /// What is waited for at 150 s, when window 0 is over and window 1 is not.
-fn waits(kit: &Kit, trouble: Option<&str>, s: &AgreementStatus, next: u64) -> Vec<String> {
+fn waits(kit: &Kit, trouble: Option<&str>, s: &AgreementStatus) -> Vec<String> {
     let sight = Sight {
-        node: kit.shared.identity.node,
         registry: &kit.shared.registered.read(),
         peers: &kit.shared.peers.lock(),
         trouble,
         now_s: 150,
     };
-    sight.waiting_for(&kit.terms, s, next)
+    sight.waiting_for(&kit.terms, s)
 }
 
 #[test]
 fn the_first_thing_that_is_due_is_named() {
     let kit = Kit::new();
     let unregistered = sensor(22).hex();
-    let labels = format!("window 0 waits for a message at or after 100 of lock 21, {unregistered}");
-    assert_eq!(waits(&kit, None, &at(0, 0, 0), 0), [labels]);
-    assert!(
-        waits(&kit, None, &at(1, 1, 1), 1).is_empty(),
-        "not over yet"
+    let labels = format!(
+        "window 0 waits for a message at or after 100 of lock 21, {unregistered}; 50 s after its end a record of what all nodes hold ends it"
+    );
+    assert_eq!(waits(&kit, None, &at(0, 0, 0)), [labels]);
+    assert!(waits(&kit, None, &at(1, 1, 1)).is_empty(), "not over yet");
+    let mut past = at(1, 1, 1);
+    past.waiting.held = vec![node(12)];
+    assert_eq!(
+        waits(&kit, None, &past),
+        [
+            "window 1 is past the grace, and waits for the lists of what they hold of nodes that cannot be reached: node 12"
+        ]
     );
     assert_eq!(
-        waits(&kit, None, &at(2, 1, 1), 1),
+        waits(&kit, None, &at(2, 1, 1)),
         ["t 1 waits for nodes that cannot be reached: node 12"]
     );
     let other = KnownNode {
-        node: NodeId(key(12).address()),
+        node: node(12),
         peer: [12; 32],
         addresses: Vec::new(),
     };
     kit.shared.peers.lock().registered(other);
     kit.shared.peers.lock().up([12; 32]);
     assert_eq!(
-        waits(&kit, None, &at(2, 1, 1), 1),
-        ["t 1 waits for the other nodes"]
+        waits(&kit, None, &at(2, 1, 1)),
+        ["t 1 waits for nodes node 12"]
     );
+    let mut more = at(2, 1, 1);
+    more.waiting.nodes.push(node(77));
+    assert!(waits(&kit, None, &more)[0].ends_with("; and nodes node 12"));
+    more.waiting.nodes.clear();
+    assert!(waits(&kit, None, &more)[0].contains("is being executed"));
     let certified = at(2, 2, 1);
     assert_eq!(
-        waits(&kit, Some("it is down"), &certified, 1),
-        ["t 1 is certified and waits for the chain (it is down)"]
+        waits(&kit, Some("it is down"), &certified),
+        ["t 1 is decided and waits for the chain (it is down)"]
     );
 }
 
@@ -69,24 +91,25 @@ fn what_stops_an_agreement_comes_first_and_long_lists_are_cut() {
         blocked: Some(4),
         ..at(2, 2, 1)
     };
-    let said = waits(&kit, None, &stopped, 1);
+    let said = waits(&kit, None, &stopped);
     assert_eq!(said.len(), 3);
     assert!(said[0].contains("it must not") && said[1].contains("t 4"));
-    let many = AgreementStatus {
-        waiting_for: (0..14)
-            .map(|i| diversity_proto::SensorId([i; 20]))
-            .collect(),
-        ..at(0, 0, 0)
+    let mut many = at(0, 0, 0);
+    many.waiting.sensors = (0..14)
+        .map(|i| diversity_proto::SensorId([i; 20]))
+        .collect();
+    assert!(waits(&kit, None, &many)[0].contains(" and 4 more;"));
+    let over = AgreementStatus {
+        ended: true,
+        ..many.clone()
     };
-    assert!(waits(&kit, None, &many, 0)[0].ends_with(" and 4 more"));
+    assert!(waits(&kit, None, &over).is_empty(), "no window follows");
     kit.terms.window = WindowSpec::Count { z: 2, slide: 2 };
-    assert!(waits(&kit, None, &many, 0).is_empty(), "never due");
+    assert!(waits(&kit, None, &many).is_empty(), "never due");
 }
 
 #[test]
-fn holes_are_behind_us_and_an_end_is_reached_when_all_before_it_is_settled() {
-    assert_eq!(after_holes(3, &[4, 3, 7]), 5);
-    assert_eq!(after_holes(3, &[]), 3);
+fn an_end_is_reached_when_all_before_it_is_settled() {
     let kit = Kit::new();
     let a = kit.agreed().id;
     let mut record = kit.shared.registered.read().agreements[&a].clone();
@@ -95,6 +118,8 @@ fn holes_are_behind_us_and_an_end_is_reached_when_all_before_it_is_settled() {
     assert_eq!(life(&record, Some(&at(9, 9, 4))), Life::Closing);
     assert_eq!(life(&record, None), Life::Closing);
     assert_eq!(life(&record, Some(&at(9, 9, 5))), Life::Closed);
+    record.next_t = 5;
+    assert_eq!(life(&record, None), Life::Closed, "as the chain says");
 }
 
 #[tokio::test]
@@ -122,7 +147,7 @@ async fn an_agreement_stands_where_the_core_and_the_chain_say() {
     let view = room(Some(at(3, 2, 1))).agreement(&a).await.expect("known");
     assert_eq!(
         (view.status, view.progress.next_settlement),
-        (Life::Open, 2)
+        (Life::Open, 1)
     );
     assert_eq!(view.progress.holes, [1]);
     kit.shared.waiting.set(a, "its module".into());

@@ -12,8 +12,6 @@ const NAMED_MAX: usize = 10;
 
 /// What is looked at, and when.
 pub struct Sight<'a> {
-    /// This node.
-    pub node: NodeId,
     /// Names and labels.
     pub registry: &'a Registry,
     /// Who can be reached.
@@ -26,60 +24,69 @@ pub struct Sight<'a> {
 
 impl Sight<'_> {
     /// Reasons to wait, the gravest first; none when nothing is due.
-    pub fn waiting_for(
-        &self,
-        terms: &Terms,
-        s: &AgreementStatus,
-        next_settlement: u64,
-    ) -> Vec<String> {
+    pub fn waiting_for(&self, terms: &Terms, s: &AgreementStatus) -> Vec<String> {
         let mut out = Vec::new();
         if let Some(why) = &s.halted {
             out.push(format!("this node signs nothing more: {why}"));
         }
         if let Some(t) = s.blocked {
             out.push(format!(
-                "the users must resolve the dispute at t {t}: the nodes' states differ there"
+                "the users must say what counts at t {t} (`diversity dispute resolve`): the nodes' states differ there"
             ));
         }
-        if next_settlement < s.undecided_t {
+        if s.unsettled_t < s.undecided_t {
             let why = self.trouble.map_or_else(String::new, |t| format!(" ({t})"));
             out.push(format!(
-                "t {next_settlement} is certified and waits for the chain{why}"
+                "t {} is decided and waits for the chain{why}",
+                s.unsettled_t
             ));
         } else if s.undecided_t < s.open_t {
-            out.push(self.nodes(terms, s.undecided_t));
-        } else {
+            out.push(self.nodes(s, s.undecided_t));
+        } else if !s.ended {
             out.extend(self.sensors(terms, s));
         }
         out
     }
 
     /// A round that has begun waits for nodes.
-    fn nodes(&self, terms: &Terms, t: u64) -> String {
-        let absent: Vec<_> = terms
-            .nodes
-            .iter()
-            .filter(|n| n.node != self.node && !self.peers.connected(&n.node))
-            .map(|n| {
-                self.registry
-                    .nodes
-                    .get(&n.node)
-                    .map_or_else(|| n.node.hex(), |r| r.declaration.name.clone())
-            })
-            .collect();
-        let who = if absent.is_empty() {
-            "the other nodes".into()
-        } else {
-            format!("nodes that cannot be reached: {}", absent.join(", "))
-        };
-        format!("t {t} waits for {who}")
+    fn nodes(&self, s: &AgreementStatus, t: u64) -> String {
+        if s.waiting.nodes.is_empty() {
+            return format!("t {t} is being executed, or its commit is being made");
+        }
+        format!("t {t} waits for {}", self.names(&s.waiting.nodes))
     }
 
-    /// A window whose time is over waits for sensors. A count window is never due.
+    /// Nodes by name, those first that cannot be reached.
+    fn names(&self, nodes: &[NodeId]) -> String {
+        let name = |n: &&NodeId| {
+            let known = self.registry.nodes.get(*n);
+            known.map_or_else(|| n.hex(), |r| r.declaration.name.clone())
+        };
+        let (there, absent): (Vec<_>, Vec<_>) = nodes.iter().partition(|n| self.peers.connected(n));
+        let list = |of: &[&NodeId]| of.iter().map(name).collect::<Vec<_>>().join(", ");
+        match (&absent[..], &there[..]) {
+            ([], there) => format!("nodes {}", list(there)),
+            (absent, []) => format!("nodes that cannot be reached: {}", list(absent)),
+            (absent, there) => format!(
+                "nodes that cannot be reached: {}; and nodes {}",
+                list(absent),
+                list(there)
+            ),
+        }
+    }
+
+    /// A window whose time is over waits for sensors, and past the grace for what the nodes hold. A count window is never due.
     fn sensors(&self, terms: &Terms, s: &AgreementStatus) -> Option<String> {
-        let (_, end) = terms.window.span(s.open_t);
+        let t = s.open_t;
+        if !s.waiting.held.is_empty() {
+            return Some(format!(
+                "window {t} is past the grace, and waits for the lists of what they hold of {}",
+                self.names(&s.waiting.held)
+            ));
+        }
+        let (_, end) = terms.window.span(t);
         let due = !matches!(terms.window, WindowSpec::Count { .. }) && self.now_s >= end;
-        if !due || s.waiting_for.is_empty() {
+        if !due || s.waiting.sensors.is_empty() {
             return None;
         }
         let label = |s: &SensorId| {
@@ -88,15 +95,16 @@ impl Sight<'_> {
                 .get(s)
                 .map_or_else(|| s.hex(), |r| r.declaration.label.clone())
         };
-        let named: Vec<_> = s.waiting_for.iter().take(NAMED_MAX).map(label).collect();
-        let more = match s.waiting_for.len().saturating_sub(NAMED_MAX) {
+        let sensors = &s.waiting.sensors;
+        let named: Vec<_> = sensors.iter().take(NAMED_MAX).map(label).collect();
+        let more = match sensors.len().saturating_sub(NAMED_MAX) {
             0 => String::new(),
             more => format!(" and {more} more"),
         };
         Some(format!(
-            "window {} waits for a message at or after {end} of {}{more}",
-            s.open_t,
-            named.join(", ")
+            "window {t} waits for a message at or after {end} of {}{more}; {} s after its end a record of what all nodes hold ends it",
+            named.join(", "),
+            terms.grace_s
         ))
     }
 }
