@@ -442,6 +442,7 @@ impl World {
             return;
         }
         self.with_actor(node, |actor, c| actor.input(c, &mut input));
+        let told = matches!(input, Input::Chain(_));
         let kind = kind_of(&input);
         self.trace.note(self.now, node, kind, || {
             format!("<- {}", self.names.input(&input))
@@ -464,6 +465,9 @@ impl World {
                 }
                 self.carry_out(node, effect);
             }
+        }
+        if told {
+            self.look_back(node);
         }
         let mut more = Vec::new();
         self.with_actor(node, |actor, c| more = actor.after(c));

@@ -32,14 +32,19 @@ impl World {
         if plan.nodes.iter().any(|i| self.restored[*i]) {
             return false;
         }
-        let actor = self.s.actor_in(agreement);
-        actor.is_none_or(|a| a.spares(t, self.s.users))
+        let Some(actor) = self.s.actor_in(agreement) else {
+            return true;
+        };
+        // A liar that confuses itself, because its second commit came back to it, is silent from then on.
+        let core = self.hosts[actor.node].core.as_ref();
+        let status = core.and_then(|c| c.status(&self.agreements[agreement].id()));
+        let halted = status.is_some_and(|s| s.halted.is_some());
+        !halted && actor.spares(t, self.s.users)
     }
 
     pub(super) fn look(&mut self) {
         self.schedule(self.now + 100, Event::Look);
         self.look_who_ends();
-        self.look_back();
         self.look_for_evidence();
         for agreement in 0..self.agreements.len() {
             let a = &mut self.agreements[agreement];
@@ -63,22 +68,20 @@ impl World {
     }
 
     /// What a node holds for final is final for good.
-    fn look_back(&mut self) {
-        for node in 0..self.hosts.len() {
-            for i in 0..self.agreements.len() {
-                let id = self.agreements[i].id();
-                let host = &mut self.hosts[node];
-                let Some(status) = host.core.as_ref().and_then(|c| c.status(&id)) else {
-                    continue;
-                };
-                let before = host.final_below.insert(id, status.unsettled_t);
-                if before.is_some_and(|t| t > status.unsettled_t) && self.honest(node) {
-                    let text = format!(
-                        "node {node} held all of agreement {i} below t {before:?} for final, and now below {}",
-                        status.unsettled_t
-                    );
-                    self.oracles.judge(self.now, "N2", Err(text));
-                }
+    pub(super) fn look_back(&mut self, node: usize) {
+        for i in 0..self.agreements.len() {
+            let id = self.agreements[i].id();
+            let host = &mut self.hosts[node];
+            let Some(status) = host.core.as_ref().and_then(|c| c.status(&id)) else {
+                continue;
+            };
+            let before = host.final_below.insert(id, status.unsettled_t);
+            if before.is_some_and(|t| t > status.unsettled_t) && self.honest(node) {
+                let text = format!(
+                    "node {node} held all of agreement {i} below t {before:?} for final, and now below {}",
+                    status.unsettled_t
+                );
+                self.oracles.judge(self.now, "N2", Err(text));
             }
         }
     }
