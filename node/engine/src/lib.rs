@@ -39,6 +39,7 @@ use diversity_proto::wire::Part;
 use diversity_proto::{AgreementId, NodeId, PublicKey, SensorId, Signature};
 use ingest::{Ingest, Traces};
 use io::{After, Io};
+use diversity_round::sabotage::{Defect, on};
 use records::{AgreementRecord, SensorRecord};
 use repair::Repair;
 use trace::Trace;
@@ -226,6 +227,11 @@ impl Node {
                 from: _,
                 ranges,
             } => repair::serve(token, &ranges, &self.traces, io),
+            Input::Reread { agreement, t } => {
+                if let Some(a) = self.agreements.get_mut(&agreement) {
+                    a.reread(t, &self.traces, io);
+                }
+            }
             Input::Chain(event) => self.chain(event),
             Input::Taken(id) => io.taken(&id),
         }
@@ -396,6 +402,9 @@ impl Node {
             return;
         };
         let q = c.q;
+        if on(Defect::ForksAreNotCompared) && boot_epochs_differ(&c) {
+            return;
+        }
         if !trace.contradicted(c.clone()) {
             return;
         }
@@ -438,4 +447,9 @@ impl Node {
             a.chain(event, &self.traces, &mut self.io);
         }
     }
+}
+
+fn boot_epochs_differ(c: &Contradiction) -> bool {
+    let epoch = |bytes: &[u8]| diversity_proto::frame::Frame::decode(bytes).map(|f| f.epoch);
+    epoch(&c.first) != epoch(&c.second)
 }

@@ -32,17 +32,21 @@ pub const CELL: u8 = b'L';
 pub const CERTIFICATE: u8 = b'C';
 /// Prefix of executions: `X | a | t u64`.
 pub const EXECUTION: u8 = b'X';
+/// Prefix of executions of second readings: `Y | a | t u64 | epoch u32`.
+pub const READING: u8 = b'Y';
 /// Prefix of own lists of open sensors: `K | a | t u64 | epoch u32`.
 pub const HELD: u8 = b'K';
 /// Prefix of reveals, kept before they leave: `V | a | t u64`.
 pub const REVEAL: u8 = b'V';
+/// Prefix of reveals of second readings: `W | a | t u64 | epoch u32`.
+pub const READING_REVEAL: u8 = b'W';
 /// Prefix of aggregated signatures: `G | a | t u64` (t the last of the range).
 pub const AGGREGATE: u8 = b'G';
 /// Prefix of what is owed to the outbox by a record of its own: `O | id`.
 pub const OWED: u8 = b'O';
 
 /// Every family of records, in the order in which recovery reads them: each needs those before it.
-pub const FAMILIES: [u8; 11] = [
+pub const FAMILIES: [u8; 13] = [
     SENSOR,
     AGREEMENT,
     SEGMENT,
@@ -50,8 +54,10 @@ pub const FAMILIES: [u8; 11] = [
     CELL,
     CERTIFICATE,
     EXECUTION,
+    READING,
     HELD,
     REVEAL,
+    READING_REVEAL,
     AGGREGATE,
     OWED,
 ];
@@ -71,7 +77,10 @@ pub fn t_key(prefix: u8, a: &AgreementId, t: u64) -> Vec<u8> {
 
 /// Agreement and t of a key of [`t_key`] or [`held_key`].
 pub fn split_t_key(key: &[u8]) -> Option<(AgreementId, u64)> {
-    let tail = if key.first() == Some(&HELD) { 4 } else { 0 };
+    let tail = match key.first() {
+        Some(&(HELD | READING | READING_REVEAL)) => 4,
+        _ => 0,
+    };
     let rest = key.get(1..key.len().checked_sub(tail)?)?;
     Some((
         AgreementId(rest.get(..32)?.try_into().ok()?),
@@ -115,7 +124,12 @@ fn get<T>(value: &[u8], read: impl FnOnce(&mut Reader<'_>) -> Result<T>) -> Resu
 
 /// Key of an own list of open sensors.
 pub fn held_key(a: &AgreementId, t: u64, epoch: u32) -> Vec<u8> {
-    [&t_key(HELD, a, t)[..], &epoch.to_be_bytes()].concat()
+    epoch_key(HELD, a, t, epoch)
+}
+
+/// Key of a record of (a, t, epoch).
+pub fn epoch_key(prefix: u8, a: &AgreementId, t: u64, epoch: u32) -> Vec<u8> {
+    [&t_key(prefix, a, t)[..], &epoch.to_be_bytes()].concat()
 }
 
 /// An agreement: its terms and its nodes' keys.
@@ -230,7 +244,7 @@ pub struct ExecutionRecord {
     pub to: u64,
     /// What each sensor's window takes and what ended it, agreement order.
     pub stretches: Vec<Stretch>,
-    /// Indices of sensors that are void by what ended this window or one before it.
+    /// Indices of sensors that what ended this window makes void.
     pub void: Vec<u32>,
     /// What `f` gave.
     pub execution: Execution,
@@ -243,7 +257,14 @@ pub struct ExecutionRecord {
 impl ExecutionRecord {
     /// The write that keeps it.
     pub fn put(&self, a: &AgreementId, t: u64) -> Op {
-        put(t_key(EXECUTION, a, t), |w| {
+        self.put_at(t_key(EXECUTION, a, t))
+    }
+    /// The write that keeps it as one of a second reading.
+    pub fn put_reading(&self, a: &AgreementId, t: u64) -> Op {
+        self.put_at(epoch_key(READING, a, t, self.epoch))
+    }
+    fn put_at(&self, key: Vec<u8>) -> Op {
+        put(key, |w| {
             w.u32(self.epoch).u64(self.from).u64(self.to);
             w.list(&self.stretches, |w, s| {
                 w.u64(s.start).u64(s.end).u64(s.next).u8(s.by as u8);
@@ -486,7 +507,11 @@ pub struct RevealRecord {
 impl RevealRecord {
     /// The write that keeps it.
     pub fn put(&self, a: &AgreementId, t: u64) -> Op {
-        put(t_key(REVEAL, a, t), |w| {
+        let key = match diversity_proto::round::reading_of(self.epoch) {
+            0 => t_key(REVEAL, a, t),
+            _ => epoch_key(READING_REVEAL, a, t, self.epoch),
+        };
+        put(key, |w| {
             w.u32(self.epoch).raw(&self.seal.0);
             self.reveal.write(w);
         })

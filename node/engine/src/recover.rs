@@ -62,6 +62,7 @@ impl Node {
         }
         let (id, t) =
             records::split_t_key(key).ok_or(DecodeError::Invalid("key of a record of (a, t)"))?;
+        let io = &mut self.io;
         let Some(a) = self.agreements.get_mut(&id) else {
             return Ok(());
         };
@@ -70,8 +71,11 @@ impl Node {
             records::CELL => a.restore_cell(t, CellRecord::decode(value)?),
             records::CERTIFICATE => a.restore_certificate(t, records::stored_part(value)?),
             records::EXECUTION => a.restore_execution(t, &ExecutionRecord::decode(value)?),
-            records::HELD => a.restore_held(t, HeldRecord::decode(value)?),
-            records::REVEAL => a.restore_reveal(t, RevealRecord::decode(value)?),
+            records::READING => a.restore_reading(t, ExecutionRecord::decode(value)?, io),
+            records::HELD => a.restore_held(t, HeldRecord::decode(value)?, io),
+            records::REVEAL | records::READING_REVEAL => {
+                a.restore_reveal(t, RevealRecord::decode(value)?, io);
+            }
             _ => a.restore_aggregate(&records::stored_part(value)?),
         }
         Ok(())

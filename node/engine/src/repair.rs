@@ -8,6 +8,7 @@ use crate::ingest::Traces;
 use crate::io::Io;
 use diversity_proto::wire::{FRAMES_MAX, RANGES_MAX, Range};
 use diversity_proto::{AgreementId, NodeId, SensorId};
+use diversity_round::sabotage::{Defect, on};
 
 /// Doublings of the wait for a peer that does not deliver, at most.
 const BACKOFF_MAX: u32 = 6;
@@ -157,6 +158,12 @@ impl Repair {
                 *fails == 0 || io.now >= at + (every << fails.min(&BACKOFF_MAX))
             })
             .min();
+        let believed = holders.iter().max_by_key(|(_, high)| **high);
+        let best = if on(Defect::OnePeerIsBelieved) {
+            believed.map(|(peer, high)| ((0, 0), *peer, *high))
+        } else {
+            best
+        };
         let Some((_, peer, high)) = best else { return };
         let trace = &traces[&sensor];
         let high = high.min(trace.next_q().saturating_add(io.config.q_ahead_max));
@@ -179,6 +186,9 @@ impl Repair {
         let Some(trace) = traces.get(&sensor).filter(|t| t.contradiction().is_none()) else {
             return;
         };
+        if on(Defect::ForksAreNotCompared) {
+            return;
+        }
         let back = self.forks.entry(sensor).or_insert(1);
         let range = Range {
             sensor,

@@ -2,8 +2,10 @@
 
 mod stage;
 
+use diversity_engine::Input;
 use diversity_engine::api::Submission;
 use diversity_proto::round::OutputKind;
+use diversity_proto::terms::WindowSpec;
 use stage::*;
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -239,4 +241,134 @@ fn a_node_that_can_never_run_the_code_makes_a_hole_that_waits_for_its_cell() {
     s.resolve(&a, 0, &[0], &[], &[1]);
     s.run(30_000);
     assert_eq!(s.chain[&a].next_t, 2);
+}
+
+#[test]
+fn a_node_that_can_run_the_code_later_cures_its_hole_by_a_second_reading() {
+    for restart in [false, true] {
+        let well = Rc::new(RefCell::new(false));
+        let w = well.clone();
+        let mut s = Stage::new(
+            3,
+            Box::new(move |i, t, _, carry| {
+                let carry = [carry, &[t as u8]].concat();
+                if i == 0 && t == 0 && !*w.borrow() {
+                    return (OutputKind::Abstain, vec![3], vec![]);
+                }
+                (OutputKind::Value, vec![t as u8], carry)
+            }),
+        );
+        let a = agreement(1);
+        s.register(a, &terms(3, &[(0, 0)], EACH, 1));
+        s.count(0..3);
+        s.run(12_000);
+        assert_eq!(s.chain[&a].holes, [0]);
+        *well.borrow_mut() = true;
+        for i in 0..3 {
+            if restart {
+                s.run(1_500);
+                s.restart(i);
+            }
+        }
+        s.run(120_000);
+        assert!(s.chain[&a].cells.contains(&0), "restart {restart}");
+        assert_eq!(
+            s.chain[&a].next_t,
+            3,
+            "restart {restart}: {:?}",
+            s.status(0, &a)
+        );
+        let (_, plan) = s
+            .plans
+            .iter()
+            .rev()
+            .find(|(_, p)| p.t == 2)
+            .expect("executed");
+        assert_eq!(
+            plan.carry,
+            [0, 1],
+            "t+1 starts from the state of the reading"
+        );
+        for i in 0..3 {
+            s.restart(i);
+        }
+        s.count(3..5);
+        s.run(30_000);
+        assert_eq!(s.chain[&a].next_t, 5);
+        assert!(s.blamed().is_empty() && s.chain[&a].reverted.is_empty());
+    }
+}
+
+#[test]
+fn where_windows_differ_the_frames_are_compared_and_the_contradiction_ends_the_window_for_all() {
+    let day = START / 1_000 - 86_400;
+    let days = WindowSpec::Seconds {
+        start: day,
+        seconds: 86_400,
+    };
+    let mut s = Stage::new(3, counts());
+    let a = agreement(1);
+    s.register(a, &terms(3, &[(0, 0), (1, 0)], days, 1));
+    s.gossip_on = false;
+    // One body of q = 1 for node 0, another for the others; all end the day by a message.
+    for i in 0..3 {
+        let value = u8::from(i == 0);
+        let end = day + 86_400;
+        s.frames(
+            i,
+            &[frame(0, 0, &[(day, 1)]), frame(0, 1, &[(day + 5, value)])],
+        );
+        s.frames(
+            i,
+            &[frame(0, 2, &[(end, 1)]), frame(1, 0, &[(day, 1), (end, 1)])],
+        );
+    }
+    s.run(5_000);
+    assert_eq!(s.chain[&a].holes, [0]);
+    s.run(120_000);
+    assert!(s.chain[&a].cells.contains(&0), "{:?}", s.status(0, &a));
+    let read = s.plans.iter().rev().find(|(_, p)| p.t == 0).expect("read");
+    let taken: Vec<u32> = read
+        .1
+        .leaves
+        .iter()
+        .map(|l| l.pieces.iter().map(|p| p.take).sum())
+        .collect();
+    assert_eq!(
+        taken,
+        [1, 1],
+        "the sensor that contradicted itself is cut there; the other one is billed"
+    );
+    assert!(s.blamed().is_empty());
+}
+
+#[test]
+fn where_outputs_differ_a_reading_runs_only_when_every_operator_asked() {
+    let bug = Rc::new(RefCell::new(true));
+    let b = bug.clone();
+    let mut s = Stage::new(
+        3,
+        Box::new(move |i, t, _, _| {
+            let wrong = u8::from(i == 0 && t == 1 && *b.borrow());
+            (OutputKind::Value, vec![t as u8, wrong], vec![])
+        }),
+    );
+    let a = agreement(1);
+    s.register(a, &terms(3, &[(0, 0)], EACH, 1));
+    s.count(0..3);
+    s.run(120_000);
+    assert_eq!(s.chain[&a].holes, [1]);
+    assert!(
+        s.chain[&a].cells.is_empty(),
+        "one window hash, two outputs: nothing starts by itself"
+    );
+    *bug.borrow_mut() = false;
+    for i in 0..3 {
+        assert!(s.chain[&a].cells.is_empty(), "who moves alone waits");
+        s.input(i, Input::Reread { agreement: a, t: 1 });
+        s.run(20_000);
+    }
+    s.run(20_000);
+    assert!(s.chain[&a].cells.contains(&1));
+    assert_eq!(s.chain[&a].next_t, 3);
 }

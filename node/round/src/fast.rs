@@ -3,6 +3,7 @@
 //! Any node that holds all n commits seals, and any node that holds all n reveals certifies: leadership only says where to
 //! send. Both depend on the collected messages alone, so two leaders at once are harmless.
 
+use crate::sabotage::{Defect, on};
 use crate::{Decision, Fault, Input, Output, Place, SignatureCheck, Unverified, decide};
 use alloc::vec::Vec;
 use diversity_proto::Digest;
@@ -269,10 +270,15 @@ impl Round {
         }
         let seal = self.place.seal(&commits);
         let mut differs = self.sealed.is_some_and(|s| s != seal);
+        // After a restart the seal is known from the own reveal, and a second commit may have come before those under it.
+        let ours = self.sealed == Some(seal);
         for (i, c) in commits.iter().enumerate() {
             match self.commits[i] {
                 Some(k) if !same(&k, c) => {
                     differs = true;
+                    if ours {
+                        self.commits[i] = Some(*c);
+                    }
                     out.push(Output::Fault(Fault::Equivocation {
                         node: i,
                         first: k,
@@ -330,6 +336,11 @@ impl Round {
             return false;
         };
         if r.blinding.opening_hash() != commit.opening {
+            let by = if on(Defect::ForgedCertificateNamesAnother) {
+                node
+            } else {
+                by
+            };
             out.push(Output::Fault(Fault::Altered { by }));
             return false;
         }
@@ -366,7 +377,11 @@ impl Round {
         for (i, r) in reveals.into_iter().enumerate() {
             match &self.reveals[i] {
                 // R2: our own signature stands under another statement than our store's.
-                Some(own) if i == me && !own.says_the_same(&r) => {
+                Some(own)
+                    if i == me
+                        && (!own.says_the_same(&r)
+                            || *own != r && on(Defect::ForgedCertificateHalts)) =>
+                {
                     out.push(Output::Fault(Fault::StaleStore));
                     return;
                 }

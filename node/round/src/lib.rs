@@ -11,6 +11,7 @@
 extern crate alloc;
 
 mod fast;
+pub mod sabotage;
 
 pub use diversity_proto::round::Body;
 pub use fast::Round;

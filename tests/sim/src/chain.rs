@@ -505,6 +505,10 @@ fn reveal_digest(d: &Deployment, outcome: &Outcome, holes: &[u64]) -> Digest {
 pub struct Voids(BTreeMap<SensorId, u64>);
 
 impl Voids {
+    /// Whether anything is on record against the sensor.
+    pub fn knows(&self, sensor: &SensorId) -> bool {
+        self.0.contains_key(sensor)
+    }
     /// A contradiction, whose frames are signed by the sensor or not.
     ///
     /// # Errors

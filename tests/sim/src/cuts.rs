@@ -10,7 +10,10 @@ use diversity_proto::frame;
 use diversity_proto::round::{Entry, OutputKind};
 use diversity_proto::terms::{Terms, WindowSpec};
 use diversity_proto::window::{Leaf, Window, WindowEnd, state};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Which tongue of a sensor of the world the node heard at q.
+pub type Heard<'a> = dyn Fn(usize, u64) -> usize + 'a;
 
 /// Where a t starts.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +41,10 @@ pub struct Cuts {
     stretches: BTreeMap<(u64, u32), (usize, Vec<Stretch>)>,
     /// What the users or a cell said of t.
     words: BTreeMap<u64, State>,
+    /// Where second readings of t lead.
+    readings: BTreeMap<u64, Vec<State>>,
+    /// Honest nodes that gave a list of open sensors.
+    lists: BTreeMap<(u64, u32), BTreeSet<usize>>,
 }
 
 impl Cuts {
@@ -50,6 +57,8 @@ impl Cuts {
             right: BTreeMap::new(),
             stretches: BTreeMap::new(),
             words: BTreeMap::new(),
+            readings: BTreeMap::new(),
+            lists: BTreeMap::new(),
         }
     }
     /// t+1 may start from what was said of t.
@@ -57,9 +66,41 @@ impl Cuts {
         let (carry, q_next) = (r.carry.clone(), r.q_next.clone());
         self.words.insert(t, State { carry, q_next });
     }
+    /// An honest node read t once more.
+    ///
+    /// # Errors
+    /// It committed to a state that it did not compute, and that t+1 did not start from before.
+    pub fn read_again(&mut self, t: u64, r: &ExecutionRecord) -> Result<(), String> {
+        let after = State {
+            carry: r.execution.carry.clone(),
+            q_next: r.stretches.iter().map(|s| s.next).collect(),
+        };
+        let own = state(&after.carry, &after.q_next) == r.execution.computed.state;
+        let first = self.right.range((t, 0)..=(t, 0xffff));
+        let frozen = first
+            .flat_map(|(_, all)| all)
+            .any(|x| state(&x.after.carry, &x.after.q_next) == r.execution.computed.state);
+        if !own && !frozen && r.execution.computed.kind != OutputKind::Abstain {
+            return Err(format!(
+                "a reading of t {t} leads to a state that nobody computed"
+            ));
+        }
+        self.readings.entry(t).or_default().push(after);
+        Ok(())
+    }
+    /// An honest node gave its list of open sensors.
+    pub fn listed(&mut self, node: usize, t: u64, epoch: u32) {
+        self.lists.entry((t, epoch)).or_default().insert(node);
+    }
     /// From now on honest nodes may cut differently.
     pub fn may_differ(&mut self) {
         self.alike = false;
+    }
+
+    /// Whether t is null for everybody who computed it.
+    pub fn is_null(&self, t: u64) -> bool {
+        let mut all = self.right.range((t, 0)..=(t, u32::MAX)).peekable();
+        all.peek().is_some() && all.all(|(_, r)| r.iter().all(|r| r.says == Entry::Null))
     }
 
     /// What the users of an agreement hold to be right at t, as far as an honest node has cut it.
@@ -86,6 +127,8 @@ impl Cuts {
         t: u64,
         r: &ExecutionRecord,
         plan: &AgreementPlan,
+        heard: &Heard<'_>,
+        honest: &dyn Fn(usize) -> bool,
     ) -> Result<Right, String> {
         let (from, to) = self.terms.window.span(t);
         if (r.from, r.to) != (from, to) || clock_s < to {
@@ -95,23 +138,31 @@ impl Cuts {
             ));
         }
         self.all_alike(node, t, r)?;
+        if r.stretches.iter().any(|s| s.by == WindowEnd::ClosingRecord) {
+            // P-HELD-3: only the lists of all nodes make a record.
+            let lists = self.lists.get(&(t, r.epoch));
+            let gave = |i: &&usize| lists.is_some_and(|l| l.contains(i));
+            if let Some(i) = plan.nodes.iter().filter(|i| honest(**i)).find(|i| !gave(i)) {
+                return Err(format!(
+                    "a record ends t {t}, and node {i} has listed nothing as open or not"
+                ));
+            }
+        }
         let mut why = format!("t {t} does not start where the one before ended");
         for before in self.before(t, r.epoch) {
             let starts: Vec<_> = r.stretches.iter().map(|s| s.start).collect();
             if starts != before.q_next {
                 continue;
             }
-            for tongue in 0..2 {
-                match self.judge(node, t, r, plan, &before, tongue) {
-                    Ok(right) => {
-                        let all = self.right.entry((t, r.epoch)).or_default();
-                        if !all.contains(&right) {
-                            all.push(right.clone());
-                        }
-                        return Ok(right);
+            match self.judge(node, t, r, plan, &before, heard) {
+                Ok(right) => {
+                    let all = self.right.entry((t, r.epoch)).or_default();
+                    if !all.contains(&right) {
+                        all.push(right.clone());
                     }
-                    Err(e) => why = e,
+                    return Ok(right);
                 }
+                Err(e) => why = e,
             }
         }
         Err(why)
@@ -141,7 +192,11 @@ impl Cuts {
         };
         let computed = self.right.range((last, 0)..=(last, epoch));
         let computed = computed.flat_map(|(_, all)| all.iter().map(|r| r.after.clone()));
-        computed.chain(self.words.get(&last).cloned()).collect()
+        let read = self.readings.get(&last).into_iter().flatten().cloned();
+        computed
+            .chain(self.words.get(&last).cloned())
+            .chain(read)
+            .collect()
     }
 
     fn judge(
@@ -151,21 +206,20 @@ impl Cuts {
         r: &ExecutionRecord,
         plan: &AgreementPlan,
         before: &State,
-        tongue: usize,
+        heard: &Heard<'_>,
     ) -> Result<Right, String> {
         let (from, to) = self.terms.window.span(t);
         let mut leaves = Vec::new();
-        for (said, s) in self.said.iter().zip(&r.stretches) {
-            let messages = said.tongues.get(tongue).unwrap_or(&said.tongues[0]);
-            self.may_cut(t, said, messages, s)?;
-            let taken = messages.get(s.start as usize..s.end as usize);
-            let taken = taken
-                .unwrap_or_default()
-                .iter()
-                .map(|(time, values)| frame::Message {
-                    time: *time,
-                    values,
-                });
+        let sensors = plan.sensors.iter().map(|s| s.0);
+        for ((said, s), k) in self.said.iter().zip(&r.stretches).zip(sensors) {
+            // The tongues differ in what they say, not in when.
+            self.may_cut(t, said, said.messages(), s)?;
+            let message = |q: u64| &said.tongues[heard(k, q)][q as usize];
+            let taken = (s.start..s.end).map(message);
+            let taken = taken.map(|(time, values)| frame::Message {
+                time: *time,
+                values,
+            });
             leaves.push(Leaf::new(said.sensor, s.start, s.by, said.width, taken));
         }
         let window = Window {
@@ -251,7 +305,8 @@ impl Cuts {
             || s.end == s.start
             || closed.is_some_and(|(_, end)| s.end == end)
             || inside(s.end - 1)
-            || s.end == said.doubtful_from;
+            // A contradiction may be found at any q from there on.
+            || s.end >= said.doubtful_from;
         if fits {
             Ok(())
         } else {

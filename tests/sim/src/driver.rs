@@ -57,6 +57,12 @@ impl World {
             Effect::MusigNonce { session } => {
                 let randomness = self.rng.bytes32();
                 let agreement = self.index_of(&session.agreement);
+                if self.honest(node) {
+                    let timeout = self.agreements[agreement].plan.round_timeout_ms;
+                    let bounds = &mut self.oracles.bounds;
+                    let verdict = bounds.nonce(now, node, &session, timeout.into());
+                    self.oracles.judge(now, "bounds", verdict);
+                }
                 let host = &mut self.hosts[node];
                 let kept = host
                     .nonces
@@ -112,6 +118,7 @@ impl World {
             }
             Effect::Send { to, parts } => self.send(node, to, parts),
             Effect::SendStored { to, key } => {
+                self.serves(node, &to, &key);
                 if let Some(value) = self.hosts[node].disk.read(&key) {
                     let part = stored_part(value).expect("the core wrote a part");
                     self.send(node, to, vec![part]);

@@ -5,6 +5,7 @@ use crate::crypto::{Party, SecretNonce};
 use crate::disk::Disk;
 use diversity_engine::Node;
 use diversity_engine::api::{Job, Submission, SubmissionId, Ticket};
+use diversity_proto::AgreementId;
 use diversity_proto::round::Session;
 use std::collections::BTreeMap;
 
@@ -51,6 +52,8 @@ pub struct Host {
     pub flush_at: u64,
     /// Effects that it still carries out before it dies, and how long it stays away then.
     pub doomed: Option<(u32, u64)>,
+    /// For each agreement, below which t all was final when it was looked at last.
+    pub final_below: BTreeMap<AgreementId, u64>,
     /// Lies on its behalf.
     pub actor: Option<Box<dyn Actor>>,
     /// The jobs whose persist was reported (for the driver's own checks).
@@ -77,6 +80,7 @@ impl Host {
             wake: None,
             flush_at: 0,
             doomed: None,
+            final_below: BTreeMap::new(),
             actor,
             reported: Vec::new(),
         }
@@ -86,6 +90,7 @@ impl Host {
         self.core = None;
         self.incarnation += 1;
         self.nonces.clear();
+        self.final_below.clear();
         self.linked.fill(false);
         self.tickets.clear();
         self.tokens.clear();

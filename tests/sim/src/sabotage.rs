@@ -47,7 +47,7 @@ impl Sabotage {
         (Self::ReportsBeforeFlush, &["N1", "core"]),
         (Self::DiskChangesFrames, &["N1"]),
         (Self::OtherSecretAfterRestart, &["N3"]),
-        (Self::OtherOutputAfterRestart, &["N3"]),
+        (Self::OtherOutputAfterRestart, &["N2", "N3"]),
         (Self::NonceKept, &["N3"]),
         (Self::SettlesTwice, &["N2"]),
         (Self::SettlesWrongResult, &["N2"]),

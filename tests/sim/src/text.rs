@@ -30,6 +30,7 @@ impl Names {
     /// What a core is told.
     pub fn input(&self, input: &Input) -> String {
         match input {
+            Input::Reread { t, .. } => format!("the operator asks for a reading of t={t}"),
             Input::Tick => "tick".into(),
             Input::Sensor { .. } => "a sensor is registered".into(),
             Input::Agreement { id, .. } => format!("{} stands", self.agreement(id)),

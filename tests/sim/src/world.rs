@@ -5,7 +5,7 @@ use crate::chain::{Contract, Mined, News, Revert, Voids};
 use crate::crypto::{Aggregate, Party};
 use crate::host::Host;
 use crate::net::Net;
-use crate::oracle::{Acknowledged, Blame, Finality, Liveness, Oracles, Signing, View};
+use crate::oracle::{Acknowledged, Blame, Bounds, Finality, Liveness, Oracles, Signing, View};
 use crate::rng::Rng;
 use crate::sabotage::Sabotage;
 use crate::scenario::{START, Scenario};
@@ -184,7 +184,7 @@ pub struct World {
     pool: Vec<(usize, Submission)>,
     voids: Voids,
     /// Nodes whose disk was replaced by an old copy.
-    restored: Vec<bool>,
+    pub restored: Vec<bool>,
     /// The nodes.
     pub hosts: Vec<Host>,
     /// The sensors.
@@ -358,7 +358,12 @@ impl World {
     /// Whether the agreement need not go on, and had the time to show what it does.
     fn stuck(&self, agreement: usize) -> bool {
         let a = &self.agreements[agreement];
-        let waits = !a.complete() && !self.repairable(agreement, a.liveness.first_open());
+        let t = a.liveness.first_open();
+        if !a.complete() && a.ready_at[t as usize].is_none() {
+            // Nothing ends it in the time of a run.
+            return true;
+        }
+        let waits = !a.complete() && !self.repairable(agreement, t);
         let since = self.s.heal_at.max(a.plan.created_at);
         let helped = !self.users_may_help(agreement);
         waits && helped && self.now > since + 2 * bound_ms(&self.s, agreement)
@@ -437,6 +442,7 @@ impl World {
             return;
         }
         self.with_actor(node, |actor, c| actor.input(c, &mut input));
+        let told = matches!(input, Input::Chain(_));
         let kind = kind_of(&input);
         self.trace.note(self.now, node, kind, || {
             format!("<- {}", self.names.input(&input))
@@ -459,6 +465,9 @@ impl World {
                 }
                 self.carry_out(node, effect);
             }
+        }
+        if told {
+            self.look_back(node);
         }
         let mut more = Vec::new();
         self.with_actor(node, |actor, c| more = actor.after(c));

@@ -9,6 +9,7 @@ use crate::trace::{Forgotten, Trace};
 use diversity_proto::SensorId;
 use diversity_proto::terms::{Terms, WindowSpec};
 use diversity_proto::window::WindowEnd;
+use diversity_round::sabotage::{Defect, on};
 
 /// A window that is closed.
 #[derive(Clone, Debug)]
@@ -18,8 +19,34 @@ pub(crate) struct Closed {
     pub to: u64,
     /// Agreement order.
     pub stretches: Vec<Stretch>,
-    /// Sensors that are void by what ended this window or one before it.
+    /// Sensors that what ended this window makes void.
     pub void: BTreeSet<usize>,
+}
+
+/// Sensors that are void. What a window voids counts for good once t is an outcome: then all nodes cut it alike. In a hole they
+/// did not, so nobody counts it: the next window voids the sensor again (P-HELD-5).
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Void {
+    fixed: BTreeSet<usize>,
+    pending: BTreeSet<(u64, usize)>,
+}
+
+impl Void {
+    /// What ended the window t voids these.
+    pub fn by(&mut self, t: u64, sensors: impl IntoIterator<Item = usize>) {
+        self.pending.extend(sensors.into_iter().map(|k| (t, k)));
+    }
+    /// t is decided.
+    pub fn decided(&mut self, t: u64, hole: bool) {
+        let later = self.pending.split_off(&(t + 1, 0));
+        let settled = core::mem::replace(&mut self.pending, later);
+        let of_t = settled.into_iter().filter(|(at, _)| *at == t && !hole);
+        self.fixed.extend(of_t.map(|(_, k)| k));
+    }
+    fn all(&self, n: usize) -> bool {
+        let void = |k: usize| self.fixed.contains(&k) || self.pending.iter().any(|p| p.1 == k);
+        (0..n).all(void)
+    }
 }
 
 /// What n lists of open sensors say of one sensor.
@@ -47,7 +74,7 @@ pub(crate) struct Cutter {
     candidate: Vec<Option<(u64, u64)>>,
     ends: Vec<Option<(u64, WindowEnd)>>,
     open: BTreeSet<usize>,
-    void: BTreeSet<usize>,
+    void: Void,
     /// Sensors that the open window voids.
     voided: BTreeSet<usize>,
     /// Sensors whose candidate is from the future, and when it no longer is.
@@ -55,7 +82,7 @@ pub(crate) struct Cutter {
 }
 
 impl Cutter {
-    pub fn new(terms: &Terms, t: u64, start: Vec<u64>, void: BTreeSet<usize>) -> Self {
+    pub fn new(terms: &Terms, t: u64, start: Vec<u64>, void: Void) -> Self {
         let n = start.len();
         Self {
             spec: terms.window,
@@ -86,7 +113,10 @@ impl Cutter {
     }
     /// Whether every sensor is void: no window follows (design §3b, Held).
     pub fn all_void(&self) -> bool {
-        self.void.len() == self.start.len()
+        self.void.all(self.start.len())
+    }
+    pub fn void(&mut self) -> &mut Void {
+        &mut self.void
     }
     /// When a message that was from the future no longer is.
     pub fn due(&self) -> Option<Millis> {
@@ -121,6 +151,13 @@ impl Cutter {
         // the message at `end` in a time window, the one before in a count window.
         let count = matches!(self.spec, WindowSpec::Count { .. });
         let doubtful = trace.doubtful_from();
+        if let Some(void) = trace.void_from()
+            && on(Defect::TheChainsVoidCuts)
+            && end.is_none_or(|e| e > void)
+        {
+            self.close(k, void.max(self.start[k]), WindowEnd::ClosingRecord);
+            return Ok(());
+        }
         let certain = |end: u64| {
             if count {
                 doubtful >= end
@@ -197,7 +234,8 @@ impl Cutter {
         let latest = to.saturating_add(self.grace_s + self.tolerance_s);
         let (mut scan, mut inside, mut found) = (self.scan[k], self.inside[k], None);
         let looked = trace.scan(scan, bound, |q, time| {
-            if (to..=latest).contains(&time) {
+            let future = time > latest && on(Defect::TheFutureIsACandidate);
+            if (to..=latest).contains(&time) || future {
                 found = Some((q, time));
                 return false;
             }
@@ -254,12 +292,13 @@ impl Cutter {
             })
             .collect();
         let (from, to) = self.spec.span(self.t);
-        self.void.append(&mut self.voided);
+        let void = core::mem::take(&mut self.voided);
+        self.void.by(self.t, void.iter().copied());
         let closed = Closed {
             t: self.t,
             from,
             to,
-            void: self.void.clone(),
+            void,
             stretches,
         };
         let n = self.start.len();

@@ -50,13 +50,16 @@ impl History {
     }
     /// n unequal reveals of the next t (P-STATE-1).
     pub fn hole(&mut self, state_agreed: bool) {
-        if self.holes.len() < HOLES_MAX {
-            self.holes.push(self.next);
-        }
+        self.holes.push(self.next);
         if !state_agreed {
             self.blocked = Some(self.next);
         }
         self.next += 1;
+        // More than an outcome can list: the next one speaks of what lies behind them, and waits for their doors.
+        if self.holes.len() == HOLES_MAX {
+            self.from = self.next;
+            self.holes.clear();
+        }
     }
     /// P-CELL-2: the cell of the t that everything waits for says what t+1 starts from; t+1 is committed under the next epoch.
     pub fn cell(&mut self, t: u64) -> bool {

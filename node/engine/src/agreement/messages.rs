@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::api::SignatureCheck;
+use diversity_proto::round::reading_of;
 use diversity_proto::wire::Part;
 use diversity_round::{Unverified, Verified};
 use rounds::Judgement;
@@ -26,7 +27,18 @@ impl Agreement {
     /// A part from node `from` (an index, proven by the transport).
     pub fn part(&mut self, from: usize, part: Part, traces: &Traces, io: &mut Io) {
         match part {
+            Part::Round { epoch, t, body, .. } if reading_of(epoch) > 0 => {
+                let judged = self.readings.judge(from, epoch, t, body, cx!(self, io));
+                if let Some(u) = judged {
+                    self.check(from, epoch, t, u, io);
+                }
+            }
             Part::Round { epoch, t, body, .. } => self.body(from, epoch, t, body, io),
+            Part::Held { epoch, t, held, .. } if reading_of(epoch) > 0 => {
+                if self.names_sensors(&held) && self.readings.wants_list(from, epoch, t) {
+                    self.check_list(from, epoch, t, held, io);
+                }
+            }
             Part::Held { epoch, t, held, .. } => self.held(from, epoch, t, held, io),
             Part::Partial {
                 session,
@@ -34,20 +46,30 @@ impl Agreement {
                 partial,
                 signature,
             } => {
-                let check = self.settle.partial_check(
-                    from,
-                    &session,
-                    &nonce_set,
-                    &partial,
-                    signature,
-                    cx!(self, io),
-                );
+                let (set, reads) = (&nonce_set, self.reads(&session));
+                let cx = cx!(self, io);
+                let check = if reads {
+                    self.readings
+                        .partial_check(from, &session, set, &partial, signature, cx)
+                } else {
+                    self.settle
+                        .partial_check(from, &session, set, &partial, signature, cx)
+                };
                 if let Some(check) = check {
                     let pending = Pending::Partial(session, nonce_set, partial);
                     self.verify(from, vec![check], pending, io);
                 }
             }
             // Nonces and aggregates prove themselves: a wrong one only costs an attempt, or does not verify.
+            Part::Nonce { session, nonce } if self.reads(&session) => {
+                self.readings.nonce(from, session, nonce, cx!(self, io));
+            }
+            Part::Nonces { session, nonces } if self.reads(&session) => {
+                self.readings.nonces(from, session, nonces, cx!(self, io));
+            }
+            Part::Aggregate { session, signature } if self.reads(&session) => {
+                self.readings.aggregate(session, signature, cx!(self, io));
+            }
             Part::Nonce { session, nonce } => {
                 self.settle.nonce(from, session, nonce, cx!(self, io));
             }
@@ -70,7 +92,11 @@ impl Agreement {
                 };
                 io.send(self.setting.node(from), want);
             }
-            Part::Status { .. } | Part::Leaves { .. } | Part::Terms { .. } => {}
+            Part::Leaves { t, hashes, .. } => {
+                self.readings
+                    .leaves(from, t, &hashes, traces, cx!(self, io));
+            }
+            Part::Status { .. } | Part::Terms { .. } => {}
         }
         self.reveal_if_due(io);
         self.progress(traces, io);
@@ -91,24 +117,29 @@ impl Agreement {
         match self.rounds.judge(from, epoch, t, body, h, s) {
             Judgement::Nothing => {}
             Judgement::Certificate => self.serve_certificate(from, t, io),
-            Judgement::Check(u) if u.checks().is_empty() => {
-                if let Some(verified) = u.verified(&[]) {
-                    self.verified_body(epoch, t, verified, io);
-                }
-            }
-            Judgement::Check(u) => {
-                let checks = u.checks().to_vec();
-                self.verify(from, checks, Pending::Round(epoch, t, u), io);
-            }
+            Judgement::Check(u) => self.check(from, epoch, t, u, io),
             Judgement::Late(check, fault) => {
                 self.verify(from, vec![check], Pending::Late(epoch, t, fault), io);
             }
         }
     }
 
+    fn check(&mut self, from: usize, epoch: u32, t: u64, u: Unverified, io: &mut Io) {
+        if !u.checks().is_empty() {
+            let checks = u.checks().to_vec();
+            self.verify(from, checks, Pending::Round(epoch, t, u), io);
+        } else if let Some(verified) = u.verified(&[]) {
+            self.verified_body(epoch, t, verified, io);
+        }
+    }
+
     fn verified_body(&mut self, epoch: u32, t: u64, body: Verified, io: &mut Io) {
         if self.halted.is_some() {
             return;
+        }
+        if reading_of(epoch) > 0 {
+            let faults = self.readings.body(epoch, t, body, cx!(self, io));
+            return self.faults(faults, io);
         }
         let wishes = self
             .rounds
@@ -118,12 +149,10 @@ impl Agreement {
 
     /// P-HELD-4: another node says what is open to it.
     fn held(&mut self, from: usize, epoch: u32, t: u64, held: Held, io: &mut Io) {
-        let n = self.setting.sensors.len();
-        let known = held.open.last().is_none_or(|o| (o.index as usize) < n);
         if t < self.history.next() {
             return self.serve_certificate(from, t, io);
         }
-        if epoch != self.history.epoch() || !known {
+        if epoch != self.history.epoch() || !self.names_sensors(&held) {
             return;
         }
         if self.listed.contains(&t) {
@@ -135,14 +164,23 @@ impl Agreement {
             self.sign_list(t, pipeline::nothing_open(), io);
         }
         if self.pipeline.wants_list(from, t) {
-            let s = &self.setting;
-            let check = SignatureCheck {
-                key: s.committee.keys[from],
-                digest: held.digest(&s.subject(epoch, t), &s.node(from)),
-                signature: held.signature,
-            };
-            self.verify(from, vec![check], Pending::Held(epoch, t, held), io);
+            self.check_list(from, epoch, t, held, io);
         }
+    }
+
+    fn names_sensors(&self, held: &Held) -> bool {
+        let n = self.setting.sensors.len();
+        held.open.last().is_none_or(|o| (o.index as usize) < n)
+    }
+
+    fn check_list(&self, from: usize, epoch: u32, t: u64, held: Held, io: &mut Io) {
+        let s = &self.setting;
+        let check = SignatureCheck {
+            key: s.committee.keys[from],
+            digest: held.digest(&s.subject(epoch, t), &s.node(from)),
+            signature: held.signature,
+        };
+        self.verify(from, vec![check], Pending::Held(epoch, t, held), io);
     }
 
     /// The signatures of a part are checked.
@@ -165,6 +203,10 @@ impl Agreement {
                 }
             }
             Pending::Late(epoch, t, fault) => self.fault(epoch, t, fault, io),
+            Pending::Partial(session, set, partial) if self.reads(&session) => {
+                self.readings
+                    .partial(from, session, set, partial, cx!(self, io));
+            }
             Pending::Partial(session, set, partial) => {
                 self.settle
                     .partial(from, session, set, partial, cx!(self, io));
@@ -216,7 +258,11 @@ impl Agreement {
         traces: &Traces,
         io: &mut Io,
     ) {
-        if epoch == self.history.epoch() {
+        if reading_of(epoch) > 0 {
+            let cx = cx!(self, io);
+            let faults = self.readings.listed(from, epoch, t, held, traces, cx);
+            self.faults(faults, io);
+        } else if epoch == self.history.epoch() {
             self.pipeline.listed(from, t, held, traces, cx!(self, io));
             self.progress(traces, io);
         }

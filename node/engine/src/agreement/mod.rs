@@ -1,7 +1,8 @@
 //! One agreement: rooms with one reason each, and the roads between them (design §5a).
 //!
 //! [`pipeline`] cuts windows and commits to what `f` gave ([`cutter`], [`held`]); [`rounds`] decide one t after another;
-//! [`history`] keeps what is decided; [`cases`] keep holes, doors and words on them; [`settle`] brings outcomes to the chain. No room
+//! [`history`] keeps what is decided; [`cases`] keep holes, doors and words on them; [`reading`] reads holes once more; [`settle`]
+//! brings outcomes to the chain. No room
 //! knows another one: what one wants of another goes through here. Every deadline is in [`timers`].
 
 mod cases;
@@ -11,6 +12,7 @@ mod history;
 mod messages;
 mod pacemaker;
 mod pipeline;
+mod reading;
 mod restore;
 mod rounds;
 mod served;
@@ -27,12 +29,16 @@ use crate::io::{After, Io, Then};
 use crate::records::{self, AgreementRecord, CellRecord, FinalRecord, RevealRecord};
 use cases::{Cases, Word};
 use diversity_proto::held::Held;
-use diversity_proto::round::{Blinding, Body, Commit, OutputKind, PublicNonce, Reveal, Session};
+use diversity_proto::round::{
+    Blinding, Body, Commit, OutputKind, PublicNonce, Reveal, Session, reading_of,
+};
 use diversity_proto::{AgreementId, Digest, NodeId, SensorId, Signature};
+use diversity_round::sabotage::{Defect, on};
 use diversity_round::{Decision, Fault};
 use history::History;
 pub(crate) use messages::Pending;
 use pipeline::Pipeline;
+use reading::{Faults, Readings};
 use rounds::{Certified, Rounds, Wish};
 use served::Served;
 use setting::Setting;
@@ -74,6 +80,7 @@ pub(crate) struct Agreement {
     rounds: Rounds,
     history: History,
     cases: Cases,
+    readings: Readings,
     settle: Settle,
     timers: Timers,
     served: Served,
@@ -81,6 +88,8 @@ pub(crate) struct Agreement {
     listed: BTreeSet<u64>,
     /// t whose last word on chain was no settlement.
     doors: BTreeSet<u64>,
+    /// Holes of an earlier run whose windows are not restored yet.
+    restored_holes: BTreeSet<u64>,
     /// Commits of an earlier run whose rounds are not over.
     restored: BTreeMap<u64, Commit>,
     /// Why this node signs nothing more.
@@ -119,10 +128,12 @@ impl Agreement {
             settle: Settle::new(setting.terms.batch),
             rounds: Rounds::default(),
             cases: Cases::default(),
+            readings: Readings::default(),
             timers: Timers::default(),
             served: Served::default(),
             listed: BTreeSet::new(),
             doors: BTreeSet::new(),
+            restored_holes: BTreeSet::new(),
             restored: BTreeMap::new(),
             halted: None,
             history,
@@ -156,6 +167,7 @@ impl Agreement {
     }
     pub fn status(&self) -> AgreementStatus {
         let (s, h) = (&self.setting, &self.history);
+        let reading = |t| self.readings.missing(t, s);
         AgreementStatus {
             open_t: self.pipeline.open_t(),
             undecided_t: h.next(),
@@ -164,6 +176,7 @@ impl Agreement {
             waiting: Waiting {
                 sensors: self.pipeline.waits_for(s).collect(),
                 held: self.pipeline.waits_for_lists(s),
+                reading: h.blocked().map(reading).unwrap_or_default(),
                 nodes: self.rounds.missing(h),
             },
             blocked: h.blocked(),
@@ -177,7 +190,21 @@ impl Agreement {
     /// The traces of these sensors (indices) grew, or time passed.
     pub fn look(&mut self, ks: impl IntoIterator<Item = usize>, traces: &Traces, io: &mut Io) {
         self.pipeline.look(ks, traces, cx!(self, io));
+        let faults = self.readings.look(traces, cx!(self, io));
+        self.faults(faults, io);
         self.progress(traces, io);
+    }
+
+    /// The operator asks for another reading of a hole.
+    pub fn reread(&mut self, t: u64, traces: &Traces, io: &mut Io) {
+        let chain_next = self.settle.chain_next();
+        self.readings.ask(t, chain_next, cx!(self, io));
+        self.tick(traces, io);
+    }
+
+    /// Whether a signing session is that of a second reading: the chain has settled its t.
+    fn reads(&self, session: &Session) -> bool {
+        session.t < self.settle.chain_next() && self.readings.has(session.t)
     }
 
     fn look_all(&mut self, traces: &Traces, io: &mut Io) {
@@ -199,6 +226,9 @@ impl Agreement {
         traces: &Traces,
         io: &mut Io,
     ) {
+        if reading_of(epoch) > 0 {
+            return self.readings.executed(epoch, t, execution, cx!(self, io));
+        }
         self.pipeline
             .executed(epoch, t, execution, &self.history, cx!(self, io));
         self.progress(traces, io);
@@ -206,6 +236,9 @@ impl Agreement {
 
     /// The commit is signed.
     pub fn committed(&mut self, epoch: u32, t: u64, b: Blinding, commit: Commit, io: &mut Io) {
+        if reading_of(epoch) > 0 {
+            return self.readings.committed(epoch, t, b, commit, cx!(self, io));
+        }
         self.pipeline
             .committed(epoch, t, b, commit, &self.history, cx!(self, io));
     }
@@ -233,6 +266,20 @@ impl Agreement {
     pub fn then(&mut self, then: Then, signature: Option<Signature>, traces: &Traces, io: &mut Io) {
         let id = self.setting.id;
         match then {
+            Then::CommitDurable(epoch, t) if reading_of(epoch) > 0 => {
+                let faults = self.readings.commit_durable(epoch, t, cx!(self, io));
+                self.faults(faults, io);
+            }
+            Then::RevealDurable(epoch, t, reveal) if reading_of(epoch) > 0 => {
+                let cx = cx!(self, io);
+                let faults = self.readings.reveal_durable(epoch, t, reveal, cx);
+                self.faults(faults, io);
+            }
+            Then::HeldDurable(epoch, t, held) if reading_of(epoch) > 0 => {
+                let cx = cx!(self, io);
+                let faults = self.readings.list_durable(epoch, t, held, traces, cx);
+                self.faults(faults, io);
+            }
             Then::CommitDurable(epoch, t) => {
                 if epoch == self.history.epoch()
                     && let Some(commit) = self.pipeline.commit_durable(t)
@@ -270,9 +317,15 @@ impl Agreement {
             }
             Then::HeldDurable(epoch, t, held) => self.list_durable(epoch, t, held, traces, io),
             Then::PartialSigned(session, set, partial) => {
-                if let Some(signature) = signature {
+                let Some(signature) = signature else { return };
+                let reads = self.reads(&session);
+                let cx = cx!(self, io);
+                if reads {
+                    self.readings
+                        .partial_signed(session, set, partial, signature, cx);
+                } else {
                     self.settle
-                        .partial_signed(session, set, partial, signature, cx!(self, io));
+                        .partial_signed(session, set, partial, signature, cx);
                 }
             }
             Then::AggregateDurable(session, signature) => {
@@ -307,9 +360,15 @@ impl Agreement {
     }
 
     pub fn own_nonce(&mut self, session: Session, nonce: PublicNonce, io: &mut Io) {
+        if self.reads(&session) {
+            return self.readings.own_nonce(session, nonce, cx!(self, io));
+        }
         self.settle.own_nonce(session, nonce, cx!(self, io));
     }
     pub fn partial_made(&mut self, session: Session, partial: Option<[u8; 32]>, io: &mut Io) {
+        if self.reads(&session) {
+            return self.readings.signed(session, partial, cx!(self, io));
+        }
         self.settle.signed(session, partial, cx!(self, io));
     }
     pub fn aggregated(
@@ -318,9 +377,16 @@ impl Agreement {
         result: Result<Signature, Vec<usize>>,
         io: &mut Io,
     ) {
+        if self.reads(&session) {
+            return self.readings.aggregated(session, result, cx!(self, io));
+        }
         self.settle.aggregated(session, result, cx!(self, io));
     }
     pub fn aggregate_good(&mut self, session: Session, signature: Signature, io: &mut Io) {
+        if self.reads(&session) {
+            let cx = cx!(self, io);
+            return self.readings.aggregate_good(session, signature, cx);
+        }
         self.settle
             .aggregate_good(session, signature, cx!(self, io));
     }
@@ -368,15 +434,14 @@ impl Agreement {
         if h.blocked().is_some() || self.halted.is_some() || !h.within(t) {
             return;
         }
-        let (Some(seal), Some((computed, blinding))) =
-            (self.rounds.reveal_due(h), self.pipeline.own(t))
-        else {
+        let (Some(seal), Some(own)) = (self.rounds.reveal_due(h), self.pipeline.own(t)) else {
             return;
         };
+        let kind = own.computed.kind;
         let (from, holes) = h.range();
         let reveal = Reveal {
-            computed: computed.clone(),
-            blinding: *blinding,
+            computed: own.computed.clone(),
+            blinding: own.blinding,
             from,
             holes: holes.to_vec(),
             signature: Signature([0; 64]),
@@ -386,7 +451,7 @@ impl Agreement {
         self.rounds.revealing(t);
         let then = Then::RevealSigned(epoch, t, seal, reveal);
         io.sign(digest, After::Agreement(self.setting.id, then));
-        if computed.kind != OutputKind::Null {
+        if kind != OutputKind::Null {
             self.settle.prepare(from, t, cx!(self, io));
         }
     }
@@ -437,19 +502,29 @@ impl Agreement {
                 });
                 self.history.hole(*state_agreed);
                 self.cases.opened(&c, epoch);
+                let own = self.pipeline.own(t).cloned();
+                self.readings.opened(t, epoch, &c.decision, own);
                 Status::Hole
             }
         };
-        self.pipeline.decided(t);
+        let hole = !matches!(c.decision, Decision::Outcome);
+        self.pipeline.decided(t, hole);
         self.listed = self.listed.split_off(&self.history.next());
         self.rounds.over(t, c.commits, &self.history, cx!(self, io));
         self.settle.decided(t, status, cx!(self, io));
         let chain_next = self.settle.chain_next();
         self.cases.advance(chain_next, cx!(self, io));
+        self.readings.advance(chain_next, cx!(self, io));
         self.take_words(t, io);
     }
 
     // ---- faults
+
+    fn faults(&mut self, faults: Faults, io: &mut Io) {
+        for (epoch, t, fault) in faults {
+            self.fault(epoch, t, fault, io);
+        }
+    }
 
     fn fault(&mut self, epoch: u32, t: u64, fault: Fault, io: &mut Io) {
         let (node, what, evidence) = match fault {
@@ -497,6 +572,9 @@ impl Agreement {
         cx.fault(node, what);
         if let Some(evidence) = evidence {
             self.cases.accuse(epoch, t, evidence, cx);
+            if on(Defect::ReportedMeansBlocked) && t == self.history.next() {
+                self.history.hole(false);
+            }
         }
     }
 
@@ -544,8 +622,15 @@ impl Agreement {
                 Timer::Idle => self.settle.idle(cx!(self, io)),
                 Timer::Submit => self.settle.submit(cx!(self, io)),
                 Timer::Fallback(t) => self.settle.fallback(t, cx!(self, io)),
+                Timer::Attempt(_, t) if t < self.settle.chain_next() => {
+                    self.readings.attempt_over(t, cx!(self, io));
+                }
                 Timer::Attempt(from, t) => self.settle.attempt_over(from, t, cx!(self, io)),
                 Timer::Door(t) => self.cases.submit(t, cx!(self, io)),
+                Timer::Reading(t) if self.halted.is_none() => {
+                    let faults = self.readings.tick(t, traces, cx!(self, io));
+                    self.faults(faults, io);
+                }
                 Timer::Reading(_) => {}
             }
         }
@@ -630,10 +715,17 @@ impl Agreement {
             ChainEvent::Cell {
                 t,
                 writer,
-                resolution,
+                mut resolution,
                 tx,
                 ..
             } => {
+                if writer == crate::api::CellWriter::Reading {
+                    // The state that it leads to is what the nodes computed.
+                    let (kind, result) = (resolution.kind, &resolution.result);
+                    if let Some(own) = self.readings.resolution(t, kind, result) {
+                        resolution = own;
+                    }
+                }
                 let record = CellRecord {
                     in_band: None,
                     writer,
@@ -663,6 +755,7 @@ impl Agreement {
         let new = self.settle.settled(t, cx!(self, io));
         let chain_next = self.settle.chain_next();
         self.cases.advance(chain_next, cx!(self, io));
+        self.readings.advance(chain_next, cx!(self, io));
         io.retire(self.setting.id, t);
         new
     }
@@ -673,6 +766,7 @@ impl Agreement {
                 agreement: self.setting.id,
                 t,
             });
+            self.readings.settled(t, cx!(self, io));
             self.take_words(t, io);
         }
     }
@@ -712,6 +806,7 @@ impl Agreement {
         let decided = self.history.next();
         self.settle.forget_from(decided, cx!(self, io));
         self.cases.forget_from(decided, cx!(self, io));
+        self.readings.forget_from(decided, cx!(self, io));
         self.timers.clear(Timer::Leader);
     }
 }

@@ -2,13 +2,13 @@
 //! once (design §3, §5).
 
 use crate::agreement::Cx;
-use crate::agreement::cutter::{Closed, Cutter};
+use crate::agreement::cutter::{Closed, Cutter, Void};
 use crate::agreement::held::Lists;
 use crate::agreement::history::History;
 use crate::agreement::setting::Setting;
 use crate::agreement::timers::Timer;
 use crate::alloc_prelude::*;
-use crate::api::{Effect, Execution, ExecutionPlan, Millis, Notice};
+use crate::api::{Effect, Execution, ExecutionPlan, Millis, Notice, Stretch};
 use crate::ingest::Traces;
 use crate::io::{After, Then};
 use crate::records::ExecutionRecord;
@@ -20,9 +20,36 @@ use diversity_proto::{NodeId, SensorId, Signature};
 /// First wait before `f` is tried again on a window that this node could not run it on, milliseconds; it doubles.
 const RETRY_MS: Millis = 250;
 
+/// What this node computed for a t that is not decided, and what it computed it from.
+#[derive(Clone, Debug)]
+pub(crate) struct Own {
+    pub computed: Computed,
+    pub blinding: Blinding,
+    /// Carry of t-1.
+    pub carry: Vec<u8>,
+    stretches: Vec<Stretch>,
+}
+
+impl Own {
+    /// Where each sensor's window starts.
+    pub fn start(&self) -> Vec<u64> {
+        self.stretches.iter().map(|s| s.start).collect()
+    }
+    /// What the window of sensor `k` takes.
+    pub fn range(&self, k: usize) -> (u64, u64) {
+        (self.stretches[k].start, self.stretches[k].end)
+    }
+    /// Where each sensor's next window starts.
+    pub fn q_next(&self) -> Vec<u64> {
+        self.stretches.iter().map(|s| s.next).collect()
+    }
+}
+
 /// A window on its way from `f` to a durable commit.
 struct Working {
     window: Closed,
+    /// Carry of t-1.
+    carry: Vec<u8>,
     execution: Option<Execution>,
     /// Since when, and how often, this node could not vouch for an output (P-EXEC-3).
     abstained: Option<(Millis, u32)>,
@@ -51,7 +78,7 @@ pub(crate) struct Pipeline {
     /// Signed commits that are not durable yet.
     unsent: BTreeMap<u64, Commit>,
     /// What this node computed for t that are not decided.
-    own: BTreeMap<u64, (Computed, Blinding)>,
+    own: BTreeMap<u64, Own>,
     carry: Vec<u8>,
     /// First t that has not been handed to `f`.
     execute_next: u64,
@@ -62,7 +89,7 @@ impl Pipeline {
     pub fn new(s: &Setting, heard: Millis) -> Self {
         let q0 = s.terms.sensors.iter().map(|x| x.q0).collect();
         Self {
-            cutter: Cutter::new(&s.terms, 0, q0, BTreeSet::new()),
+            cutter: Cutter::new(&s.terms, 0, q0, Void::default()),
             lists: Lists::default(),
             fresh: true,
             kept: BTreeMap::new(),
@@ -85,13 +112,18 @@ impl Pipeline {
     /// An execution of an earlier run and its commit, in order of t.
     pub fn restore(&mut self, s: &Setting, t: u64, r: &ExecutionRecord) {
         let next = r.stretches.iter().map(|x| x.next).collect();
-        let void = r.void.iter().map(|k| *k as usize).collect();
+        let mut void = core::mem::take(self.cutter.void());
+        void.by(t, r.void.iter().map(|k| *k as usize));
         self.cutter = Cutter::new(&s.terms, t + 1, next, void);
         self.lists = Lists::default();
-        self.carry.clone_from(&r.execution.carry);
+        let own = Own {
+            computed: r.execution.computed.clone(),
+            blinding: r.blinding,
+            carry: core::mem::replace(&mut self.carry, r.execution.carry.clone()),
+            stretches: r.stretches.clone(),
+        };
         self.execute_next = t + 1;
-        self.own
-            .insert(t, (r.execution.computed.clone(), r.blinding));
+        self.own.insert(t, own);
     }
     /// The own list of open sensors of an earlier run, after all executions.
     pub fn restore_held(&mut self, t: u64, held: Held) {
@@ -102,7 +134,8 @@ impl Pipeline {
         }
     }
     /// t is decided: what this node computed for it is not needed any more.
-    pub fn decided(&mut self, t: u64) {
+    pub fn decided(&mut self, t: u64, hole: bool) {
+        self.cutter.void().decided(t, hole);
         self.own.remove(&t);
     }
     /// Everything from t on starts anew from an agreed state (P-CELL-2, P-BAND-1).
@@ -115,7 +148,7 @@ impl Pipeline {
         now: Millis,
     ) {
         *self = Self {
-            cutter: Cutter::new(&s.terms, t, q_next, BTreeSet::new()),
+            cutter: Cutter::new(&s.terms, t, q_next, Void::default()),
             started: self.started,
             carry,
             execute_next: t,
@@ -151,7 +184,7 @@ impl Pipeline {
         self.cutter.all_void() || !h.within(self.cutter.t())
     }
     /// What this node computed for t, and what opens its commit.
-    pub fn own(&self, t: u64) -> Option<&(Computed, Blinding)> {
+    pub fn own(&self, t: u64) -> Option<&Own> {
         self.own.get(&t)
     }
     /// Whether the commit of t is about to leave.
@@ -291,6 +324,7 @@ impl Pipeline {
         self.run(&window, traces, h.epoch(), cx);
         let working = Working {
             window,
+            carry: self.carry.clone(),
             execution: None,
             abstained: None,
         };
@@ -396,13 +430,20 @@ impl Pipeline {
     ) {
         let Some(Working {
             window,
+            carry,
             execution: Some(execution),
             ..
         }) = self.working.remove(&t)
         else {
             return;
         };
-        self.own.insert(t, (execution.computed.clone(), blinding));
+        let own = Own {
+            computed: execution.computed.clone(),
+            blinding,
+            carry,
+            stretches: window.stretches.clone(),
+        };
+        self.own.insert(t, own);
         let record = ExecutionRecord {
             epoch,
             from: window.from,

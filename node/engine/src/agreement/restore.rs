@@ -3,6 +3,7 @@
 
 use super::*;
 use crate::records::{ExecutionRecord, HeldRecord};
+use diversity_proto::round::reading_of;
 use diversity_proto::wire::Part;
 use diversity_round::decide;
 
@@ -62,13 +63,17 @@ impl Agreement {
             }
             Decision::Hole { state_agreed, .. } => {
                 self.history.hole(*state_agreed);
+                self.restored_holes.insert(t);
                 if !settled {
                     self.cases.opened(c, epoch);
+                }
+                if self.cases.word(t).is_none() {
+                    self.readings.opened(t, epoch, &c.decision, None);
                 }
                 self.settle.restore_status(t, Status::Hole);
             }
         }
-        self.rounds.restore_decided(t, certified.commits);
+        self.rounds.restore_decided(epoch, t, certified.commits);
     }
 
     /// All certificates are in.
@@ -111,22 +116,35 @@ impl Agreement {
             return;
         }
         self.pipeline.restore(&self.setting, t, r);
+        if let Some(own) = self.pipeline.own(t) {
+            self.readings.restore_basis(t, own);
+        }
         if t < self.history.next() {
-            self.pipeline.decided(t);
+            let hole = self.restored_holes.remove(&t);
+            self.pipeline.decided(t, hole);
         } else {
             self.restored.insert(t, r.commit);
         }
     }
+    /// An execution of a second reading. After those of first ones.
+    pub fn restore_reading(&mut self, t: u64, r: ExecutionRecord, io: &mut Io) {
+        self.readings.restore_execution(t, r, cx!(self, io));
+    }
     /// The own list of open sensors. After executions.
-    pub fn restore_held(&mut self, t: u64, r: HeldRecord) {
-        if r.epoch == self.history.epoch() && t >= self.history.next() {
+    pub fn restore_held(&mut self, t: u64, r: HeldRecord, io: &mut Io) {
+        if reading_of(r.epoch) > 0 {
+            let cx = cx!(self, io);
+            self.readings.restore_held(t, r.epoch, r.held, cx);
+        } else if r.epoch == self.history.epoch() && t >= self.history.next() {
             self.listed.insert(t);
             self.pipeline.restore_held(t, r.held);
         }
     }
     /// An own reveal. After executions.
-    pub fn restore_reveal(&mut self, t: u64, r: RevealRecord) {
-        if r.epoch == self.history.epoch() && self.restored.contains_key(&t) {
+    pub fn restore_reveal(&mut self, t: u64, r: RevealRecord, io: &mut Io) {
+        if reading_of(r.epoch) > 0 {
+            self.readings.restore_reveal(t, r, cx!(self, io));
+        } else if r.epoch == self.history.epoch() && self.restored.contains_key(&t) {
             self.rounds.restore_reveal(t, r.seal, r.reveal);
         }
     }
@@ -150,6 +168,7 @@ impl Agreement {
         self.settle.resume(cx!(self, io));
         let chain_next = self.settle.chain_next();
         self.cases.advance(chain_next, cx!(self, io));
+        self.readings.advance(chain_next, cx!(self, io));
         self.look_all(traces, io);
     }
 }

@@ -56,8 +56,8 @@ pub(crate) struct Rounds {
     revealing: Option<u64>,
     /// Own reveals of an earlier run.
     restored: BTreeMap<u64, (Digest, Reveal)>,
-    /// Commits of the last decided t.
-    late: BTreeMap<u64, Vec<Commit>>,
+    /// Commits of the last decided t, with their epoch.
+    late: BTreeMap<u64, (u32, Vec<Commit>)>,
 }
 
 impl Rounds {
@@ -68,9 +68,9 @@ impl Rounds {
         self.restored.insert(t, (seal, reveal));
     }
     /// A certificate of an earlier run: t is decided.
-    pub fn restore_decided(&mut self, t: u64, commits: Vec<Commit>) {
+    pub fn restore_decided(&mut self, epoch: u32, t: u64, commits: Vec<Commit>) {
         self.restored.remove(&t);
-        self.keep_late(t, commits);
+        self.keep_late(epoch, t, commits);
     }
     /// Another epoch counts from here on: what is not decided starts anew.
     pub fn start_anew(&mut self) {
@@ -134,7 +134,9 @@ impl Rounds {
 
     // P-COMMIT-2: a second commit is evidence whenever it comes.
     fn judge_late(&self, from: usize, epoch: u32, t: u64, body: &Body, s: &Setting) -> Judgement {
-        if let (Body::Commit { commit }, Some(known)) = (body, self.late.get(&t))
+        // A commit under another epoch is another statement: two of them contradict nothing.
+        let known = self.late.get(&t).filter(|(of, _)| *of == epoch);
+        if let (Body::Commit { commit }, Some((_, known))) = (body, known)
             && let Some(first) = known.get(from)
             && (first.commitment, first.opening) != (commit.commitment, commit.opening)
         {
@@ -233,14 +235,14 @@ impl Rounds {
     pub fn over(&mut self, t: u64, commits: Vec<Commit>, h: &History, cx: &mut Cx<'_>) {
         self.rounds.remove(&t);
         self.revealing = None;
-        self.keep_late(t, commits);
+        self.keep_late(h.epoch(), t, commits);
         self.pacemaker.progress();
         cx.timers.clear(Timer::Leader);
         self.arm(h, cx);
     }
 
-    fn keep_late(&mut self, t: u64, commits: Vec<Commit>) {
-        self.late.insert(t, commits);
+    fn keep_late(&mut self, epoch: u32, t: u64, commits: Vec<Commit>) {
+        self.late.insert(t, (epoch, commits));
         while self.late.len() > LATE_MAX {
             self.late.pop_first();
         }

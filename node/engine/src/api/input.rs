@@ -161,6 +161,13 @@ pub enum Input {
         /// What it lacks.
         ranges: Vec<Range>,
     },
+    /// The operator asks for another reading of a hole; it runs when all nodes' operators have asked (P-READ-2).
+    Reread {
+        /// `a`.
+        agreement: AgreementId,
+        /// The hole.
+        t: u64,
+    },
     /// Seen on chain, with enough confirmations. Repeats are fine, also of what lies far back; of one agreement in the order of
     /// the chain.
     Chain(ChainEvent),

@@ -108,6 +108,8 @@ pub struct Waiting {
     pub sensors: Vec<SensorId>,
     /// Nodes whose list of what they hold is missing for the open window, once this node has given its own (P-HELD-1).
     pub held: Vec<NodeId>,
+    /// Nodes whose list, commit or reveal a second reading of the t that blocks waits for.
+    pub reading: Vec<NodeId>,
     /// Nodes whose commit or reveal of the first undecided t is missing, once this node has committed.
     pub nodes: Vec<NodeId>,
 }

@@ -187,6 +187,7 @@ pub struct Chain {
     /// (from, t, by reveals) of each settlement.
     pub settled: Vec<(u64, u64, bool)>,
     pub holes: Vec<u64>,
+    pub cells: BTreeSet<u64>,
     pub reverted: Vec<&'static str>,
 }
 
@@ -721,7 +722,28 @@ impl Stage {
                     }));
                 }
             }
-            Submission::Misbehaviour { .. } | Submission::Reading { .. } => {}
+            Submission::Reading { outcome, signature } => {
+                let a = outcome.agreement;
+                assert_eq!(*signature, aggregate(&a, &outcome.digest(&deployment())));
+                assert!(reading_of(outcome.epoch) > 0 && outcome.from == outcome.t);
+                let chain = self.chain.entry(a).or_default();
+                if outcome.t < chain.next_t && chain.cells.insert(outcome.t) {
+                    self.all(Input::Chain(ChainEvent::Cell {
+                        agreement: a,
+                        t: outcome.t,
+                        writer: CellWriter::Reading,
+                        resolution: Resolution {
+                            kind: OutputKind::from_code(outcome.kind).expect("a kind"),
+                            result: outcome.result.clone(),
+                            state: Digest::ZERO,
+                            carry: vec![],
+                            q_next: vec![],
+                        },
+                        tx: Digest([4; 32]),
+                    }));
+                }
+            }
+            Submission::Misbehaviour { .. } => {}
         }
     }
 

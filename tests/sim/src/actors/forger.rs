@@ -1,4 +1,5 @@
-//! Alters the unsigned parts of what it relays: in a certificate the secrets of others, which no signature covers (T1, T1b).
+//! Alters the unsigned parts of what it relays: in a certificate the secrets of others, which no signature covers (T1, T1b). What it
+//! keeps it hands out as it is, or it would only be silent.
 
 use super::{Actor, Context, Place, bodies};
 use diversity_engine::api::Effect;
@@ -53,10 +54,6 @@ impl Forger {
 
 impl Actor for Forger {
     fn effect(&mut self, c: &mut Context<'_>, effect: Effect) -> Vec<Effect> {
-        // Certificates that it keeps are true; it does not hand them out.
-        if matches!(effect, Effect::SendStored { .. }) {
-            return Vec::new();
-        }
         bodies(effect, |to, place, body| {
             Some(self.forge(c, to, place, body))
         })

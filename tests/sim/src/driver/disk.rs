@@ -39,6 +39,7 @@ impl World {
         match key.first() {
             Some(&records::CERTIFICATE) => self.certificate_kept(value),
             Some(&records::EXECUTION) => self.execution_kept(node, key, value),
+            Some(&records::READING) => self.reading_kept(node, key, value),
             _ => {}
         }
     }
@@ -75,12 +76,29 @@ impl World {
         let record = ExecutionRecord::decode(value).expect("a core reads what it writes");
         let at = self.index_of(&id);
         let clock = self.local(node) / 1_000;
+        let (plan, restored) = (&self.s, &self.restored);
+        let honest = |i: usize| plan.honest(i) && !restored[i];
         let a = &mut self.agreements[at];
-        let verdict = a.cuts.kept(node, clock, t, &record, &a.plan);
+        let acknowledged = &self.oracles.acknowledged;
+        let heard = |sensor: usize, q: u64| acknowledged.tongue(node, sensor, q);
+        let verdict = a
+            .cuts
+            .kept(node, clock, t, &record, &a.plan, &heard, &honest);
         if let Ok(right) = &verdict {
             a.finality.computed(t, record.epoch, right);
         }
         let verdict = verdict.map(|_| ());
+        let verdict = verdict.map_err(|text| format!("agreement {at}, node {node}: {text}"));
+        self.oracles.judge(self.now, "N2", verdict);
+    }
+
+    fn reading_kept(&mut self, node: usize, key: &[u8], value: &[u8]) {
+        let Some((id, t)) = records::split_t_key(key) else {
+            return;
+        };
+        let record = ExecutionRecord::decode(value).expect("a core reads what it writes");
+        let at = self.index_of(&id);
+        let verdict = self.agreements[at].cuts.read_again(t, &record);
         let verdict = verdict.map_err(|text| format!("agreement {at}, node {node}: {text}"));
         self.oracles.judge(self.now, "N2", verdict);
     }

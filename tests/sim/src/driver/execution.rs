@@ -139,6 +139,15 @@ impl World {
         let agreement = self.index_of(&session.agreement);
         let key = &self.agreements[agreement].aggregate;
         let partial = key.partial(&self.hosts[node].party, nonce, session, nonces, digest)?;
+        // A second reading may well give nothing: its cell says so.
+        let reading = session.t < self.agreements[agreement].contract.next_t;
+        if self.honest(node) && !reading && self.agreements[agreement].cuts.is_null(session.t) {
+            let text = format!(
+                "node {node} signs {}..={}, which ends in a null and cannot settle",
+                session.from, session.t
+            );
+            self.oracles.judge(self.now, "chain", Err(text));
+        }
         let words = self.agreements[agreement].contract.words;
         let verdict = self
             .oracles

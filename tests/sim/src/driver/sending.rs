@@ -1,7 +1,9 @@
 //! What leaves a node for its peers.
 
 use super::*;
+use diversity_engine::records::split_t_key;
 use diversity_proto::NodeId;
+use diversity_proto::round::reading_of;
 use diversity_proto::wire::{Part, encode_envelope, encode_frames};
 
 impl World {
@@ -21,6 +23,21 @@ impl World {
             to,
             bytes: bytes.clone(),
         });
+    }
+
+    /// A node sends what it keeps.
+    pub(super) fn serves(&mut self, node: usize, to: &NodeId, key: &[u8]) {
+        let peer = self.hosts.iter().position(|h| h.party.node() == *to);
+        let Some((peer, (id, _))) = peer.zip(split_t_key(key)) else {
+            return;
+        };
+        if self.honest(node) {
+            let timeout = self.agreements[self.index_of(&id)].plan.round_timeout_ms;
+            let every = u64::from(timeout.min(1_000)) / 2;
+            let bounds = &mut self.oracles.bounds;
+            let verdict = bounds.served(self.now, node, peer, key, every);
+            self.oracles.judge(self.now, "bounds", verdict);
+        }
     }
 
     pub(super) fn transmit(
@@ -59,7 +76,10 @@ impl World {
     /// A list of open sensors leaves an honest node: not before the grace is over, and it holds what it says.
     fn list_leaves(&mut self, node: usize, part: &Part) {
         let Part::Held {
-            agreement, t, held, ..
+            agreement,
+            epoch,
+            t,
+            held,
         } = part
         else {
             return;
@@ -67,8 +87,14 @@ impl World {
         if !self.honest(node) {
             return;
         }
-        let a = &self.agreements[self.index_of(agreement)];
-        let mut verdict = a.may_list(self.local(node) / 1_000, *t, held);
+        let at = self.index_of(agreement);
+        self.agreements[at].cuts.listed(node, *t, *epoch);
+        let a = &self.agreements[at];
+        // A second reading lists at once.
+        let mut verdict = match reading_of(*epoch) {
+            0 => a.may_list(self.local(node) / 1_000, *t, held),
+            _ => Ok(()),
+        };
         for o in &held.open {
             let sensor = a.plan.sensors[o.index as usize].0;
             let lacks = self.oracles.acknowledged.lacks(node, sensor);

@@ -12,8 +12,8 @@ pub struct Acknowledged {
     said: Vec<Said>,
     /// For each node and sensor: first q that was not acknowledged.
     promised: Vec<Vec<u64>>,
-    /// For each node and sensor: which q its disk holds.
-    held: Vec<Vec<Vec<bool>>>,
+    /// For each node and sensor: which q its disk holds, and of which tongue.
+    held: Vec<Vec<Vec<Option<usize>>>>,
     /// For each sensor: q below this are in no window that is not final, so that QoS `none` may drop them.
     droppable: Vec<u64>,
 }
@@ -21,7 +21,7 @@ pub struct Acknowledged {
 impl Acknowledged {
     /// Nothing is stored or promised yet.
     pub fn new(said: Vec<Said>, nodes: usize) -> Self {
-        let empty: Vec<_> = said.iter().map(|s| vec![false; longest(s)]).collect();
+        let empty: Vec<_> = said.iter().map(|s| vec![None; longest(s)]).collect();
         Self {
             promised: vec![vec![0; said.len()]; nodes],
             held: vec![empty; nodes],
@@ -67,12 +67,10 @@ impl Acknowledged {
                     let at = tongue.get(q as usize);
                     at.is_some_and(|(time, values)| (m.time, m.values) == (*time, values))
                 };
-                if !self.said[s].tongues.iter().any(said) {
-                    return Err(format!(
-                        "node {node} stores another q {q} of sensor {s} than was said"
-                    ));
-                }
-                self.held[node][s][q as usize] = true;
+                let tongue = self.said[s].tongues.iter().position(said).ok_or_else(|| {
+                    format!("node {node} stores another q {q} of sensor {s} than was said")
+                })?;
+                self.held[node][s][q as usize] = Some(tongue);
             }
         }
         Ok(())
@@ -80,7 +78,7 @@ impl Acknowledged {
 
     /// A node came back from a crash, or deleted segments: all that it promised must be on its disk.
     pub fn recovered(&mut self, node: usize, disk: &Disk) -> Result<(), String> {
-        self.held[node].iter_mut().for_each(|h| h.fill(false));
+        self.held[node].iter_mut().for_each(|h| h.fill(None));
         for (key, value) in disk.records() {
             if key.first() == Some(&SEGMENT) {
                 self.read(node, value)?;
@@ -114,7 +112,7 @@ impl Acknowledged {
                 "node {node} acknowledged q {promised} of sensor {s}, which was never said"
             ));
         }
-        match (self.droppable[s]..promised).find(|q| !self.held[node][s][*q as usize]) {
+        match (self.droppable[s]..promised).find(|q| self.held[node][s][*q as usize].is_none()) {
             Some(q) => Err(format!(
                 "node {node} acknowledged sensor {s} up to q {promised} and its disk lacks q {q}"
             )),
@@ -125,7 +123,17 @@ impl Acknowledged {
     /// The first q of a sensor that the disk of a node lacks.
     pub fn lacks(&self, node: usize, sensor: usize) -> u64 {
         let held = &self.held[node][sensor];
-        held.iter().position(|h| !h).unwrap_or(held.len()) as u64
+        held.iter().position(Option::is_none).unwrap_or(held.len()) as u64
+    }
+
+    /// Which tongue of a sensor a node holds at q, if any.
+    pub fn heard(&self, node: usize, sensor: usize, q: u64) -> Option<usize> {
+        self.held[node][sensor].get(q as usize).copied().flatten()
+    }
+
+    /// Which tongue of a sensor a node heard at q.
+    pub fn tongue(&self, node: usize, sensor: usize, q: u64) -> usize {
+        self.heard(node, sensor, q).unwrap_or(0)
     }
 
     fn index(&self, sensor: &SensorId) -> Option<usize> {

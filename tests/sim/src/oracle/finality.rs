@@ -11,7 +11,7 @@ pub struct Finality {
     right: BTreeMap<(u64, u32), Vec<Entry>>,
     /// `(t)` at which a hole has a cause: a liar, or a node that abstains.
     excused: Box<dyn Fn(u64) -> bool + Send>,
-    excused_all: bool,
+    nobody_honest: bool,
     says: BTreeMap<u64, Entry>,
     cells: BTreeMap<u64, Entry>,
     /// Where an honest node has n reveals that open the n commits and make a hole.
@@ -24,15 +24,15 @@ impl Finality {
         Self {
             right: BTreeMap::new(),
             excused: Box::new(excused),
-            excused_all: false,
+            nobody_honest: false,
             says: BTreeMap::new(),
             cells: BTreeMap::new(),
             decided_holes: BTreeSet::new(),
         }
     }
-    /// From now on every hole has a cause.
-    pub fn excuse_all(&mut self) {
-        self.excused_all = true;
+    /// From now on anything may settle, once.
+    pub fn nobody_honest(&mut self) {
+        self.nobody_honest = true;
     }
     /// An honest node commits to this, and rightly so.
     pub fn computed(&mut self, t: u64, epoch: u32, right: &Right) {
@@ -89,6 +89,9 @@ impl Finality {
 
     fn settled(&mut self, t: u64, epoch: u32, e: &Entry) -> Result<(), String> {
         self.once(t, e)?;
+        if self.nobody_honest {
+            return Ok(());
+        }
         if *e == Entry::Hole {
             return self.excuse(t);
         }
@@ -112,7 +115,7 @@ impl Finality {
     }
 
     fn excuse(&self, t: u64) -> Result<(), String> {
-        if self.excused_all || (self.excused)(t) {
+        if self.nobody_honest || (self.excused)(t) {
             return Ok(());
         }
         Err(format!(

@@ -2,12 +2,14 @@
 
 mod acknowledged;
 mod blame;
+mod bounds;
 mod finality;
 mod liveness;
 mod signing;
 
 pub use acknowledged::Acknowledged;
 pub use blame::Blame;
+pub use bounds::Bounds;
 pub use finality::Finality;
 pub use liveness::{Liveness, View};
 pub use signing::Signing;
@@ -16,7 +18,8 @@ pub use signing::Signing;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
     /// `N1` to `N5`, or what else failed: `core` (a panic, a plan over missing frames, effects without end), `chain` (an honest
-    /// node sent what the contract refuses), `ingest` (an honest sensor was refused for good).
+    /// node sent what the contract refuses), `ingest` (an honest sensor was refused for good), `held` (a list of
+    /// open sensors too early or untrue), `bounds` (a peer calls for too much), `evidence` (a fork that nobody recorded).
     pub oracle: &'static str,
     /// World time, milliseconds.
     pub at: u64,
@@ -32,6 +35,8 @@ pub struct Oracles {
     pub signing: Signing,
     /// N4.
     pub blame: Blame,
+    /// What peers may call for.
+    pub bounds: Bounds,
     /// The first violation.
     pub violation: Option<Violation>,
 }

@@ -95,7 +95,9 @@ impl ActorPlan {
             | ActorKind::ForcedCut
             | ActorKind::Forger
             | ActorKind::LyingStatus
-            | ActorKind::Framer => true,
+            | ActorKind::Framer
+            // A second commit that comes after the seal is evidence and closes no door (T12).
+            | ActorKind::LateCommitter => true,
             // Its trace differs, its state does not: holes.
             ActorKind::AlwaysNull => true,
             // Silence waits for the node (R5); a silent leader is followed by the next.
@@ -108,7 +110,7 @@ impl ActorPlan {
             }
             // A reveal that speaks from another t is silence. After two commits or a false opening the parties must resolve.
             ActorKind::Equivocator => self.variant % 4 == 1 && self.reforms,
-            ActorKind::Echo | ActorKind::LateCommitter => false,
+            ActorKind::Echo => false,
         }
     }
 }

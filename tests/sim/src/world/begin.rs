@@ -157,6 +157,7 @@ fn oracles(
         acknowledged: Acknowledged::new(said, s.nodes),
         signing: Signing::new(deployment(), ids, places, honest),
         blame: Blame::new(blameless, of_one_tongue),
+        bounds: Bounds::default(),
         violation: None,
     }
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::function::Behaviour;
-use crate::scenario::{ActorKind, AgreementPlan};
+use crate::scenario::{ActorKind, AgreementPlan, Oddity};
 
 impl World {
     /// Whether t is final: settled or a hole on the chain; or, of a null that nothing has followed yet, certified at every
@@ -32,13 +32,20 @@ impl World {
         if plan.nodes.iter().any(|i| self.restored[*i]) {
             return false;
         }
-        let actor = self.s.actor_in(agreement);
-        actor.is_none_or(|a| a.spares(t, self.s.users))
+        let Some(actor) = self.s.actor_in(agreement) else {
+            return true;
+        };
+        // A liar that confuses itself, because its second commit came back to it, is silent from then on.
+        let core = self.hosts[actor.node].core.as_ref();
+        let status = core.and_then(|c| c.status(&self.agreements[agreement].id()));
+        let halted = status.is_some_and(|s| s.halted.is_some());
+        !halted && actor.spares(t, self.s.users)
     }
 
     pub(super) fn look(&mut self) {
         self.schedule(self.now + 100, Event::Look);
         self.look_who_ends();
+        self.look_for_evidence();
         for agreement in 0..self.agreements.len() {
             let a = &mut self.agreements[agreement];
             let mut liveness = std::mem::replace(&mut a.liveness, Liveness::new(0));
@@ -60,16 +67,64 @@ impl World {
         }
     }
 
+    /// What a node holds for final is final for good.
+    pub(super) fn look_back(&mut self, node: usize) {
+        for i in 0..self.agreements.len() {
+            let id = self.agreements[i].id();
+            let host = &mut self.hosts[node];
+            let Some(status) = host.core.as_ref().and_then(|c| c.status(&id)) else {
+                continue;
+            };
+            let before = host.final_below.insert(id, status.unsettled_t);
+            if before.is_some_and(|t| t > status.unsettled_t) && self.honest(node) {
+                let text = format!(
+                    "node {node} held all of agreement {i} below t {before:?} for final, and now below {}",
+                    status.unsettled_t
+                );
+                self.oracles.judge(self.now, "N2", Err(text));
+            }
+        }
+    }
+
+    /// Two honest nodes of an agreement that hold two tongues of a sensor find out, once nothing keeps them apart.
+    pub(super) fn look_for_evidence(&mut self) {
+        for (i, a) in self.agreements.iter().enumerate() {
+            let long = self.now > self.s.heal_at.max(a.plan.created_at) + 2 * bound_ms(&self.s, i);
+            for (k, _) in a.plan.sensors.iter().filter(|_| long) {
+                let fork = matches!(self.s.sensors[*k].oddity, Some(Oddity::Forks { .. }));
+                if !fork || self.voids.knows(&self.sensors[*k].id) {
+                    continue;
+                }
+                let q = self.sensors[*k].said.doubtful_from;
+                let honest = a.plan.nodes.iter().filter(|n| self.honest(**n));
+                let heard = honest.filter_map(|n| self.oracles.acknowledged.heard(*n, *k, q));
+                let heard: Vec<_> = heard.collect();
+                if heard.iter().any(|t| *t != heard[0]) {
+                    let text = format!(
+                        "nodes of agreement {i} hold two bodies of sensor {k} at q {q}, and nobody has recorded it"
+                    );
+                    self.oracles.judge(self.now, "evidence", Err(text));
+                    return;
+                }
+            }
+        }
+    }
+
     /// An agreement whose last sensor is void has no more windows.
     fn look_who_ends(&mut self) {
         for a in &mut self.agreements {
             let id = a.id();
-            for i in a.plan.nodes.iter().filter(|i| self.s.honest(**i)) {
-                let status = self.hosts[*i].core.as_ref().and_then(|c| c.status(&id));
-                if let Some(s) = status.filter(|s| s.ended) {
-                    a.ended_at = a.ended_at.min(s.open_t);
-                }
-            }
+            let honest = a.plan.nodes.iter().filter(|i| self.s.honest(**i));
+            let status = |i: &usize| self.hosts[*i].core.as_ref()?.status(&id);
+            let ends: Vec<_> = honest
+                .filter_map(status)
+                .map(|s| (s.ended, s.open_t))
+                .collect();
+            // All say so: what one alone holds for the end may be a hole yet.
+            a.ended_at = match ends.iter().map(|e| e.1).max() {
+                Some(t) if ends.iter().all(|e| e.0) => t,
+                _ => u64::MAX,
+            };
         }
     }
 
@@ -177,10 +232,13 @@ pub(super) fn bound_ms(s: &Scenario, agreement: usize) -> u64 {
     let tried_again = if plan.abstains.is_empty() {
         0
     } else {
-        u64::from(plan.abstain_ms) + users::PATIENCE_MS + 2 * users::LOOK_MS
+        // P-READ-1: beside the users' word, readings that fail as the first one did.
+        2 * u64::from(plan.abstain_ms) + 2 * timeout + users::PATIENCE_MS + 2 * users::LOOK_MS
     };
     let states_apart = actor.is_some_and(|a| a.kind == ActorKind::WrongOutput);
-    let words = u64::from(states_apart) * (users::PATIENCE_MS + 2 * users::LOOK_MS);
+    let late = actor.is_some_and(|a| a.kind == ActorKind::LateCommitter);
+    let late = u64::from(late) * 4_200;
+    let words = late + u64::from(states_apart) * (users::PATIENCE_MS + 2 * users::LOOK_MS);
     let grace = grace + tried_again + words;
     let chain = 2 * s.block_ms + 4 * s.rpc_ms + 2 * POLL_MS + 2 * RETRY_MS;
     let repair = 3 * s.status_interval_ms + 4 * RESEND_MS + s.gossip_flush_ms;

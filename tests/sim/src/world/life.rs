@@ -102,6 +102,13 @@ impl World {
         host.outbox.clear();
         host.safe_cursor = 0;
         self.restored[node] = true;
+        // Where nobody honest is left, anything may settle.
+        for i in 0..self.agreements.len() {
+            let nodes = self.agreements[i].plan.nodes.clone();
+            if !nodes.iter().any(|n| self.honest(*n)) {
+                self.agreements[i].finality.nobody_honest();
+            }
+        }
         self.oracles.acknowledged.excuse(node);
         self.oracles.signing.excuse(node);
         let id = self.hosts[node].party.node();
@@ -122,6 +129,7 @@ impl World {
             format!("dies; {survive} of the waiting batches are on its disk")
         });
         self.hosts[node].die(self.now);
+        self.oracles.bounds.restart(node);
         for ops in self.hosts[node].disk.crash(survive) {
             let verdict = self
                 .oracles

@@ -14,7 +14,9 @@ use crate::records;
 use diversity_proto::round::{Outcome, OutputKind, PublicNonce, Session, partial_digest};
 use diversity_proto::wire::Part;
 use diversity_proto::{Digest, Signature};
-use signing::{Signing, Step};
+use diversity_round::sabotage::{Defect, on};
+pub(crate) use signing::Signing;
+use signing::Step;
 use staging::Staging;
 pub(crate) use units::Status;
 use units::Units;
@@ -152,6 +154,9 @@ impl Settle {
 
     /// P-CLOSE-1: nothing behind `last` settles; what reached over it is cut anew.
     pub fn closed(&mut self, last: u64, cx: &mut Cx<'_>) {
+        if on(Defect::CloseStrands) {
+            return;
+        }
         for (from, t) in self.units.close(last) {
             self.signing.drop(from, t, cx);
         }
@@ -208,6 +213,10 @@ impl Settle {
     /// A node's public nonce.
     pub fn nonce(&mut self, from: usize, session: Session, nonce: PublicNonce, cx: &mut Cx<'_>) {
         let (first, last) = (session.from, session.t);
+        if on(Defect::AttemptsPostponeTheFallback) && cx.timers.runs(Timer::Fallback(last)) {
+            let due = cx.io.now + cx.setting.fallback_ms();
+            cx.timers.set(Timer::Fallback(last), due);
+        }
         if last < self.staging.chain_next() || self.units.is_signed(first, last) {
             let key = records::t_key(records::AGGREGATE, &cx.setting.id, last);
             cx.serve(from, last, key);

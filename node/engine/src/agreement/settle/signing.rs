@@ -13,6 +13,7 @@ use diversity_proto::Digest;
 use diversity_proto::round::{PublicNonce, Session};
 use diversity_proto::terms::Leader;
 use diversity_proto::wire::Part;
+use diversity_round::sabotage::{Defect, on};
 
 /// Ranges that only others speak of yet, at most.
 const EARLY_MAX: usize = 128;
@@ -75,6 +76,14 @@ impl Signing {
     /// This node works on the range from now on.
     pub fn open(&mut self, from: u64, t: u64, _: &mut Cx<'_>) {
         self.ranges.entry((from, t)).or_default().own = true;
+    }
+    /// This node works on a second reading of t from now on, whose attempts are numbered from `attempt`.
+    pub fn open_at(&mut self, t: u64, attempt: u32) {
+        let r = self.ranges.entry((t, t)).or_default();
+        r.own = true;
+        if r.attempt < attempt {
+            r.attempt(attempt);
+        }
     }
     /// The range is signed, or is none any more.
     pub fn drop(&mut self, from: u64, t: u64, cx: &mut Cx<'_>) {
@@ -164,12 +173,13 @@ impl Signing {
             }
             return Step::Nothing;
         }
-        if session.attempt > r.attempt + 2 * n || !newer {
+        let pruned = !on(Defect::AttemptsAreNeverPruned);
+        if (session.attempt > r.attempt + 2 * n || !newer) && pruned {
             return Step::Nothing;
         }
         r.nonces.insert(from, (session.attempt, nonce));
         if session.attempt > r.attempt {
-            if r.joined || !r.own {
+            if (r.joined && pruned) || !r.own {
                 return Step::Nothing;
             }
             r.joined = true;

@@ -6,6 +6,7 @@ use crate::agreement::Cx;
 use crate::agreement::timers::Timer;
 use crate::alloc_prelude::*;
 use crate::api::{Millis, Submission};
+use diversity_round::sabotage::{Defect, on};
 
 /// How far the chain is, and what this node handed to its outbox.
 #[derive(Default)]
@@ -33,7 +34,7 @@ impl Staging {
 
     /// The chain has settled everything up to t; returns whether that is new. No counter goes back.
     pub fn settled(&mut self, t: u64, now: Millis) -> bool {
-        let new = t >= self.chain_next;
+        let new = t >= self.chain_next || on(Defect::CountersGoBack);
         if new {
             self.chain_next = t + 1;
             self.since = now;

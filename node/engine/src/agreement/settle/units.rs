@@ -6,6 +6,7 @@ use crate::alloc_prelude::*;
 use crate::api::{LOOKAHEAD, Millis, Settlement};
 use diversity_proto::round::{Batch, Entry, Outcome, OutputKind};
 use diversity_proto::{Deployment, Digest, Signature};
+use diversity_round::sabotage::{Defect, on};
 
 /// What is known of one t.
 #[derive(Clone, Debug)]
@@ -197,7 +198,7 @@ impl Units {
             && t <= self.last
             && t - from < self.batch
             && (from..=t).all(outcome)
-            && self.statuses.get(&t).is_some_and(Status::is_value)
+            && (self.statuses.get(&t).is_some_and(Status::is_value) || on(Defect::AnyRangeIsCut))
     }
 
     /// Cuts the range as it is; it is one that [`Units::takes`] takes. Returns the last t of the unit that it shortens.
