@@ -39,6 +39,7 @@ fn frame(f: &mut File, d: &Deployment, key: &Key, case: Case<'_>) -> Frame {
         epoch: epoch.try_into().expect("u32"),
         first_q,
         count: times.len().try_into().expect("u16"),
+        lost: 0,
         width: width.try_into().expect("u8"),
         opening,
         body: body.finish(),
@@ -53,6 +54,40 @@ fn frame(f: &mut File, d: &Deployment, key: &Key, case: Case<'_>) -> Frame {
     f.gives(&k("encoding"), frame.encode());
     assert_eq!(Frame::decode(&frame.encode()).as_ref(), Ok(&frame));
     frame
+}
+
+/// A gap record: the sensor says that messages are lost (R7).
+fn gap(
+    f: &mut File,
+    d: &Deployment,
+    key: &Key,
+    name: &str,
+    first_q: u64,
+    lost: u64,
+    opening: Option<(u64, [u8; 32])>,
+) {
+    let k = |field: &str| format!("{name}_{field}");
+    let mut frame = Frame {
+        sensor: key.id(),
+        epoch: f.number(&k("epoch"), opening.is_some().into()) as u32,
+        first_q: f.number(&k("first_q"), first_q),
+        count: 0,
+        lost: f.number(&k("lost"), lost) as u32,
+        width: 0,
+        opening: opening.map(|(last_q, last_frame)| Opening {
+            last_q: f.number(&k("opening_last_q"), last_q),
+            last_frame: Digest(f.array(&k("opening_last_frame"), last_frame)),
+        }),
+        body: Vec::new(),
+        signature: Signature([0; 64]),
+    };
+    let digest = frame.digest(d);
+    frame.signature = key.sign(&digest.0);
+    f.gives(&k("unsigned"), frame.unsigned_bytes());
+    f.gives(&k("digest"), digest.0);
+    f.gives(&k("signature"), frame.signature.0);
+    f.gives(&k("encoding"), frame.encode());
+    assert_eq!(Frame::decode(&frame.encode()).as_ref(), Ok(&frame));
 }
 
 fn lock(count: u64, flip: u64) -> Vec<(u64, Vec<u8>)> {
@@ -126,6 +161,10 @@ fn frames() {
         ],
     };
     frame(&mut f, &d, &key, mixed);
+
+    gap(&mut f, &d, &key, "gap", 5, 3, None);
+    let opening = Some((4, many.digest(&d).0));
+    gap(&mut f, &d, &key, "gap_opening", 5, u32::MAX.into(), opening);
 
     let frames = [one.encode(), many.encode()];
     f.gives("batch", encode_frames(frames.iter().map(Vec::as_slice)));

@@ -2,10 +2,13 @@
 
 use crate::file::{File, Key};
 use diversity_proto::ids::{AgreementId, Deployment, Digest, SensorId};
+use diversity_proto::round::{OutputKind, marked_epoch, reading_of, resolution_fold, word};
 use diversity_proto::terms::{
-    Field, Leader, Qos, SensorStart, Terms, TrustedNode, WindowSpec, acceptance_digest,
-    agreement_digest, close_digest, config, eip712_domain, resolution_digest, tweak,
+    Field, Leader, Protocol, Qos, SensorStart, Terms, TrustedNode, WindowSpec, acceptance_digest,
+    agreement_digest, close_digest, config, eip712_domain, resolution_digest, resolution_struct,
+    tweak,
 };
+use diversity_proto::window::state;
 use k256::elliptic_curve::ops::Reduce;
 use k256::elliptic_curve::sec1::{FromEncodedPoint, ToEncodedPoint};
 use k256::{AffinePoint, EncodedPoint, ProjectivePoint, Scalar, U256};
@@ -76,6 +79,8 @@ fn month(f: &mut File, p: &Parties) -> Terms {
             start: f.number("window_start", 1_443_657_600),
         },
         future_tolerance_s: f.number("future_tolerance_s", 300) as u32,
+        grace_s: f.number("grace_s", 86_400) as u32,
+        protocol: Protocol::Fast,
         leader: Leader::Fixed(f.number("leader", 2) as u8),
         flush_ms: f.number("flush_ms", 20) as u32,
         round_timeout_ms: f.number("round_timeout_ms", 2_000) as u32,
@@ -88,6 +93,7 @@ fn month(f: &mut File, p: &Parties) -> Terms {
             &[("total_seconds", "uint64"), ("trips", "uint32")],
         ),
         detail: fields(f, "detail", &[("seconds", "uint64"), ("trips", "uint32")]),
+        abstain_ms: f.number("abstain_ms", 60_000) as u32,
     }
 }
 
@@ -102,6 +108,7 @@ fn outputs(f: &mut File, prefix: &str, d: &Deployment, p: &Parties, terms: &Term
     f.gives(&k("encoding"), &encoding);
     f.gives(&k("conditions"), &encoding[before..]);
     f.gives(&k("conditions_digest"), header.conditions.0);
+    f.gives(&k("sensors_tree"), terms.sensors_tree().0);
     f.gives(&k("sensors_root"), header.sensors_root.0);
     f.gives(&k("users_hash"), header.users.0);
     f.gives(&k("nodes_hash"), header.nodes.0);
@@ -164,16 +171,40 @@ fn outputs(f: &mut File, prefix: &str, d: &Deployment, p: &Parties, terms: &Term
         .map(|u| u.sign_recoverable(&digest.0))
         .collect();
     f.gives_all(&k("close_signatures"), &signatures);
-    let dispute = Digest(f.array(&k("dispute"), [0xdd; 32]));
-    let word = diversity_proto::round::word(1, 1, 4, 7);
-    f.gives(&k("resolution_word"), word);
-    let context = Digest(f.array(&k("resolution_context"), [0x55; 32]));
-    let result = f.hex(&k("resolution_result"), &[1, 2, 3]);
-    let digest = resolution_digest(d, &dispute, &a, &word, &context, &result);
-    f.gives(&k("resolution_digest"), digest.0);
+    resolution(f, prefix, d, p, &a);
     f.gives(&k("config_epoch_0"), config(d, &a, 0).0);
     f.gives(&k("config_epoch_1"), config(d, &a, 1).0);
+    // A second reading of a t whose first reading was in epoch 1 (wire-format §7).
+    let marked = marked_epoch(1, 2);
+    assert_eq!(reading_of(marked), 2);
+    f.gives_number(&k("marked_epoch"), marked.into());
+    f.gives(&k("config_marked"), config(d, &a, marked).0);
     header.digest()
+}
+
+/// What all users say together of one execution, and what is folded of it in band.
+fn resolution(f: &mut File, prefix: &str, d: &Deployment, p: &Parties, a: &AgreementId) {
+    let k = |field: &str| format!("{prefix}resolution_{field}");
+    let t = f.number(&k("t"), 7);
+    let result = f.hex(&k("result"), &[1, 2, 3]);
+    let carry = f.hex(&k("carry"), b"what t + 1 is given");
+    let q_next = f.numbers(&k("q_next"), &[17, 5, (1 << 62) - 1]);
+    let state = state(&carry, &q_next);
+    f.gives(&k("state"), state.0);
+    let signed = resolution_struct(a, t, OutputKind::Value, &result, &state);
+    f.gives(&k("struct"), signed.0);
+    let digest = resolution_digest(d, &signed);
+    f.gives(&k("digest"), digest.0);
+    let signatures: Vec<_> = p
+        .users
+        .iter()
+        .map(|u| u.sign_recoverable(&digest.0))
+        .collect();
+    f.gives_all(&k("signatures"), &signatures);
+    let epoch = f.number(&k("epoch"), 2) as u32;
+    f.gives(&k("word"), word(OutputKind::Value as u8, epoch, t, t));
+    let fold = resolution_fold(d, a, OutputKind::Value, epoch, t, &signed);
+    f.gives(&k("fold"), fold.0);
 }
 
 #[test]

@@ -2,10 +2,10 @@
 
 use super::core::{RECHECKED_MAX, Submitter, Track};
 use super::record::{Record, Signed, Stage};
-use super::{Effect, Submission};
+use super::{Effect, Row, Submission};
 use crate::fees::TRANSACTION_GAS_MAX;
 use crate::rpc::Call;
-use diversity_proto::Digest;
+use diversity_proto::{AgreementId, Digest};
 use diversity_proto::domain::keccak_raw;
 use std::collections::BTreeSet;
 
@@ -111,9 +111,10 @@ impl Submitter {
                 .as_ref()
                 .is_some_and(|(_, at)| now < at + self.config.recheck_ms)
                 || track.not_before.is_some_and(|at| now < at);
-            if track.prechecking || track.confirming.is_some() || waits {
+            if track.prechecking || track.confirming.is_some() || waits || self.overtaken(seq) {
                 continue;
             }
+            let track = self.tracks.entry(seq).or_default();
             track.prechecking = true;
             free -= 1;
             let call = self.call(&self.records[&seq].submission);
@@ -132,18 +133,27 @@ impl Submitter {
         if again || track.prechecking || track.confirming.is_some() || track.not_before.is_some() {
             return None;
         }
-        let before = |(s, r): (&u64, &Record)| {
-            let before = r.submission.row?;
-            let on_its_way = matches!(r.stage, Stage::Signed(_))
-                && self.tracks[s].mined.is_none()
-                && self.tracks[s].confirming.is_none();
-            (on_its_way
-                && before.agreement == row.agreement
-                && before.t < row.t
-                && before.t + 1 >= row.from)
-                .then_some(row.gas)
+        self.on_its_way(&row.agreement)
+            .any(|before| before.t < row.t && before.t + 1 >= row.from)
+            .then_some(row.gas)
+    }
+
+    /// Whether another form of the same settlement is on its way, and this one would come too late.
+    fn overtaken(&self, seq: u64) -> bool {
+        let row = self.records.get(&seq).and_then(|r| r.submission.row);
+        row.is_some_and(|row| self.on_its_way(&row.agreement).any(|other| other.t >= row.t))
+    }
+
+    /// Settlements of an agreement that are signed and not known to be mined.
+    fn on_its_way<'a>(&'a self, a: &'a AgreementId) -> impl Iterator<Item = Row> + 'a {
+        let under_way = |(seq, r): (&u64, &Record)| {
+            let track = &self.tracks[seq];
+            let signed = matches!(r.stage, Stage::Signed(_));
+            (signed && track.mined.is_none() && track.confirming.is_none())
+                .then_some(r.submission.row)?
         };
-        self.records.iter().find_map(before)
+        let rows = self.records.iter().filter_map(under_way);
+        rows.filter(move |row| row.agreement == *a)
     }
 
     /// A nonce that nothing of ours has, below one that we have signed: the chain has lost a transaction that somebody

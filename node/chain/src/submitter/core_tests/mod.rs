@@ -275,6 +275,34 @@ fn one_that_does_not_stand_on_the_one_before_it_waits() {
 }
 
 #[test]
+fn another_form_of_what_is_on_its_way_waits_for_it() {
+    let mut w = World::new();
+    w.look();
+    w.step(Input::Submit(settlement(3)));
+    // The same t under the aggregated signature, which was late; and one that stands on it.
+    let late = Submission {
+        row: settlement(3).row,
+        goal: owed(3).goal,
+        ..submission(33)
+    };
+    w.step(Input::Submit(late));
+    w.step(Input::Submit(settlement(4)));
+    assert_eq!(w.pool.len(), 2, "t = 3 once, and t = 4 behind it");
+    w.outcome
+        .insert(33, reverted(C::AlreadySettled { t: 3, nextT: 5 }));
+    w.next_t = Some(5);
+    w.mine();
+    w.mine();
+    assert_eq!(w.mined_ids(), [id(3), id(4)]);
+    assert!(
+        w.reports
+            .iter()
+            .any(|(i, r)| *i == id(33) && matches!(r, Report::Pointless { .. }))
+    );
+    assert_eq!(w.nonce(), 2, "none that reverted");
+}
+
+#[test]
 fn the_newest_calldata_of_a_submission_counts_until_it_is_signed() {
     let mut w = World::new();
     w.outcome
