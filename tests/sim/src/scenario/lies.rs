@@ -95,9 +95,7 @@ impl ActorPlan {
             | ActorKind::ForcedCut
             | ActorKind::Forger
             | ActorKind::LyingStatus
-            | ActorKind::Framer
-            // A second commit that comes after the seal is evidence and closes no door (T12).
-            | ActorKind::LateCommitter => true,
+            | ActorKind::Framer => true,
             // Its trace differs, its state does not: holes.
             ActorKind::AlwaysNull => true,
             // Silence waits for the node (R5); a silent leader is followed by the next.
@@ -110,7 +108,8 @@ impl ActorPlan {
             }
             // A reveal that speaks from another t is silence. After two commits or a false opening the parties must resolve.
             ActorKind::Equivocator => self.variant % 4 == 1 && self.reforms,
-            ActorKind::Echo => false,
+            // Where the second commit comes before the seal that holds the first, nobody who saw it goes by that seal.
+            ActorKind::Echo | ActorKind::LateCommitter => false,
         }
     }
 }

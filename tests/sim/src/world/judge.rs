@@ -236,9 +236,7 @@ pub(super) fn bound_ms(s: &Scenario, agreement: usize) -> u64 {
         2 * u64::from(plan.abstain_ms) + 2 * timeout + users::PATIENCE_MS + 2 * users::LOOK_MS
     };
     let states_apart = actor.is_some_and(|a| a.kind == ActorKind::WrongOutput);
-    let late = actor.is_some_and(|a| a.kind == ActorKind::LateCommitter);
-    let late = u64::from(late) * 4_200;
-    let words = late + u64::from(states_apart) * (users::PATIENCE_MS + 2 * users::LOOK_MS);
+    let words = u64::from(states_apart) * (users::PATIENCE_MS + 2 * users::LOOK_MS);
     let grace = grace + tried_again + words;
     let chain = 2 * s.block_ms + 4 * s.rpc_ms + 2 * POLL_MS + 2 * RETRY_MS;
     let repair = 3 * s.status_interval_ms + 4 * RESEND_MS + s.gossip_flush_ms;
