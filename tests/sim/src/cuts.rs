@@ -120,6 +120,7 @@ impl Cuts {
     ///
     /// # Errors
     /// What is wrong with it.
+    #[allow(clippy::too_many_arguments)]
     pub fn kept(
         &mut self,
         node: usize,
@@ -244,6 +245,9 @@ impl Cuts {
             carry: carry.clone(),
             q_next,
         };
+        if abstains && state(&after.carry, &after.q_next) != computed.state {
+            return Err(format!("t {t} is abstained from, and its state is another one"));
+        }
         if !abstains && function::computed(&output, &window, &after.q_next) != *computed {
             return Err(format!(
                 "t {t} gives {:?} of {:?}, and right is {:?}",

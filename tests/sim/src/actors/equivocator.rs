@@ -54,7 +54,7 @@ impl Equivocator {
         let seal = c.seal(&place, commits);
         let mut reveals = reveals.clone();
         let own = reveals.get_mut(c.me(&place.agreement))?;
-        if place.t % 2 == 0 {
+        if place.t.is_multiple_of(2) {
             own.from = own.from.wrapping_add(1);
         } else {
             own.computed.trace.0[0] ^= 1;
