@@ -355,15 +355,6 @@ impl Api {
         self.get(&format!("v1/disputes/{dispute}/evidence")).await
     }
 
-    /// Asks the node for another reading of a hole; it runs when every node of the agreement was asked.
-    ///
-    /// # Errors
-    /// [`ApiError`].
-    pub async fn reread(&self, dispute: &Digest) -> Result<DisputeView> {
-        self.post(&format!("v1/disputes/{dispute}/reread"), &())
-            .await
-    }
-
     /// Relays what all users say of an execution.
     ///
     /// # Errors

@@ -55,19 +55,6 @@ pub enum Command {
         #[command(flatten)]
         at: At,
     },
-    /// Ask a node to read a hole once more
-    #[command(after_help = concat!(
-        "Where some node abstained or the windows differ, nodes read again by themselves, three times at most. Otherwise a hole\n",
-        "is read again when the operator of every node has asked for it, say after a node was repaired. What all n nodes then\n",
-        "agree on fills the cell of t. `agreement show` says for whom a reading waits.\n\n",
-        "Example:\n  diversity dispute reread 0x5a... --api http://127.0.0.1:7440 --token-file node/tokens/operate"))]
-    Reread {
-        /// Which. [default: the newest]
-        #[arg(value_parser = digest)]
-        dispute: Option<Digest>,
-        #[command(flatten)]
-        at: At,
-    },
     /// Say with all users what counts at an execution
     #[command(after_help = concat!(
         "Every user must sign. Signatures come together in the file that --signatures names; the one who adds the last one\n",
@@ -169,17 +156,6 @@ pub async fn run(command: Command, output: Output) -> Outcome {
                 output,
             )
             .await
-        }
-        Command::Reread { dispute, at } => {
-            let api = at.api().await?;
-            let view = which(&api, dispute).await?;
-            let view = api.reread(&view.dispute).await?;
-            output.item(&view, |d| {
-                format!(
-                    "this node asks for another reading of {}; it runs when every node of the agreement was asked",
-                    d.t.map_or_else(|| d.dispute.hex(), |t| format!("t = {t}"))
-                )
-            })
         }
         Command::Resolve(args) => resolve(*args, output).await,
     }

@@ -39,11 +39,3 @@ pub async fn evidence(
 ) -> ApiResult<JsonAnswer<EvidenceBundle>> {
     Ok(JsonAnswer(api.rooms.archive.evidence(&d).await?))
 }
-
-/// `POST /v1/disputes/{d}/reread`.
-pub async fn reread(
-    State(api): State<Arc<Api>>,
-    Id(d): Id<Digest>,
-) -> ApiResult<JsonAnswer<DisputeView>> {
-    Ok(JsonAnswer(api.rooms.archive.reread(&d).await?))
-}

@@ -90,15 +90,6 @@ pub enum Command {
         /// In the same order.
         reply: oneshot::Sender<Vec<Option<AgreementStatus>>>,
     },
-    /// The operator asks for another reading of a hole.
-    Reread {
-        /// `a`.
-        agreement: AgreementId,
-        /// The hole.
-        t: u64,
-        /// Told when the core knows.
-        reply: oneshot::Sender<()>,
-    },
     /// What the chain said. The writes (registry and cursor) are made durable after those that the inputs cause.
     Chain {
         /// For the core, in order.
@@ -434,14 +425,6 @@ impl Driver {
                         .map(|a| self.parts.core.status(a))
                         .collect(),
                 );
-            }
-            Command::Reread {
-                agreement,
-                t,
-                reply,
-            } => {
-                self.input(Input::Reread { agreement, t });
-                let _ = reply.send(());
             }
             Command::Chain { inputs, ops, done } => {
                 for input in inputs {

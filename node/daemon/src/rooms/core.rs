@@ -79,19 +79,6 @@ impl Core {
             .await
     }
 
-    /// Has the core ask for another reading of a hole.
-    ///
-    /// # Errors
-    /// [`RoomError::Unavailable`].
-    pub async fn reread(&self, agreement: AgreementId, t: u64) -> RoomResult<()> {
-        self.ask(|reply| Command::Reread {
-            agreement,
-            t,
-            reply,
-        })
-        .await
-    }
-
     /// Asks, waiting for a place in the queue.
     async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> RoomResult<T> {
         let (reply, answer) = oneshot::channel();

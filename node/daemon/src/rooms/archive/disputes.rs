@@ -1,7 +1,7 @@
 //! Disputes that the chain holds, in words, and the evidence with which anybody can re-run what is disputed.
 
 use diversity_chain::evidence::{self, Evidence};
-use diversity_client::api::{DisputeKind, DisputeView, EvidenceBundle, PAGE_MAX};
+use diversity_client::api::{DisputeView, EvidenceBundle, PAGE_MAX};
 use diversity_client::hexed::Bytes;
 use diversity_client::terms_json::TermsJson;
 use diversity_proto::{AgreementId, Digest};
@@ -53,31 +53,6 @@ impl Archive {
                 "See GET /v1/disputes.",
             )
         })
-    }
-
-    /// Has the core ask for another reading of a hole (P-READ-2).
-    ///
-    /// # Errors
-    /// [`RoomError::NotFound`]; [`RoomError::Conflict`] for what is no hole, or is resolved.
-    pub async fn reread(&self, dispute: &Digest) -> RoomResult<DisputeView> {
-        let view = self.dispute(dispute)?;
-        let refused = |detail: &str| {
-            Err(RoomError::Conflict {
-                detail: detail.into(),
-                what_to_do: "See what can be done with GET /v1/disputes/{d}.",
-            })
-        };
-        let (DisputeKind::UnequalReveals, Some(a), Some(t)) = (view.kind, view.agreement, view.t)
-        else {
-            return refused(
-                "only a hole can be read again: this dispute records somebody's misbehaviour",
-            );
-        };
-        if view.resolved {
-            return refused("what counts at this t was said already");
-        }
-        self.core.reread(a, t).await?;
-        Ok(view)
     }
 
     /// With the module, enough to re-run the disputed execution anywhere, as far as this node has it.

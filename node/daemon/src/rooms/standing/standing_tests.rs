@@ -16,7 +16,6 @@ fn at(open_t: u64, undecided_t: u64, unsettled_t: u64) -> AgreementStatus {
         waiting: Waiting {
             sensors: vec![sensor(21), sensor(22)],
             held: Vec::new(),
-            reading: Vec::new(),
             nodes: vec![node(12)],
         },
         blocked: None,
