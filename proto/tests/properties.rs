@@ -3,12 +3,13 @@
 use diversity_proto::codec::{DecodeError, Reader, Writer, decode_all, unzigzag, zigzag};
 use diversity_proto::entity::{NodeDeclaration, Period, SensorDeclaration};
 use diversity_proto::frame::{
-    Contradiction, Frame, Message, Opening, TIME_MAX, Variable, VariableType, read_body, values_comply, write_body,
+    Contradiction, Frame, Message, Opening, TIME_MAX, Variable, VariableType, read_body,
+    values_comply, write_body,
 };
+use diversity_proto::held::{Held, OpenSensor};
 use diversity_proto::ids::{
     Address, AgreementId, Deployment, Digest, NodeId, PublicKey, SensorId, Signature, UserId,
 };
-use diversity_proto::held::{Held, OpenSensor};
 use diversity_proto::round::{
     Batch, Blinding, Body, Commit, Computed, Entry, OutputKind, Reveal, Session, T_MAX,
 };
@@ -124,7 +125,11 @@ fn any_frame() -> impl Strategy<Value = Frame> + Clone {
 
 /// Of sensors with contradictions: two messages at one q, or a message and its loss.
 fn held() -> impl Strategy<Value = Held> + Clone {
-    let open = (any::<u32>(), 0..=(1u64 << 62), proptest::option::of((frame(), any::<bool>())));
+    let open = (
+        any::<u32>(),
+        0..=(1u64 << 62),
+        proptest::option::of((frame(), any::<bool>())),
+    );
     (vec(open, 0..4), signature()).prop_map(|(mut open, signature)| {
         open.sort_by_key(|o| o.0);
         open.dedup_by_key(|o| o.0);

@@ -4,7 +4,7 @@ use crate::api::{
     AcceptRequest, Acknowledgement, AgreementCreation, AgreementSummary, AgreementView,
     BindingRequest, CloseRequest, CodeView, DisputeView, EvidenceBundle, Info, JsonFrames,
     NodeAcceptance, NodeBinding, NodeRegistration, NodeView, PROBLEM_MEDIA_TYPE, Page,
-    ResolutionView, ResolveRequest, ResultsPage, SensorRegistrations, SensorView,
+    RereadRequest, ResolutionView, ResolveRequest, ResultsPage, SensorRegistrations, SensorView,
     SensorsRegistered, UserRegistration, UserView, WindowView,
 };
 use crate::error::{ANSWER_BYTES_MAX, ApiError, Result, chain, transport_error, unexpected};
@@ -365,6 +365,15 @@ impl Api {
         request: &ResolveRequest,
     ) -> Result<ResolutionView> {
         self.post(&format!("v1/agreements/{a}/resolve"), request)
+            .await
+    }
+
+    /// Lets the node read a hole once more.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub async fn reread(&self, a: &AgreementId, t: u64) -> Result<AgreementView> {
+        self.post(&format!("v1/agreements/{a}/reread"), &RereadRequest { t })
             .await
     }
 

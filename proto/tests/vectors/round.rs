@@ -66,7 +66,11 @@ fn round() {
         f.gives(&k("commit_signature"), node.sign_recoverable(&digest.0));
         commits.push((commit, blinding));
     }
-    let seal = seal_of(&s, &ids(&nodes), &commits.iter().map(|c| c.0).collect::<Vec<_>>());
+    let seal = seal_of(
+        &s,
+        &ids(&nodes),
+        &commits.iter().map(|c| c.0).collect::<Vec<_>>(),
+    );
     f.gives("seal", seal.0);
     f.gives("context", computed.context(&seal).0);
 
@@ -110,18 +114,14 @@ fn round() {
         body,
     };
     let parts = vec![
-        round_part(
-            Body::Reveal {
-                seal,
-                reveal: reveals[0].clone(),
-            },
-        ),
-        round_part(
-            Body::Certificate {
-                commits: commits.iter().map(|c| c.0).collect(),
-                reveals,
-            },
-        ),
+        round_part(Body::Reveal {
+            seal,
+            reveal: reveals[0].clone(),
+        }),
+        round_part(Body::Certificate {
+            commits: commits.iter().map(|c| c.0).collect(),
+            reveals,
+        }),
     ];
     let envelope = encode_envelope(&parts);
     assert_eq!(decode_envelope(&envelope), Ok(parts));
@@ -154,7 +154,14 @@ fn holes() {
         ("states_", [value, value, abstain], [1, 2, 1], [7, 8, 8]),
         ("abstained_", [abstain; 3], [1, 4, 7], [7, 8, 9]),
     ] {
-        hole(&mut f, name, (&s, a, epoch), &nodes, (from, &holes), (kinds, results, states));
+        hole(
+            &mut f,
+            name,
+            (&s, a, epoch),
+            &nodes,
+            (from, &holes),
+            (kinds, results, states),
+        );
     }
     f.finish();
 }
@@ -225,7 +232,11 @@ fn hole(
     );
     f.gives_all(&k("reveal_signatures"), &signatures);
     let hole = Hole::of(a, epoch, s.t, seal, &reveals);
-    let kind = if hole.abstained { OutputKind::Abstain as u8 } else { KIND_HOLE };
+    let kind = if hole.abstained {
+        OutputKind::Abstain as u8
+    } else {
+        KIND_HOLE
+    };
     f.gives(&k("word"), word(kind, epoch, from, s.t));
     f.gives(&k("state"), hole.state.0);
     f.gives(&k("digest"), hole.digest(&s.deployment).0);
@@ -257,7 +268,10 @@ fn held() {
     f.gives("first_frame", &first);
     f.gives("second_frame", &second);
     let contradiction = Contradiction::of(&first, &second);
-    f.gives_number("contradiction_q", contradiction.as_ref().expect("they differ").q);
+    f.gives_number(
+        "contradiction_q",
+        contradiction.as_ref().expect("they differ").q,
+    );
     let indices = f.numbers("indices", &[0, 3, 9_999]);
     let lacks = f.numbers("lacks", &[0, 21, 1 << 62]);
     for (prefix, n) in [("none_", 0), ("", 3)] {

@@ -5,8 +5,8 @@ use super::record::{Record, Signed, Stage};
 use super::{Effect, Row, Submission};
 use crate::fees::TRANSACTION_GAS_MAX;
 use crate::rpc::Call;
-use diversity_proto::{AgreementId, Digest};
 use diversity_proto::domain::keccak_raw;
+use diversity_proto::{AgreementId, Digest};
 use std::collections::BTreeSet;
 
 impl Submitter {
@@ -141,7 +141,10 @@ impl Submitter {
     /// Whether another form of the same settlement is on its way, and this one would come too late.
     fn overtaken(&self, seq: u64) -> bool {
         let row = self.records.get(&seq).and_then(|r| r.submission.row);
-        row.is_some_and(|row| self.on_its_way(&row.agreement).any(|other| other.t >= row.t))
+        row.is_some_and(|row| {
+            self.on_its_way(&row.agreement)
+                .any(|other| other.t >= row.t)
+        })
     }
 
     /// Settlements of an agreement that are signed and not known to be mined.

@@ -108,6 +108,14 @@ impl ResolveRequest {
     }
 }
 
+/// `POST /v1/agreements/{a}/reread`: this node may read the hole at t once more. It does once the operators of all nodes have
+/// asked, each of its own node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RereadRequest {
+    /// Execution, behind the door: settled, as a hole.
+    pub t: u64,
+}
+
 /// A resolution that stands on chain.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ResolutionView {

@@ -92,6 +92,7 @@ pub const ROUTES: &[Route] = &[
     get("/v1/agreements/{a}", Read, "AgreementView", "Terms, keys and progress of one agreement, or 404"),
     post("/v1/agreements/{a}/close", Operate, "CloseRequest", "AgreementView", "Close an agreement: executions from `end` on never settle"),
     post("/v1/agreements/{a}/resolve", Operate, "ResolveRequest", "ResolutionView", "Relay what all users say of t, in band or as a cell; answers once it stands on chain"),
+    post("/v1/agreements/{a}/reread", Operate, "RereadRequest", "AgreementView", "Let this node read the hole at t once more; it does once the operators of all nodes have asked"),
     get("/v1/agreements/{a}/results", Read, "ResultsPage", "Settled executions with the fields that the terms name, ascending by t. Query: from (first t, 0), limit (100)"),
     get("/v1/agreements/{a}/windows/{t}", Read, "WindowView", "A window as this node holds it: JSON; with Accept: application/octet-stream its bytes, or with ?part=input too the whole input of f (carry and window)"),
     get("/v1/agreements/{a}/disputes", Read, "Vec<DisputeView>", "Disputes of one agreement, ascending by t"),

@@ -65,11 +65,24 @@ pub enum Command {
         "  diversity dispute resolve --agreement 0x7024... --t 3 --kind null --carry 0x --q-next 17,4 \\\n",
         "      --signatures resolution.json --user city --devnet net/devnet.json"))]
     Resolve(Box<ResolveArgs>),
+    /// Let this node read a hole once more
+    #[command(after_help = concat!(
+        "Where some node's f gave up, or the nodes had different windows, they read the hole again by themselves. Where one\n",
+        "window gave different outputs, each node does so only once its own operator has looked into it and asks for it here;\n",
+        "it begins when all have. If a node restarts before, its operator asks again.\n\n",
+        "Examples:\n  diversity dispute reread 0x5a... --devnet net/devnet.json\n",
+        "  diversity dispute reread --agreement 0x7024... --t 3 --devnet net/devnet.json"))]
+    Reread {
+        #[command(flatten)]
+        which: Which,
+        #[command(flatten)]
+        at: At,
+    },
 }
 
-/// A resolution.
+/// Which execution.
 #[derive(clap::Args)]
-pub struct ResolveArgs {
+pub struct Which {
     /// Which dispute: its agreement and t.
     #[arg(value_parser = digest, required_unless_present = "t", conflicts_with_all = ["agreement", "t"])]
     dispute: Option<Digest>,
@@ -79,6 +92,13 @@ pub struct ResolveArgs {
     /// Which execution, instead of a dispute.
     #[arg(long)]
     t: Option<u64>,
+}
+
+/// A resolution.
+#[derive(clap::Args)]
+pub struct ResolveArgs {
+    #[command(flatten)]
+    which: Which,
     /// Kind of output that counts.
     #[arg(long, value_enum)]
     kind: WhatCounts,
@@ -158,6 +178,16 @@ pub async fn run(command: Command, output: Output) -> Outcome {
             .await
         }
         Command::Resolve(args) => resolve(*args, output).await,
+        Command::Reread { which, at } => {
+            let api = at.api().await?;
+            let (a, t) = execution(&api, &which).await?;
+            let view = api.reread(&a, t).await?;
+            output.item(&view, |_| {
+                format!(
+                    "this node reads t = {t} of {a} once more when all nodes' operators have asked"
+                )
+            })
+        }
     }
 }
 
@@ -265,11 +295,11 @@ fn people(r: &Replay) -> String {
     out
 }
 
-/// Which execution is resolved.
-async fn resolved(api: &Api, args: &ResolveArgs) -> Outcome<(AgreementId, u64)> {
-    let Some(dispute) = &args.dispute else {
-        let t = args.t.ok_or_else(|| Failure::usage("which t? Give --t"))?;
-        return Ok((which_agreement(api, args.agreement).await?, t));
+/// Which execution it is about.
+async fn execution(api: &Api, which: &Which) -> Outcome<(AgreementId, u64)> {
+    let Some(dispute) = &which.dispute else {
+        let t = which.t.ok_or_else(|| Failure::usage("which t? Give --t"))?;
+        return Ok((which_agreement(api, which.agreement).await?, t));
     };
     let view = api.dispute(dispute).await?;
     match (view.agreement, view.t) {
@@ -303,7 +333,7 @@ async fn next_state(
 
 async fn resolve(args: ResolveArgs, output: Output) -> Outcome {
     let api = args.at.api().await?;
-    let (a, t) = resolved(&api, &args).await?;
+    let (a, t) = execution(&api, &args.which).await?;
     let (carry, q_next) = next_state(&api, &args, &a, t).await?;
     let fresh = ResolveRequest {
         t,

@@ -6,7 +6,7 @@ use axum::Json as JsonAnswer;
 use axum::extract::State;
 use diversity_client::api::{
     AcceptRequest, AgreementCreation, AgreementSummary, AgreementView, CloseRequest,
-    NodeAcceptance, Page, ResolutionView, ResolveRequest,
+    NodeAcceptance, Page, RereadRequest, ResolutionView, ResolveRequest,
 };
 use diversity_proto::AgreementId;
 use serde::Deserialize;
@@ -75,4 +75,14 @@ pub async fn resolve(
     Json(r): Json<ResolveRequest>,
 ) -> ApiResult<JsonAnswer<ResolutionView>> {
     Ok(JsonAnswer(api.rooms.relay.resolve(&a, &r).await?))
+}
+
+/// `POST /v1/agreements/{a}/reread`.
+pub async fn reread(
+    State(api): State<Arc<Api>>,
+    Id(a): Id<AgreementId>,
+    Json(r): Json<RereadRequest>,
+) -> ApiResult<JsonAnswer<AgreementView>> {
+    api.rooms.archive.reread(&a, r.t).await?;
+    Ok(JsonAnswer(api.rooms.standing.agreement(&a).await?))
 }

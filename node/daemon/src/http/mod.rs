@@ -114,6 +114,7 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/v1/agreements/{a}", get(agreements::show))
         .route("/v1/agreements/{a}/close", post(agreements::close))
         .route("/v1/agreements/{a}/resolve", post(agreements::resolve))
+        .route("/v1/agreements/{a}/reread", post(agreements::reread))
         .route("/v1/agreements/{a}/results", get(results::results))
         .route("/v1/agreements/{a}/windows/{t}", get(results::window))
         .route("/v1/agreements/{a}/disputes", get(disputes::of_agreement))

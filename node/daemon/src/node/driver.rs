@@ -106,6 +106,13 @@ pub enum Command {
         /// What the chain said of it so far.
         inputs: Vec<Input>,
     },
+    /// The operator lets this node read a hole once more.
+    Reread {
+        /// Which agreement.
+        agreement: AgreementId,
+        /// The hole.
+        t: u64,
+    },
     /// The map of peers has changed: tell the core and the transport.
     Peers(Vec<Change>),
     /// The outbox has made the submission durable (R13).
@@ -426,6 +433,7 @@ impl Driver {
                         .collect(),
                 );
             }
+            Command::Reread { agreement, t } => self.input(Input::Reread { agreement, t }),
             Command::Chain { inputs, ops, done } => {
                 for input in inputs {
                     self.input(input);

@@ -67,6 +67,17 @@ impl Core {
         self.ask(|reply| Command::Find { ranges, reply }).await
     }
 
+    /// Lets this node read a hole once more.
+    ///
+    /// # Errors
+    /// [`RoomError::Unavailable`].
+    pub async fn reread(&self, agreement: AgreementId, t: u64) -> RoomResult<()> {
+        self.commands
+            .send(Command::Reread { agreement, t })
+            .await
+            .map_err(|_| RoomError::stopping())
+    }
+
     /// Where these agreements stand, in their order; nothing for those that do not run here.
     ///
     /// # Errors

@@ -97,6 +97,29 @@ impl Archive {
         }))
     }
 
+    /// Lets this node read the hole at t once more: it does once the operators of all nodes have asked.
+    ///
+    /// # Errors
+    /// [`RoomError::NotFound`]; [`RoomError::Conflict`] if t is no hole behind the door, or the chain says what counts there.
+    pub async fn reread(&self, a: &AgreementId, t: u64) -> RoomResult<()> {
+        self.agreement(a)?;
+        let hole = match self.records.finality(a, t)? {
+            Some(Finality::Hole) => true,
+            Some(Finality::Settled(s)) => {
+                let logged = self.records.logged(a, s.last)?;
+                logged.is_some_and(|s| s.entries.contains(&(t, Entry::Hole)))
+            }
+            Some(Finality::Resolved) | None => false,
+        };
+        if !hole || self.records.counts(a, t)?.is_some() {
+            return Err(RoomError::conflict(
+                format!("t {t} is no hole that waits for a word"),
+                "Only a t that is settled as a hole, and whose cell is empty, is read once more.",
+            ));
+        }
+        self.core.reread(*a, t).await
+    }
+
     /// What the users, or a second reading of the nodes, said of a t that the nodes did not agree on; nothing before they do. The
     /// detail is this node's own, if it computed what counts.
     fn counted(&self, agreement: &Agreement, t: u64) -> RoomResult<Option<SettledResult>> {

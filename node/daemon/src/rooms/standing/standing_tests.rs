@@ -16,6 +16,7 @@ fn at(open_t: u64, undecided_t: u64, unsettled_t: u64) -> AgreementStatus {
         waiting: Waiting {
             sensors: vec![sensor(21), sensor(22)],
             held: Vec::new(),
+            reading: Vec::new(),
             nodes: vec![node(12)],
         },
         blocked: None,
@@ -94,6 +95,12 @@ fn what_stops_an_agreement_comes_first_and_long_lists_are_cut() {
     let said = waits(&kit, None, &stopped);
     assert_eq!(said.len(), 3);
     assert!(said[0].contains("it must not") && said[1].contains("t 4"));
+    let mut read_again = stopped;
+    read_again.waiting.reading = vec![node(12)];
+    assert_eq!(
+        waits(&kit, None, &read_again)[2],
+        "t 4 is read once more, which waits for nodes that cannot be reached: node 12"
+    );
     let mut many = at(0, 0, 0);
     many.waiting.sensors = (0..14)
         .map(|i| diversity_proto::SensorId([i; 20]))

@@ -33,6 +33,12 @@ impl Sight<'_> {
             out.push(format!(
                 "the users must say what counts at t {t} (`diversity dispute resolve`): the nodes' states differ there"
             ));
+            if !s.waiting.reading.is_empty() {
+                out.push(format!(
+                    "t {t} is read once more, which waits for {}",
+                    self.names(&s.waiting.reading)
+                ));
+            }
         }
         if s.unsettled_t < s.undecided_t {
             let why = self.trouble.map_or_else(String::new, |t| format!(" ({t})"));
