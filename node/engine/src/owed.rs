@@ -29,7 +29,12 @@ impl Owed {
     /// Owed from now on; `None` if it was owed already.
     pub fn submit(&mut self, submission: Submission, now: Millis) -> Option<Effect> {
         let id = submission.id();
-        if self.items.contains_key(&id) {
+        // The same range of another epoch is another submission under this name.
+        if self
+            .items
+            .get(&id)
+            .is_some_and(|i| i.submission == submission)
+        {
             return None;
         }
         let item = Item {

@@ -246,7 +246,9 @@ impl Cuts {
             q_next,
         };
         if abstains && state(&after.carry, &after.q_next) != computed.state {
-            return Err(format!("t {t} is abstained from, and its state is another one"));
+            return Err(format!(
+                "t {t} is abstained from, and its state is another one"
+            ));
         }
         if !abstains && function::computed(&output, &window, &after.q_next) != *computed {
             return Err(format!(

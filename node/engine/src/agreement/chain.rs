@@ -140,17 +140,27 @@ impl Agreement {
     pub(super) fn take_words(&mut self, t: u64, io: &mut Io) {
         for t in [t, self.history.next()] {
             match self.cases.word(t).cloned() {
-                Some(Word::InBand(epoch, r)) if t <= self.history.next() => {
-                    // Told again, it is in force already.
-                    if epoch > self.history.epoch() {
-                        self.history.resolved(t, epoch);
-                        self.start_anew(t, r, io);
-                    }
+                // Told again, it is in force already.
+                Some(Word::InBand(epoch, r))
+                    if t <= self.history.next()
+                        && self.leads(&r)
+                        && epoch > self.history.epoch() =>
+                {
+                    self.history.resolved(t, epoch);
+                    self.start_anew(t, r, io);
                 }
-                Some(Word::Cell(r)) if self.history.cell(t) => self.start_anew(t, r, io),
+                Some(Word::Cell(r)) if self.leads(&r) && self.history.cell(t) => {
+                    self.start_anew(t, r, io);
+                }
                 _ => {}
             }
         }
+    }
+
+    /// Whether t+1 can start from it. A second reading's cell names only the value; a node that has lost what it read (an old
+    /// backup) has no state to go on from, and stays blocked until the users say one in band.
+    pub(super) fn leads(&self, r: &Resolution) -> bool {
+        r.q_next.len() == self.setting.sensors.len()
     }
 
     /// t+1 starts from what was said of t.

@@ -80,22 +80,26 @@ impl Agreement {
     pub fn restore_words(&mut self) {
         loop {
             let next = self.history.next();
-            let before = next.checked_sub(1);
-            match self.cases.word(next) {
-                Some(Word::InBand(epoch, _)) => {
-                    self.history.resolved(next, *epoch);
-                    self.restore_start(next);
-                    continue;
-                }
-                _ if before.is_some_and(|t| {
-                    matches!(self.cases.word(t), Some(Word::Cell(_))) && self.history.cell(t)
-                }) =>
-                {
-                    self.restore_start(next - 1);
-                    continue;
-                }
-                _ => return,
+            let in_band = match self.cases.word(next) {
+                Some(Word::InBand(epoch, r)) if self.leads(r) => Some(*epoch),
+                _ => None,
+            };
+            if let Some(epoch) = in_band {
+                self.history.resolved(next, epoch);
+                self.restore_start(next);
+                continue;
             }
+            let Some(before) = next.checked_sub(1) else {
+                return;
+            };
+            let leads = match self.cases.word(before) {
+                Some(Word::Cell(r)) => self.leads(r),
+                _ => false,
+            };
+            if !leads || !self.history.cell(before) {
+                return;
+            }
+            self.restore_start(before);
         }
     }
 

@@ -17,6 +17,7 @@ use diversity_round::{Decision, Fault, Input, Output, Round, Unverified, Verifie
 const LATE_MAX: usize = 16;
 
 /// What becomes of a body that came from another node.
+#[allow(clippy::large_enum_variant)]
 pub(crate) enum Judgement {
     /// It is of no use (any more).
     Nothing,

@@ -211,10 +211,11 @@ impl Units {
     /// value; what is null behind it waits for the next one. Returns the ranges of new units.
     pub fn form(&mut self, force: bool, chain_next: u64, s: &Setting) -> Vec<(u64, u64)> {
         let mut new = Vec::new();
-        let mut start = self.start(chain_next);
+        let first = self.start(chain_next);
+        let mut start = first;
         let mut last_value = None;
         let end = self.next.min(self.last.saturating_add(1));
-        for t in start..end {
+        for t in first..end {
             let status = self.statuses.get(&t);
             if !matches!(status, Some(Status::Outcome { .. })) {
                 // A hole has a door of its own: the unit before it ends, and the next one begins behind it.
