@@ -91,6 +91,7 @@ struct Queues {
     relays: HashMap<Digest, Vec<oneshot::Sender<Result<Mined, RelayError>>>>,
 }
 
+#[allow(clippy::large_enum_variant)]
 enum Next {
     Retire(AgreementId, u64),
     Submit(SubmissionId, Submission),
