@@ -7,6 +7,7 @@
 extern crate alloc;
 
 pub mod codec;
+mod conditions;
 pub mod domain;
 pub mod entity;
 pub mod frame;

@@ -1,9 +1,9 @@
 //! What each Byzantine actor comes to: it really lies, and all that it gains is a hole, a delay or a dearer settlement.
 
-use diversity_sim::{Sabotage, Scenario, run};
 use diversity_sim::campaign::{Report, campaign_of};
 use diversity_sim::crypto::Mode;
 use diversity_sim::scenario::{ActorKind, ActorPlan};
+use diversity_sim::{Sabotage, Scenario, run};
 
 /// Seeds for each actor.
 const SEEDS: u64 = 60;

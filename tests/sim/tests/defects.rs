@@ -14,20 +14,36 @@ const SEEDS: u64 = 400;
 /// What shows a defect, and what it is, in words.
 fn shown_by(d: Defect) -> (&'static str, &'static str) {
     match d {
-        Defect::ForgedCertificateHalts => ("T1", "an altered secret in a certificate halts its owner"),
-        Defect::ForgedCertificateNamesAnother => ("T1b", "an altered secret in a certificate blames its owner"),
-        Defect::AttemptsPostponeTheFallback => ("T2", "a nonce of a peer moves the deadline of the fallback"),
+        Defect::ForgedCertificateHalts => {
+            ("T1", "an altered secret in a certificate halts its owner")
+        }
+        Defect::ForgedCertificateNamesAnother => {
+            ("T1b", "an altered secret in a certificate blames its owner")
+        }
+        Defect::AttemptsPostponeTheFallback => {
+            ("T2", "a nonce of a peer moves the deadline of the fallback")
+        }
         Defect::AttemptsAreNeverPruned => ("T3", "every attempt that a peer speaks of is joined"),
         Defect::OnePeerIsBelieved => ("T4", "whoever claims most is asked for everything"),
         Defect::ForgottenIsNoMessage => ("T5", "forgotten times are taken for no message"),
-        Defect::AnyRangeIsCut => ("T6", "a peer makes the others cut a unit that ends in a null"),
+        Defect::AnyRangeIsCut => (
+            "T6",
+            "a peer makes the others cut a unit that ends in a null",
+        ),
         Defect::CountersGoBack => ("T7", "what is told again later undoes what is final"),
         Defect::TheChainsVoidCuts => ("T8", "a void record cuts windows wherever it arrives"),
-        Defect::ForksAreNotCompared => ("T9", "a trace that forks by a boot epoch is never compared"),
+        Defect::ForksAreNotCompared => {
+            ("T9", "a trace that forks by a boot epoch is never compared")
+        }
         Defect::TheFutureIsACandidate => ("T10", "a message from the far future ends a window"),
-        Defect::CloseStrands => ("T11", "units that reach over the end are kept when users close"),
+        Defect::CloseStrands => (
+            "T11",
+            "units that reach over the end are kept when users close",
+        ),
         Defect::ReportedMeansBlocked => ("T12", "who reports two commits takes t for a hole"),
-        Defect::EveryMessageIsAnswered => ("T13", "every late message is answered with what is kept"),
+        Defect::EveryMessageIsAnswered => {
+            ("T13", "every late message is answered with what is kept")
+        }
     }
 }
 
@@ -36,7 +52,9 @@ fn plan(d: Defect, seed: u64) -> Scenario {
     let mut s = Scenario::with(seed, Mode::Test, Classes::all());
     let kind = match d {
         Defect::ForgedCertificateHalts | Defect::ForgedCertificateNamesAnother => ActorKind::Forger,
-        Defect::AttemptsPostponeTheFallback | Defect::AttemptsAreNeverPruned => ActorKind::NonceBumper,
+        Defect::AttemptsPostponeTheFallback | Defect::AttemptsAreNeverPruned => {
+            ActorKind::NonceBumper
+        }
         Defect::OnePeerIsBelieved => ActorKind::LyingStatus,
         Defect::AnyRangeIsCut => ActorKind::ForcedCut,
         Defect::ReportedMeansBlocked => ActorKind::LateCommitter,
@@ -49,7 +67,10 @@ fn plan(d: Defect, seed: u64) -> Scenario {
                 plan.messages[q as usize].time = (1 << 48) - 1;
             }
             plan.oddity = Some(match d {
-                Defect::TheFutureIsACandidate => Oddity::WrongTime { q, time: (1 << 48) - 1 },
+                Defect::TheFutureIsACandidate => Oddity::WrongTime {
+                    q,
+                    time: (1 << 48) - 1,
+                },
                 _ => Oddity::Forks { q: q.max(1) },
             });
             s.actor = None;
@@ -91,7 +112,10 @@ fn every_defect_is_seen_when_it_is_put_back() {
         };
         // Without it the same seed holds: the oracle sees the defect and nothing else.
         if let Err(v) = run(plan(d, seed), Sabotage::None, false) {
-            panic!("{name}: seed {seed} fails without it: {}: {}", v.oracle, v.text);
+            panic!(
+                "{name}: seed {seed} fails without it: {}: {}",
+                v.oracle, v.text
+            );
         }
         println!("{name}: seed {seed}, {}: {}", v.oracle, v.text);
         writeln!(table, "| {name} | {what} | {} | {seed} |", v.oracle).expect("to a string");
@@ -124,6 +148,7 @@ fn write_table(path: &str, rows: &str) {
     let text = std::fs::read_to_string(path).expect("the file with the marks");
     let (head, rest) = text.split_once(FROM).expect("the first mark");
     let (_, tail) = rest.split_once(TO).expect("the second mark");
-    let table = format!("{head}{FROM}| | defect | seen by | seed |\n|---|---|---|---|\n{rows}{TO}{tail}");
+    let table =
+        format!("{head}{FROM}| | defect | seen by | seed |\n|---|---|---|---|\n{rows}{TO}{tail}");
     std::fs::write(path, table).expect("the file can be written");
 }

@@ -1,0 +1,177 @@
+//! What the chain says of an agreement, and how everybody follows it (design §3b, Moving).
+
+use super::*;
+use crate::api::CellWriter;
+
+impl Agreement {
+    pub fn chain(&mut self, event: ChainEvent, traces: &Traces, io: &mut Io) {
+        let id = self.setting.id;
+        match event {
+            ChainEvent::Settled {
+                from,
+                t,
+                tx,
+                gas_used,
+                outcomes,
+                ..
+            } => {
+                // What counts of it begins where the chain was; told again (blocks were lost), it may name another transaction.
+                let next = self.settle.chain_next();
+                let first = if t >= next { from.max(next) } else { from };
+                let record = FinalRecord::Settled {
+                    from,
+                    last: t,
+                    tx,
+                    gas_used,
+                    outcomes,
+                };
+                let told = (first..=t).filter(|at| !self.doors.contains(at));
+                let ops = told.map(|at| record.put(&id, at)).collect();
+                io.persist(ops, After::Nothing);
+                if self.settled(t, io) {
+                    io.notice(Notice::Settled {
+                        agreement: id,
+                        from: first,
+                        t,
+                    });
+                }
+            }
+            ChainEvent::Hole { t, dispute, tx, .. } => {
+                self.doors.insert(t);
+                let next = self.settle.chain_next();
+                let mut ops = vec![FinalRecord::Hole { dispute, tx }.put(&id, t)];
+                // The certificate covers what came before it too (design §3b, One switch).
+                if next < t {
+                    let covered = FinalRecord::Settled {
+                        from: next,
+                        last: t - 1,
+                        tx,
+                        gas_used: 0,
+                        outcomes: u32::try_from(t - next).unwrap_or(u32::MAX),
+                    };
+                    ops.extend((next..t).map(|at| covered.put(&id, at)));
+                }
+                io.persist(ops, After::Nothing);
+                self.settled(t, io);
+            }
+            ChainEvent::Resolved {
+                t,
+                epoch,
+                resolution,
+                tx,
+                ..
+            } => {
+                self.doors.insert(t);
+                let ops = vec![
+                    FinalRecord::Resolved { tx }.put(&id, t),
+                    CellRecord {
+                        in_band: Some(epoch),
+                        writer: CellWriter::Users,
+                        resolution: resolution.clone(),
+                        tx,
+                    }
+                    .put(&id, t),
+                ];
+                io.persist(ops, After::Nothing);
+                let new = self.cases.say(t, Word::InBand(epoch, resolution));
+                self.settled(t, io);
+                self.said(t, new, io);
+            }
+            ChainEvent::Cell {
+                t,
+                writer,
+                mut resolution,
+                tx,
+                ..
+            } => {
+                if writer == CellWriter::Reading {
+                    // The state that it leads to is what the nodes computed.
+                    let (kind, result) = (resolution.kind, &resolution.result);
+                    if let Some(own) = self.readings.resolution(t, kind, result) {
+                        resolution = own;
+                    }
+                }
+                let record = CellRecord {
+                    in_band: None,
+                    writer,
+                    resolution: resolution.clone(),
+                    tx,
+                };
+                let new = self.cases.say(t, Word::Cell(resolution));
+                if new {
+                    io.persist(vec![record.put(&id, t)], After::Nothing);
+                }
+                self.said(t, new, io);
+            }
+            ChainEvent::Closed { last_t, .. } => {
+                self.record.last_t = Some(last_t);
+                io.persist(vec![self.record.put(&id)], After::Nothing);
+                self.history.close(last_t);
+                self.settle.closed(last_t, cx!(self, io));
+            }
+            ChainEvent::SensorVoid { .. } => {}
+        }
+        self.progress(traces, io);
+        self.reveal_if_due(io);
+    }
+
+    /// Everything up to t is final.
+    fn settled(&mut self, t: u64, io: &mut Io) -> bool {
+        let new = self.settle.settled(t, cx!(self, io));
+        let chain_next = self.settle.chain_next();
+        self.cases.advance(chain_next, cx!(self, io));
+        self.readings.advance(chain_next, cx!(self, io));
+        io.retire(self.setting.id, t);
+        new
+    }
+
+    fn said(&mut self, t: u64, new: bool, io: &mut Io) {
+        if new {
+            io.notice(Notice::Resolved {
+                agreement: self.setting.id,
+                t,
+            });
+            self.readings.settled(t, cx!(self, io));
+            self.take_words(t, io);
+        }
+    }
+
+    /// Follows what the chain says of t, and of the first t that is not decided here, as far as this node has come (P-CELL-2, P-BAND-1).
+    pub(super) fn take_words(&mut self, t: u64, io: &mut Io) {
+        for t in [t, self.history.next()] {
+            match self.cases.word(t).cloned() {
+                Some(Word::InBand(epoch, r)) if t <= self.history.next() => {
+                    // Told again, it is in force already.
+                    if epoch > self.history.epoch() {
+                        self.history.resolved(t, epoch);
+                        self.start_anew(t, r, io);
+                    }
+                }
+                Some(Word::Cell(r)) if self.history.cell(t) => self.start_anew(t, r, io),
+                _ => {}
+            }
+        }
+    }
+
+    /// t+1 starts from what was said of t.
+    fn start_anew(&mut self, t: u64, r: Resolution, io: &mut Io) {
+        self.pipeline
+            .start_anew(&self.setting, t + 1, r.carry, r.q_next, io.now);
+        for timer in [
+            Timer::Grace,
+            Timer::HeldAgain,
+            Timer::Candidate,
+            Timer::Execution,
+        ] {
+            self.timers.clear(timer);
+        }
+        self.rounds.start_anew();
+        self.listed.clear();
+        self.restored.clear();
+        let decided = self.history.next();
+        self.settle.forget_from(decided, cx!(self, io));
+        self.cases.forget_from(decided, cx!(self, io));
+        self.readings.forget_from(decided, cx!(self, io));
+        self.timers.clear(Timer::Leader);
+    }
+}
