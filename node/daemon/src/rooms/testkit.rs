@@ -305,6 +305,7 @@ impl Loop {
                         let answer = self.ingested.clone().expect("expected");
                         drop(reply.send(answer));
                     }
+                    Command::Reread { .. } => {}
                     _ => unreachable!("no room asks for more"),
                 }
             }

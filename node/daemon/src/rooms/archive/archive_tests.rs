@@ -142,8 +142,8 @@ async fn results_are_those_that_have_settled() {
     settled(&kit, a, 3, Some(Entry::Trap), Digest::ZERO);
     let room = archive(&kit, &[]);
     let page = room.results(a, 0, Some(1)).await.expect("the first");
-    assert_eq!((page.results.len(), page.next), (1, Some(2)));
-    let rest = room.results(a, 2, None).await.expect("the rest");
+    assert_eq!((page.results.len(), page.next), (1, Some(1)));
+    let rest = room.results(a, 1, None).await.expect("the rest");
     let [only] = &rest.results[..] else {
         panic!("{rest:?}");
     };
@@ -184,12 +184,17 @@ async fn what_the_users_say_of_a_hole_is_a_result() {
         },
         gas_used: 80_000,
     };
+    let room = archive(&kit, &[]);
+    room.reread(&a, 1).await.expect("a hole that waits");
+    room.reread(&a, 3).await.expect_err("no hole");
     kit.said(40, cell(1, [0, 1]));
     kit.said(41, cell(2, [9, 9]));
-    let page = archive(&kit, &[]).results(a, 0, None).await.expect("all");
+    let page = room.results(a, 0, None).await.expect("all");
     let [own, other] = &page.results[..] else {
         panic!("{page:?}");
     };
+    let said = room.reread(&a, 1).await.expect_err("its cell is written");
+    assert!(matches!(said, RoomError::Conflict { .. }), "{said:?}");
     assert_eq!(
         (own.t, own.from, own.to, own.gas_used),
         (1, 100, 200, 80_000)
