@@ -211,7 +211,7 @@ fn a_copied_key_that_forks_by_a_boot_epoch_leaves_evidence() {
     let a = agreement(1);
     s.register(a, &terms(2, &[(0, 0)], DAYS, 1));
     let first = frame(0, 0, &[(day(0), 1)]);
-    s.frames(0, &[first.clone()]);
+    s.frames(0, std::slice::from_ref(&first));
     s.run(2_000);
     s.gossip_on = false;
     s.frames(0, &[frame(0, 1, &[(day(50), 1)])]);
