@@ -46,8 +46,8 @@ pub(crate) struct Ingest {
     gossip: Vec<Arc<[u8]>>,
     gossip_bytes: usize,
     gossip_due: Option<u64>,
-    /// When the last batch left.
-    gossiped: u64,
+    /// When the last two batches left.
+    gossiped: [u64; 2],
     /// Frames on their way into the store: (sensor, first q) and the first q after.
     persisting: BTreeMap<(SensorId, u64), u64>,
     next_segment: u64,
@@ -307,9 +307,9 @@ impl Ingest {
             if self.done(&c.frame, None, traces, io) {
                 self.gossip_bytes += c.bytes.len();
                 self.gossip.push(c.bytes);
-                // A single frame never waits; a stream of them shares batches.
+                // A frame, and the one behind it, never wait; a stream of them shares batches.
                 self.gossip_due
-                    .get_or_insert(io.now.max(self.gossiped + io.config.gossip_flush_ms));
+                    .get_or_insert(io.now.max(self.gossiped[0] + io.config.gossip_flush_ms));
             }
         }
         self.gossip_if_due(io);
@@ -323,7 +323,7 @@ impl Ingest {
             return;
         }
         self.gossip_due = None;
-        self.gossiped = io.now;
+        self.gossiped = [self.gossiped[1], io.now];
         self.gossip_bytes = 0;
         let mut batch = Vec::new();
         let mut bytes = 0;

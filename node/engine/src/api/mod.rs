@@ -47,7 +47,8 @@ pub struct Config {
     pub deployment: Deployment,
     /// This node.
     pub node: NodeId,
-    /// Frames from the API are gossiped at once, or this long after the batch before, with all that came meanwhile, milliseconds.
+    /// Frames from the API are gossiped at once, or this long after the batch before the last one, with all that came meanwhile,
+    /// milliseconds.
     pub gossip_flush_ms: u64,
     /// Bytes of frames after which a gossip batch leaves at once.
     pub gossip_bytes: usize,
