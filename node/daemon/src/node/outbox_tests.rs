@@ -77,7 +77,7 @@ fn what_is_handed_in_again_is_one_and_what_is_final_is_not_wanted() {
     to_chain.retire(A, 4);
     assert_eq!(waiting(&to_chain), [id(5)]);
     let mut queues = to_chain.queues();
-    let retired: Vec<_> = queues.retired.iter().map(|(_, t)| *t).collect();
+    let retired: Vec<_> = queues.retired.values().copied().collect();
     assert_eq!(retired, [4, 9]);
     assert!(matches!(queues.next(), Some(Next::Retire(A, 4))));
     assert!(matches!(queues.next(), Some(Next::Retire(..))));

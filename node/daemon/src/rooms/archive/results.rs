@@ -74,7 +74,7 @@ impl Archive {
         settlement: &Settlement,
         logged: Option<&SettledRecord>,
     ) -> RoomResult<Option<SettledResult>> {
-        let hole = |s: &SettledRecord| s.entries.iter().any(|e| *e == (t, Entry::Hole));
+        let hole = |s: &SettledRecord| s.entries.contains(&(t, Entry::Hole));
         if logged.is_some_and(hole) {
             return self.counted(agreement, t);
         }
