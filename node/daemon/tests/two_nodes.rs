@@ -3,6 +3,7 @@
 mod common;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use common::{BIKE, MONTHS, TestNode, World, batch, executor, until};
 use diversity_client::api::ResolveRequest;
@@ -128,8 +129,8 @@ async fn two_nodes_settle_months_and_go_on_after_a_restart() {
     }
 }
 
-/// Adds ten per cent to the first field of the result, and to the first sensor's detail.
-struct Lying(Arc<dyn Runner>);
+/// Gives another result, until it is mended.
+struct Lying(Arc<dyn Runner>, Arc<AtomicBool>);
 
 impl Runner for Lying {
     fn check(&self, module: &[u8]) -> Result<(), String> {
@@ -140,7 +141,7 @@ impl Runner for Lying {
     }
     fn run(&self, module: &Digest, input: &[u8]) -> Result<RunOutput, RunFailure> {
         let mut output = self.0.run(module, input)?;
-        output.result[7] ^= 1;
+        output.result[7] ^= u8::from(!self.1.load(Ordering::Relaxed));
         Ok(output)
     }
 }
@@ -176,7 +177,8 @@ async fn resolve_by_all_users(world: &World, a: &AgreementId, dispute: &Digest) 
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lie_ends_in_a_dispute_that_the_chain_holds_and_explains() {
-    let liar: Arc<dyn Runner> = Arc::new(Lying(executor()));
+    let mended = Arc::new(AtomicBool::new(false));
+    let liar: Arc<dyn Runner> = Arc::new(Lying(executor(), Arc::clone(&mended)));
     let Some(world) = World::start(vec![executor(), executor(), liar], 1).await else {
         return;
     };
@@ -280,4 +282,34 @@ async fn a_lie_ends_in_a_dispute_that_the_chain_holds_and_explains() {
         );
     }
     assert!(seen.contains(&"window-closed".to_owned()), "{seen:?}");
+    mended.store(true, Ordering::Relaxed);
+    read_again_by_all_nodes(&world, &a).await;
+}
+
+/// The operator of the third node has found what was wrong with it: t = 1 is read once more when every operator asks, not before.
+async fn read_again_by_all_nodes(world: &World, a: &AgreementId) {
+    let resolved = async |node: &TestNode| {
+        let disputes = node.api.disputes(Some(a)).await.expect("disputes");
+        disputes
+            .iter()
+            .find(|d| d.t == Some(1))
+            .is_some_and(|d| d.resolved)
+    };
+    for (asked, node) in world.nodes.iter().enumerate() {
+        assert!(!resolved(node).await, "{asked} of 3 operators have asked");
+        let settled = async || match node.api.window(a, 1).await {
+            Ok(window) => window.status.as_str() == "hole",
+            Err(_) => false,
+        };
+        until("the node knows of the hole", settled).await;
+        node.api.reread(a, 1).await.expect("it may be read again");
+    }
+    for node in &world.nodes {
+        until("its cell is written", async || resolved(node).await).await;
+        let results = node.api.results(a, 1, 10).await.expect("results").results;
+        assert_eq!((results.len(), results[0].t), (1, 1));
+        assert_eq!(results[0].result["trips"], 0);
+        let again = node.api.reread(a, 1).await;
+        assert!(again.is_err(), "nothing is left to be read");
+    }
 }

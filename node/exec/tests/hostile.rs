@@ -423,7 +423,7 @@ fn inputs_and_modules_that_are_not_there() {
         assert_eq!(executor.run(&ids[0], &empty()[..cut]), Err(RunError::Input));
     }
     // Its length alone makes it a trap, whatever the module does with it.
-    let long = input(&vec![0; diversity_exec::INPUT_BYTES_MAX], 0, &[]);
+    let long = input(&[], 0, &[vec![0; diversity_exec::INPUT_BYTES_MAX]]);
     assert_eq!(executor.run(&ids[0], &long).unwrap().kind, Kind::Trap);
 }
 

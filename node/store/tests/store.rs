@@ -78,10 +78,10 @@ fn another_identity_or_version_is_refused_in_words_and_untouched() {
     let format = dir.path().join("format");
     let good = fs::read_to_string(&format).expect("reads");
     for (text, words) in [
-        (good.replace("store 1", "store 2"), "version 2"),
-        (good.replace("store 1", "store 11"), "version 11"),
+        (good.replace("store 2", "store 3"), "version 3"),
+        (good.replace("store 2", "store 22"), "version 22"),
         (String::new(), "no readable version"),
-        ("diversity-store 1\n".into(), "no readable identity"),
+        ("diversity-store 2\n".into(), "no readable identity"),
     ] {
         fs::write(&format, &text).expect("writes");
         let error = Store::open(dir.path(), b"me").expect_err("unknown");
@@ -89,6 +89,16 @@ fn another_identity_or_version_is_refused_in_words_and_untouched() {
         assert!(error.to_string().contains(words), "{error}");
         assert_eq!(fs::read_to_string(&format).expect("reads"), text);
     }
+    // One whose agreements this program cannot settle says where they go on.
+    let old = good.replace("store 2", "store 1");
+    fs::write(&format, &old).expect("writes");
+    let error = Store::open(dir.path(), b"me").expect_err("old");
+    assert!(matches!(error, StoreError::OldVersion { found: 1, .. }));
+    assert!(
+        error.to_string().contains("Go on with the program"),
+        "{error}"
+    );
+    assert_eq!(fs::read_to_string(&format).expect("reads"), old);
     fs::write(&format, good).expect("writes");
     Store::open(dir.path(), b"me").expect("opens again");
 }

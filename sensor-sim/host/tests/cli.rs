@@ -64,7 +64,8 @@ fn a_month_that_is_not_over_is_refused_with_its_line() {
     let text = "bike_id,start_unix_s,end_unix_s\nA,5,9\nA,99999999999,99999999999\n";
     std::fs::write(folder.path().join("trips.csv"), text).unwrap();
     let devnet = r#"{"chain":{"rpc_url":"http://127.0.0.1:1","chain_id":1,"pid":null},
-        "contracts":{"main":"0x0000000000000000000000000000000000000001"},"nodes":[],"users":[]}"#;
+        "contracts":{"main":"0x0000000000000000000000000000000000000001",
+        "cells":"0x0000000000000000000000000000000000000002"},"nodes":[],"users":[]}"#;
     std::fs::write(folder.path().join("devnet.json"), devnet).unwrap();
     let arguments = ["replay", "--trips", "trips.csv", "--devnet", "devnet.json"];
     let output = sensor_sim(folder.path(), &arguments);

@@ -1,5 +1,6 @@
 //! A node that lies settles nothing: the chain comes to hold a dispute, and whoever re-runs the evidence sees who was right.
 
+use diversity_client::hexed;
 use diversity_e2e::net::{self, Net, Plan};
 use diversity_e2e::{onchain, programs};
 use diversity_proto::AgreementId;
@@ -78,4 +79,37 @@ fn a_lie_ends_as_a_dispute_that_anybody_can_rerun() {
         .expect("a verdict");
     assert!(verdict.contains(&dispute) && bundle.is_file(), "{verdict}");
     println!("{verdict}");
+
+    // The users have looked into it: what the honest nodes computed counts.
+    let api = net.api("node1").expect("a client");
+    let window = net.block_on(api.window(&id, 0)).expect("the window");
+    let result = hexed::encode(&window.computed.result.0);
+    let signatures = folder.path().join("resolution.json");
+    let file = signatures.to_str().expect("text");
+    for (signed, user) in devnet.users.iter().enumerate() {
+        let who = ["--signatures", file, "--user", &user.name];
+        let what = ["--kind", "value", "--result", &result, &dispute];
+        let words = net
+            .words("dispute resolve", &[&what[..], &who[..]].concat())
+            .expect("words");
+        let all = signed + 1 == devnet.users.len();
+        assert_eq!(words.contains("its cell says so"), all, "{words}");
+    }
+    for node in &devnet.nodes {
+        // The liar's own detail is another, so that it shows none.
+        let found = net::await_that("result", Duration::from_secs(30), || {
+            match net.results(&node.name, &agreement) {
+                Ok(found) if !found.is_empty() => Ok(found),
+                other => Err(format!("{other:?}")),
+            }
+        })
+        .unwrap_or_else(|e| panic!("{}: {e}", node.name));
+        assert_eq!((found.len(), found[0].t), (1, 0));
+        assert_eq!(found[0].kind, OutputKind::Value);
+        let after = net.disputes(&node.name).expect("disputes");
+        assert!(after[0].resolved, "{after:?}");
+    }
+    // Nothing is left to be read once more.
+    let asked = net.words("dispute reread", &["--node", "node1", &dispute]);
+    assert!(asked.is_err(), "{asked:?}");
 }
