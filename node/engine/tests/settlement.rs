@@ -306,3 +306,28 @@ fn a_submission_that_the_outbox_did_not_take_comes_again() {
     s.run(60_000);
     assert_eq!(s.chain[&a].next_t, 1);
 }
+
+#[test]
+fn a_silent_submitter_costs_one_stage_and_not_one_for_each_t() {
+    let mut s = Stage::new(3, counts());
+    let a = agreement(1);
+    s.register(a, &terms(3, &[(0, 0)], EACH, 1));
+    // Whatever the first submitter of these t hands to its outbox is lost.
+    s.chain_on = false;
+    s.count(0..12);
+    let mut seen = 0;
+    let mut at = 0;
+    while s.chain[&a].next_t < 12 && at < 60_000 {
+        s.run(50);
+        at += 50;
+        let batch: Vec<_> = s.submits[seen..].iter().map(|x| (x.1, x.2.clone())).collect();
+        seen = s.submits.len();
+        for (i, x) in batch {
+            if i != 0 {
+                s.mine(&x);
+            }
+        }
+    }
+    assert_eq!(s.chain[&a].next_t, 12);
+    assert!(at < 12_000, "twelve stages are 24 s; it took {at} ms");
+}
