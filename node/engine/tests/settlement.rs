@@ -320,7 +320,10 @@ fn a_silent_submitter_costs_one_stage_and_not_one_for_each_t() {
     while s.chain[&a].next_t < 12 && at < 60_000 {
         s.run(50);
         at += 50;
-        let batch: Vec<_> = s.submits[seen..].iter().map(|x| (x.1, x.2.clone())).collect();
+        let batch: Vec<_> = s.submits[seen..]
+            .iter()
+            .map(|x| (x.1, x.2.clone()))
+            .collect();
         seen = s.submits.len();
         for (i, x) in batch {
             if i != 0 {

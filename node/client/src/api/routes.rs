@@ -102,6 +102,7 @@ pub const ROUTES: &[Route] = &[
 
     get("/v1/disputes", Read, "Vec<DisputeView>", "Disputes that the chain holds, newest last"),
     get("/v1/disputes/{d}", Read, "DisputeView", "One dispute in words, or 404"),
+    post("/v1/disputes/{d}/reread", Operate, "", "AgreementView", "The same, for the hole that this dispute records"),
     get("/v1/disputes/{d}/evidence", Read, "EvidenceBundle", "Everything needed to re-run the disputed execution and to see who lied"),
 
     get("/v1/events", Read, "text/event-stream (Event)", "Server-sent events from now on. Query: agreement"),

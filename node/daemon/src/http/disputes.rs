@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::Json as JsonAnswer;
 use axum::extract::State;
-use diversity_client::api::{DisputeView, EvidenceBundle};
+use diversity_client::api::{AgreementView, DisputeView, EvidenceBundle};
 use diversity_proto::{AgreementId, Digest};
 
 use super::Api;
@@ -38,4 +38,14 @@ pub async fn evidence(
     Id(d): Id<Digest>,
 ) -> ApiResult<JsonAnswer<EvidenceBundle>> {
     Ok(JsonAnswer(api.rooms.archive.evidence(&d).await?))
+}
+
+/// `POST /v1/disputes/{d}/reread`.
+pub async fn reread(
+    State(api): State<Arc<Api>>,
+    Id(d): Id<Digest>,
+) -> ApiResult<JsonAnswer<AgreementView>> {
+    let (a, t) = api.rooms.archive.disputed(&d)?;
+    api.rooms.archive.reread(&a, t).await?;
+    Ok(JsonAnswer(api.rooms.standing.agreement(&a).await?))
 }

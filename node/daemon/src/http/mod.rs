@@ -122,6 +122,7 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/v1/messages/acknowledged", get(messages::acknowledged))
         .route("/v1/disputes", get(disputes::list))
         .route("/v1/disputes/{d}", get(disputes::show))
+        .route("/v1/disputes/{d}/reread", post(disputes::reread))
         .route("/v1/disputes/{d}/evidence", get(disputes::evidence))
         .route("/v1/events", get(status::events))
         .route("/healthz", get(status::health))

@@ -55,6 +55,21 @@ impl Archive {
         })
     }
 
+    /// The agreement and t that a dispute is about.
+    ///
+    /// # Errors
+    /// [`RoomError::NotFound`]; [`RoomError::Conflict`] for a sensor's contradiction, which is about none.
+    pub fn disputed(&self, dispute: &Digest) -> RoomResult<(AgreementId, u64)> {
+        let record = self.recorded(dispute)?;
+        record
+            .agreement
+            .map(|a| (a, record.at))
+            .ok_or_else(|| RoomError::Conflict {
+                detail: "this dispute records a sensor's contradiction, and no execution".into(),
+                what_to_do: "Only holes are read again.",
+            })
+    }
+
     /// With the module, enough to re-run the disputed execution anywhere, as far as this node has it.
     ///
     /// # Errors
