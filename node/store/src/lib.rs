@@ -231,12 +231,16 @@ fn apply(db: &sled::Db, ops: Vec<Op>) -> Result<(), StoreError> {
         .map_err(|error| engine("apply a batch", &error))
 }
 
-/// Brings everything that the engine holds onto the disk. Its own flush leaves the files' metadata and the disk's cache alone,
-/// so the file system is synced behind it.
+/// Brings everything that the engine holds onto the disk. On Linux its own flush leaves the files' metadata and the disk's cache
+/// alone, so the file system is synced behind it; elsewhere it syncs its files itself.
 fn flush(db: &sled::Db, files: &File) -> Result<(), StoreError> {
     db.flush()
         .map_err(|error| engine("flush to disk", &error))?;
-    rustix::fs::syncfs(files).map_err(|error| StoreError::Engine {
+    #[cfg(target_os = "linux")]
+    let synced = rustix::fs::syncfs(files);
+    #[cfg(not(target_os = "linux"))]
+    let synced = files.sync_all();
+    synced.map_err(|error| StoreError::Engine {
         action: "sync its file system",
         reason: error.to_string(),
     })
