@@ -232,8 +232,7 @@ pub(super) fn bound_ms(s: &Scenario, agreement: usize) -> u64 {
     let tried_again = if plan.abstains.is_empty() {
         0
     } else {
-        // P-READ-1: beside the users' word, readings that fail as the first one did.
-        2 * u64::from(plan.abstain_ms) + 2 * timeout + users::PATIENCE_MS + 2 * users::LOOK_MS
+        u64::from(plan.abstain_ms) + users::PATIENCE_MS + 2 * users::LOOK_MS
     };
     let states_apart = actor.is_some_and(|a| a.kind == ActorKind::WrongOutput);
     let words = u64::from(states_apart) * (users::PATIENCE_MS + 2 * users::LOOK_MS);

@@ -83,7 +83,7 @@ impl Settle {
     /// With batches of one the range is known when the reveal leaves, and the nonce travels with it.
     pub fn prepare(&mut self, from: u64, t: u64, cx: &mut Cx<'_>) {
         if self.units.batch() == 1 && from >= self.staging.chain_next() {
-            self.signing.open(from, t, cx);
+            self.signing.open(from, t);
             self.signing.ask_nonce(from, t, cx);
         }
     }
@@ -126,7 +126,7 @@ impl Settle {
     }
 
     fn begin(&mut self, from: u64, t: u64, cx: &mut Cx<'_>) {
-        self.signing.open(from, t, cx);
+        self.signing.open(from, t);
         self.signing.arm(from, t, cx);
         self.signing.ask_nonce(from, t, cx);
         self.try_sign(from, t, cx);

@@ -8,7 +8,7 @@ use crate::agreement::Cx;
 use crate::agreement::setting::Setting;
 use crate::agreement::timers::Timer;
 use crate::alloc_prelude::*;
-use crate::api::{Effect, Millis};
+use crate::api::Effect;
 use diversity_proto::Digest;
 use diversity_proto::round::{PublicNonce, Session};
 use diversity_proto::terms::Leader;
@@ -74,7 +74,7 @@ fn coordinator(s: &Setting, t: u64, attempt: u32) -> usize {
 
 impl Signing {
     /// This node works on the range from now on.
-    pub fn open(&mut self, from: u64, t: u64, _: &mut Cx<'_>) {
+    pub fn open(&mut self, from: u64, t: u64) {
         self.ranges.entry((from, t)).or_default().own = true;
     }
     /// This node works on a second reading of t from now on, whose attempts are numbered from `attempt`.
@@ -104,13 +104,10 @@ impl Signing {
             .retain(|x| !matches!(x, Timer::Attempt(from, t) if !keep(*from, *t)));
     }
 
-    fn wait(s: &Setting, attempt: u32) -> Millis {
-        s.backoff(attempt)
-    }
     /// From now on the range makes progress, or another attempt follows.
     pub fn arm(&mut self, from: u64, t: u64, cx: &mut Cx<'_>) {
         if let Some(r) = self.ranges.get(&(from, t)) {
-            let due = cx.io.now + Self::wait(cx.setting, r.attempt);
+            let due = cx.io.now + cx.setting.backoff(r.attempt);
             cx.timers.set(Timer::Attempt(from, t), due);
         }
     }
