@@ -334,7 +334,8 @@ impl Driver {
                     Some(event) => driver.net(event),
                     None => return Err(DriverError::Broken("the transport ended by itself")),
                 },
-                () = std::future::ready(()), if !driver.later.is_empty() => driver.later(),
+                // The transport's tasks go first: what this node has just sent leaves before it computes on.
+                () = tokio::task::yield_now(), if !driver.later.is_empty() => driver.later(),
                 Some(command) = inbox.api.recv(), if open => driver.command(command),
             }
         }
