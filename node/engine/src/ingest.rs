@@ -4,7 +4,7 @@ use crate::alloc_prelude::*;
 use crate::api::{Effect, FrameRef, IngestAnswer, Refusal, Source, Ticket};
 use crate::io::{After, Io};
 use crate::records;
-use crate::trace::{Stored, Trace};
+use crate::trace::Trace;
 use alloc::sync::Arc;
 use diversity_proto::frame::Frame;
 use diversity_proto::wire::FRAMES_MAX;
@@ -135,9 +135,8 @@ impl Ingest {
         if let Some(r) = ticket.and_then(|t| self.requests.get_mut(&t)) {
             r.sensors.insert(frame.sensor);
         }
-        if let Some((q, stored)) = trace.overlap(frame.first_q, frame.next_q())
-            && q == frame.first_q
-            && stored.digest() == frame.digest(&io.config.deployment)
+        if trace.overlap(frame.first_q, frame.next_q()).is_some()
+            && trace.holds(&frame, frame.digest(&io.config.deployment))
         {
             return; // A repeat of what is durable.
         }
@@ -198,7 +197,7 @@ impl Ingest {
         &mut self,
         pending: Vec<Pending>,
         digests: Vec<Option<Digest>>,
-        traces: &Traces,
+        traces: &mut Traces,
         io: &mut Io,
     ) {
         let mut good: Vec<Checked> = Vec::new();
@@ -210,26 +209,34 @@ impl Ingest {
                 self.done(&p.frame, Some(Refusal::BadSignature), traces, io);
                 continue;
             };
-            let trace = &traces[&p.frame.sensor];
+            let trace = traces
+                .get_mut(&p.frame.sensor)
+                .expect("sensors are never forgotten");
             let (from, to) = (p.frame.first_q, p.frame.next_q());
-            if let Some((q, stored)) = trace.overlap(from, to) {
-                let why = if q == from && stored.span() == p.frame.span() {
-                    Refusal::Contradiction { q }
-                } else {
-                    Refusal::OtherFrame { q }
-                };
-                let same = stored.digest() == digest;
-                if !same {
-                    for (_, stored) in trace.stored(from, to).take(COMPARED_MAX) {
-                        io.effect(Effect::CompareFrames {
-                            sensor: p.frame.sensor,
-                            stored: stored.at(),
-                            offered: p.bytes.clone(),
-                        });
-                    }
+            if let Some((q, _)) = trace.overlap(from, to) {
+                if trace.holds(&p.frame, digest) {
+                    self.done(&p.frame, None, traces, io);
+                    continue;
                 }
-                self.done(&p.frame, (!same).then_some(why), traces, io);
-            } else if self.collides(&good, &p.frame) {
+                for (_, stored) in trace.stored(from, to).take(COMPARED_MAX) {
+                    io.effect(Effect::CompareFrames {
+                        sensor: p.frame.sensor,
+                        stored: stored.at(),
+                        offered: p.bytes.clone(),
+                    });
+                }
+                trace.twin(&p.frame, digest);
+                if trace.missing(from, to).is_empty() {
+                    let why = if trace.is_one(from, to) {
+                        Refusal::Contradiction { q }
+                    } else {
+                        Refusal::OtherFrame { q }
+                    };
+                    self.done(&p.frame, Some(why), traces, io);
+                    continue;
+                }
+            }
+            if self.collides(&good, &p.frame) {
                 // Two overlapping frames in one batch: one of them first, the other when it comes again.
                 self.done(&p.frame, Some(Refusal::Busy), traces, io);
             } else {
@@ -297,8 +304,7 @@ impl Ingest {
             let trace = traces
                 .get_mut(&c.frame.sensor)
                 .expect("sensors are never forgotten");
-            let stored = Stored::new(&c.frame, FrameRef { segment, index }, c.digest);
-            if trace.insert(c.frame.first_q, stored) {
+            if trace.take(&c.frame, FrameRef { segment, index }, c.digest) {
                 grown.insert(c.frame.sensor);
             }
         }

@@ -118,7 +118,7 @@ impl Node {
             }
             Input::FramesVerified { job, digests } => match io.answered(job) {
                 Some(After::Frames(pending)) => {
-                    self.ingest.verified(pending, digests, &self.traces, io);
+                    self.ingest.verified(pending, digests, &mut self.traces, io);
                 }
                 Some(After::Shown(id, from, epoch, t, held)) => {
                     let good = digests.iter().all(Option::is_some);
