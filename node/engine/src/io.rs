@@ -135,11 +135,16 @@ impl Io {
         let effect = self.owed.submit(submission, self.now);
         self.effects.extend(effect);
     }
-    /// Owed from now on by a record of its own: it leaves once that is durable.
-    pub fn owe(&mut self, submission: Submission) {
+    /// Owed from now on by a record of its own: it leaves once that is durable. What it follows from is written with it, so that
+    /// neither is known without the other.
+    pub fn owe(&mut self, submission: Submission, mut with: Vec<Op>) {
         let id = submission.id();
-        if let Some(op) = self.owed.owe(submission) {
-            self.persist(vec![op], After::Owed(id));
+        match self.owed.owe(submission) {
+            Some(op) => {
+                with.push(op);
+                self.persist(with, After::Owed(id));
+            }
+            None => self.persist(with, After::Nothing),
         }
     }
     /// Something owed by a record of an earlier run.
