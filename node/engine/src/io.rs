@@ -147,6 +147,10 @@ impl Io {
             None => self.persist(with, After::Nothing),
         }
     }
+    /// Settlements and doors behind t are not owed any more: their epoch is over.
+    pub fn forget(&mut self, agreement: AgreementId, t: u64) {
+        self.owed.forget(&agreement, t);
+    }
     /// Something owed by a record of an earlier run.
     pub fn restore_owed(&mut self, submission: Submission) {
         self.owed.restore(submission);

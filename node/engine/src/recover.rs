@@ -76,6 +76,7 @@ impl Node {
             records::REVEAL | records::READING_REVEAL => {
                 a.restore_reveal(t, RevealRecord::decode(value)?, io);
             }
+            records::ASKED => a.restore_asked(t, records::decode_asked(value)?),
             _ => a.restore_aggregate(&records::stored_part(value)?),
         }
         Ok(())
