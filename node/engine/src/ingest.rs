@@ -8,7 +8,7 @@ use crate::alloc_prelude::*;
 use crate::api::{Effect, FrameRef, IngestAnswer, Refusal, Source, Ticket};
 use crate::io::{After, Io};
 use crate::records;
-use crate::trace::{Stored, Trace};
+use crate::trace::Trace;
 use alloc::sync::Arc;
 use diversity_proto::frame::Frame;
 use diversity_proto::wire::FRAMES_MAX;
@@ -27,6 +27,15 @@ pub(crate) struct Checked {
     pub frame: Frame,
     pub bytes: Arc<[u8]>,
     pub digest: Digest,
+}
+
+/// A frame of a segment that is on its way to the disk.
+#[derive(Debug)]
+pub(crate) struct Leaving {
+    /// Sensor and first q.
+    id: (SensorId, u64),
+    /// First q that no frame before held.
+    new: u64,
 }
 
 struct Flight {
@@ -52,7 +61,7 @@ pub(crate) struct Ingest {
     gossip_due: Option<u64>,
     /// When the last two batches left.
     gossiped: [u64; 2],
-    /// Frames that are in their traces and on their way into the store: sensor and first q.
+    /// Frames that are in their traces and on their way into the store: sensor and first q that no frame before held.
     persisting: BTreeSet<(SensorId, u64)>,
     next_segment: u64,
     /// Frames of peers that begin another boot epoch than this node knows: who sent them, and whose they are.
@@ -150,9 +159,8 @@ impl Ingest {
             }
             return;
         }
-        if let Some((q, stored)) = trace.overlap(frame.first_q, frame.next_q())
-            && q == frame.first_q
-            && stored.digest() == frame.digest(&io.config.deployment)
+        if trace.overlap(frame.first_q, frame.next_q()).is_some()
+            && trace.holds(&frame, frame.digest(&io.config.deployment))
         {
             return; // A repeat of what is durable.
         }
@@ -220,31 +228,34 @@ impl Ingest {
                 );
                 continue;
             };
-            let trace = &traces[&p.frame.sensor];
+            let trace = traces
+                .get_mut(&p.frame.sensor)
+                .expect("sensors are never forgotten");
             let (from, to) = (p.frame.first_q, p.frame.next_q());
-            if let Some((q, stored)) = trace.overlap(from, to) {
-                let why = if q == from && stored.span() == p.frame.span() {
-                    Refusal::Contradiction { q }
-                } else {
-                    Refusal::OtherFrame { q }
-                };
-                let same = stored.digest() == digest;
-                if !same {
-                    for (_, stored) in trace.stored(from, to).take(COMPARED_MAX) {
-                        io.effect(Effect::CompareFrames {
-                            sensor: p.frame.sensor,
-                            stored: stored.at(),
-                            offered: p.bytes.clone(),
-                        });
-                    }
+            if let Some((q, _)) = trace.overlap(from, to) {
+                if trace.holds(&p.frame, digest) {
+                    self.done((p.frame.sensor, p.frame.first_q), None, traces, io);
+                    continue;
                 }
-                self.done(
-                    (p.frame.sensor, p.frame.first_q),
-                    (!same).then_some(why),
-                    traces,
-                    io,
-                );
-            } else if collides(&good, &p.frame) {
+                for (_, stored) in trace.stored(from, to).take(COMPARED_MAX) {
+                    io.effect(Effect::CompareFrames {
+                        sensor: p.frame.sensor,
+                        stored: stored.at(),
+                        offered: p.bytes.clone(),
+                    });
+                }
+                trace.twin(&p.frame, digest);
+                if trace.missing(from, to).is_empty() {
+                    let why = if trace.is_one(from, to) {
+                        Refusal::Contradiction { q }
+                    } else {
+                        Refusal::OtherFrame { q }
+                    };
+                    self.done((p.frame.sensor, p.frame.first_q), Some(why), traces, io);
+                    continue;
+                }
+            }
+            if collides(&good, &p.frame) {
                 // Two overlapping frames in one batch: one of them first, the other when it comes again.
                 self.done(
                     (p.frame.sensor, p.frame.first_q),
@@ -274,10 +285,12 @@ impl Ingest {
         let mut frames = Vec::with_capacity(good.len());
         for (index, c) in (0u32..).zip(good) {
             let id = (c.frame.sensor, c.frame.first_q);
-            let stored = Stored::new(&c.frame, FrameRef { segment, index }, c.digest);
-            self.persisting.insert(id);
             let trace = traces.get_mut(&id.0).expect("sensors are never forgotten");
-            if trace.insert(id.1, stored) {
+            // What another frame holds already may be durable.
+            let missing = trace.missing(id.1, c.frame.next_q());
+            let new = missing.first().map_or(c.frame.next_q(), |m| m.0);
+            self.persisting.insert((id.0, new));
+            if trace.take(&c.frame, FrameRef { segment, index }, c.digest) {
                 grown.insert(id.0);
             }
             if self.flights.get(&id).is_some_and(|f| f.from_api) {
@@ -285,7 +298,7 @@ impl Ingest {
                 self.gossip_bytes += c.bytes.len();
                 self.gossip.push(c.bytes);
             }
-            frames.push(id);
+            frames.push(Leaving { id, new });
         }
         let after = After::Segment(frames);
         if awaited {
@@ -320,12 +333,12 @@ impl Ingest {
     }
 
     /// A segment is durable: its frames are acknowledged.
-    pub fn durable(&mut self, frames: &[(SensorId, u64)], traces: &Traces, io: &mut Io) {
-        for id in frames {
-            self.persisting.remove(id);
+    pub fn durable(&mut self, frames: &[Leaving], traces: &Traces, io: &mut Io) {
+        for f in frames {
+            self.persisting.remove(&(f.id.0, f.new));
         }
-        for id in frames {
-            self.done(*id, None, traces, io);
+        for f in frames {
+            self.done(f.id, None, traces, io);
         }
     }
 

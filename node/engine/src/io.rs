@@ -5,7 +5,7 @@ use crate::alloc_prelude::*;
 use crate::api::{
     Config, Effect, FrameRef, Job, Millis, Notice, Op, SignatureCheck, Submission, SubmissionId,
 };
-use crate::ingest::Pending;
+use crate::ingest::{Leaving, Pending};
 use crate::owed::Owed;
 use alloc::sync::Arc;
 use diversity_proto::held::Held;
@@ -19,8 +19,8 @@ pub(crate) enum After {
     /// Frames whose signatures were checked.
     Frames(Vec<Pending>),
     /// Frames that are durable in this segment.
-    /// Frames of a segment: sensor and first q.
-    Segment(Vec<(SensorId, u64)>),
+    /// Frames of a segment.
+    Segment(Vec<Leaving>),
     /// A part of this node (index), whose signatures were checked.
     Part(AgreementId, usize, PendingPart),
     /// A list of open sensors, the frames in which were checked.
@@ -136,12 +136,21 @@ impl Io {
         let effect = self.owed.submit(submission, self.now);
         self.effects.extend(effect);
     }
-    /// Owed from now on by a record of its own: it leaves once that is durable.
-    pub fn owe(&mut self, submission: Submission) {
+    /// Owed from now on by a record of its own: it leaves once that is durable. What it follows from is written with it, so that
+    /// neither is known without the other.
+    pub fn owe(&mut self, submission: Submission, mut with: Vec<Op>) {
         let id = submission.id();
-        if let Some(op) = self.owed.owe(submission) {
-            self.persist(vec![op], After::Owed(id));
+        match self.owed.owe(submission) {
+            Some(op) => {
+                with.push(op);
+                self.persist(with, After::Owed(id));
+            }
+            None => self.persist(with, After::Nothing),
         }
+    }
+    /// Settlements and doors behind t are not owed any more: their epoch is over.
+    pub fn forget(&mut self, agreement: AgreementId, t: u64) {
+        self.owed.forget(&agreement, t);
     }
     /// Something owed by a record of an earlier run.
     pub fn restore_owed(&mut self, submission: Submission) {

@@ -31,7 +31,7 @@ pub use recover::Each;
 
 use agreement::Agreement;
 use alloc_prelude::*;
-use api::{ChainEvent, Notice, Submission};
+use api::{ChainEvent, Notice, Op, Submission};
 use diversity_proto::entity::SensorDeclaration;
 use diversity_proto::frame::Contradiction;
 use diversity_proto::terms::Terms;
@@ -296,15 +296,13 @@ impl Node {
     }
 
     fn keep_sensor(&mut self, id: &SensorId) {
-        let Some(trace) = self.traces.get(id) else {
-            return;
-        };
-        let record = SensorRecord {
-            declaration: trace.declaration().clone(),
-            void_from: trace.void_from(),
-            contradiction: trace.contradiction().cloned(),
-        };
-        self.io.persist(vec![record.put(id)], After::Nothing);
+        let ops: Vec<Op> = self
+            .traces
+            .get(id)
+            .map(|t| record_of(id, t))
+            .into_iter()
+            .collect();
+        self.io.persist(ops, After::Nothing);
     }
 
     fn agreement_registered(&mut self, id: AgreementId, terms: Terms, keys: Vec<PublicKey>) {
@@ -409,13 +407,16 @@ impl Node {
             return;
         }
         let news = trace.void_from().is_none_or(|v| q < v);
-        self.keep_sensor(&sensor);
+        let record = record_of(&sensor, trace);
         self.io.notice(Notice::Contradiction { sensor, q });
         if news {
-            self.io.owe(Submission::Contradiction {
+            let submission = Submission::Contradiction {
                 sensor,
                 contradiction: c,
-            });
+            };
+            self.io.owe(submission, vec![record]);
+        } else {
+            self.io.persist(vec![record], After::Nothing);
         }
     }
 
@@ -447,6 +448,16 @@ impl Node {
             a.chain(event, &self.traces, &mut self.io);
         }
     }
+}
+
+/// The write that keeps what is known of a sensor.
+fn record_of(id: &SensorId, trace: &Trace) -> Op {
+    let record = SensorRecord {
+        declaration: trace.declaration().clone(),
+        void_from: trace.void_from(),
+        contradiction: trace.contradiction().cloned(),
+    };
+    record.put(id)
 }
 
 fn boot_epochs_differ(c: &Contradiction) -> bool {

@@ -29,12 +29,7 @@ impl Owed {
     /// Owed from now on; `None` if it was owed already.
     pub fn submit(&mut self, submission: Submission, now: Millis) -> Option<Effect> {
         let id = submission.id();
-        // The same range of another epoch is another submission under this name.
-        if self
-            .items
-            .get(&id)
-            .is_some_and(|i| i.submission == submission)
-        {
+        if self.items.contains_key(&id) {
             return None;
         }
         let item = Item {
@@ -91,8 +86,16 @@ impl Owed {
     /// Settlements and doors up to t are owed no more.
     pub fn retire(&mut self, a: &AgreementId, t: u64) {
         self.items.retain(|id, _| match id {
-            SubmissionId::Settle(of, _, last, _) => of != a || *last > t,
-            SubmissionId::Hole(of, at) => of != a || *at > t,
+            SubmissionId::Settle(of, _, _, last, _) => of != a || *last > t,
+            SubmissionId::Hole(of, _, at) => of != a || *at > t,
+            _ => true,
+        });
+    }
+    /// Settlements and doors that reach to t or further are owed no more: another epoch counts there.
+    pub fn forget(&mut self, a: &AgreementId, t: u64) {
+        self.items.retain(|id, _| match id {
+            SubmissionId::Settle(of, _, _, last, _) => of != a || *last < t,
+            SubmissionId::Hole(of, _, at) => of != a || *at < t,
             _ => true,
         });
     }

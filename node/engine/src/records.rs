@@ -42,11 +42,13 @@ pub const REVEAL: u8 = b'V';
 pub const READING_REVEAL: u8 = b'W';
 /// Prefix of aggregated signatures: `G | a | t u64` (t the last of the range).
 pub const AGGREGATE: u8 = b'G';
+/// Prefix of second readings that the operator asked for: `Q | a | t u64`.
+pub const ASKED: u8 = b'Q';
 /// Prefix of what is owed to the outbox by a record of its own: `O | id`.
 pub const OWED: u8 = b'O';
 
 /// Every family of records, in the order in which recovery reads them: each needs those before it.
-pub const FAMILIES: [u8; 13] = [
+pub const FAMILIES: [u8; 14] = [
     SENSOR,
     AGREEMENT,
     SEGMENT,
@@ -58,6 +60,7 @@ pub const FAMILIES: [u8; 13] = [
     HELD,
     REVEAL,
     READING_REVEAL,
+    ASKED,
     AGGREGATE,
     OWED,
 ];
@@ -396,6 +399,17 @@ impl CellRecord {
             })
         })
     }
+}
+
+/// The operator asked for the second reading of t with this number.
+pub(crate) fn put_asked(a: &AgreementId, t: u64, number: u16) -> Op {
+    put(t_key(ASKED, a, t), |w| {
+        w.u16(number);
+    })
+}
+/// Reads a record of [`put_asked`].
+pub(crate) fn decode_asked(value: &[u8]) -> Result<u16> {
+    get(value, |r| r.u16("number of a reading"))
 }
 
 /// Key of something owed.

@@ -6,7 +6,7 @@ use crate::records::{
     self, AgreementRecord, CellRecord, ExecutionRecord, FinalRecord, HeldRecord, RevealRecord,
     SensorRecord,
 };
-use crate::trace::{Stored, Trace};
+use crate::trace::Trace;
 use diversity_proto::codec::{DecodeError, Result};
 use diversity_proto::frame::Frame;
 use diversity_proto::{AgreementId, SensorId};
@@ -76,6 +76,7 @@ impl Node {
             records::REVEAL | records::READING_REVEAL => {
                 a.restore_reveal(t, RevealRecord::decode(value)?, io);
             }
+            records::ASKED => a.restore_asked(t, records::decode_asked(value)?),
             _ => a.restore_aggregate(&records::stored_part(value)?),
         }
         Ok(())
@@ -107,8 +108,7 @@ impl Node {
             let f = Frame::decode(bytes)?;
             let digest = f.digest(&self.io.config.deployment);
             if let Some(trace) = self.traces.get_mut(&f.sensor) {
-                let at = FrameRef { segment, index };
-                trace.insert(f.first_q, Stored::new(&f, at, digest));
+                trace.take(&f, FrameRef { segment, index }, digest);
             }
         }
         Ok(())

@@ -20,9 +20,14 @@ enum Times {
     Lost,
 }
 
-/// A frame that is durable, or on its way to the disk.
+/// Frames of the same messages whose ends are remembered, and boot epochs that they were signed under, at most.
+const TWINS_MAX: usize = 64;
+
+/// A frame that is durable or on its way to the disk, or the part of it that no frame before it had.
 #[derive(Clone, Debug)]
 pub(crate) struct Stored {
+    /// Messages of the frame before this part.
+    skip: u32,
     span: u32,
     epoch: u32,
     at: FrameRef,
@@ -31,16 +36,20 @@ pub(crate) struct Stored {
 }
 
 impl Stored {
-    pub fn new(frame: &Frame, at: FrameRef, digest: Digest) -> Self {
+    fn part(frame: &Frame, from: u64, to: u64, at: FrameRef, digest: Digest) -> Self {
+        let skip = (from - frame.first_q) as usize;
+        let span = (to - from) as usize;
         Self {
-            span: frame.span(),
+            skip: skip as u32,
+            span: span as u32,
             epoch: frame.epoch,
             at,
             digest,
             times: if frame.is_gap() {
                 Times::Lost
             } else {
-                Times::Known(frame.messages().map(|m| m.time).collect())
+                let times = frame.messages().map(|m| m.time);
+                Times::Known(times.skip(skip).take(span).collect())
             },
         }
     }
@@ -49,9 +58,6 @@ impl Stored {
     }
     pub fn digest(&self) -> Digest {
         self.digest
-    }
-    pub fn span(&self) -> u32 {
-        self.span
     }
     fn next(&self, first_q: u64) -> u64 {
         first_q + u64::from(self.span)
@@ -76,7 +82,12 @@ pub(crate) struct Trace {
     next_q: u64,
     /// Digest of the frame that ends there.
     last: Digest,
+    /// By first q; no two share one.
     frames: BTreeMap<u64, Stored>,
+    /// Boot epochs under which the sensor signed again what is held (P-FRAME-8).
+    twin_epochs: BTreeSet<u32>,
+    /// Other frames of the same messages: first q after each, and its digest.
+    twin_ends: BTreeSet<(u64, Digest)>,
 }
 
 impl Trace {
@@ -89,6 +100,8 @@ impl Trace {
             next_q: 0,
             last: Digest::ZERO,
             frames: BTreeMap::new(),
+            twin_epochs: BTreeSet::new(),
+            twin_ends: BTreeSet::new(),
         }
     }
 
@@ -182,9 +195,11 @@ impl Trace {
     // R7: the first message of a boot epoch names the last q and frame of the one before.
     fn check_epoch(&self, f: &Frame) -> Result<(), Refusal> {
         match &f.opening {
-            None if f.epoch == self.epoch => Ok(()),
+            None if f.epoch == self.epoch || self.twin_epochs.contains(&f.epoch) => Ok(()),
             Some(o) if f.epoch > self.epoch && f.first_q == self.next_q => {
-                if o.last_q.checked_add(1) == Some(f.first_q) && o.last_frame == self.last {
+                let last = o.last_frame == self.last
+                    || self.twin_ends.contains(&(self.next_q, o.last_frame));
+                if o.last_q.checked_add(1) == Some(f.first_q) && last {
                     Ok(())
                 } else {
                     Err(Refusal::BadOpening)
@@ -200,9 +215,56 @@ impl Trace {
         (s.next(*q) > from).then_some((*q, s))
     }
 
-    /// Takes a verified frame; returns whether the contiguous part grew.
-    pub fn insert(&mut self, first_q: u64, stored: Stored) -> bool {
-        self.frames.insert(first_q, stored);
+    /// Whether this very frame is stored, or the part of it that was missing.
+    pub fn holds(&self, f: &Frame, digest: Digest) -> bool {
+        self.stored(f.first_q, f.next_q())
+            .any(|(_, s)| s.digest == digest)
+    }
+    /// Whether one stored frame holds just these messages.
+    pub fn is_one(&self, from: u64, to: u64) -> bool {
+        self.frames.get(&from).is_some_and(|s| s.next(from) == to)
+    }
+
+    /// Parts of `from..to` that no stored frame holds.
+    pub fn missing(&self, from: u64, to: u64) -> Vec<(u64, u64)> {
+        let (mut out, mut at) = (Vec::new(), from);
+        for (q, s) in self.stored(from, to) {
+            if q > at {
+                out.push((at, q));
+            }
+            at = s.next(q);
+        }
+        if at < to {
+            out.push((at, to));
+        }
+        out
+    }
+
+    /// The sensor has signed again what is held: in other frames, or under another boot epoch. That is a contradiction if they say
+    /// different things, which is looked for; if not, it must not keep this node from what it lacks (P-FRAME-8).
+    pub fn twin(&mut self, f: &Frame, digest: Digest) {
+        let (from, to) = (f.first_q, f.next_q());
+        let others = self.stored(from, to).map(|(_, s)| s.epoch);
+        let mut epochs: BTreeSet<u32> = others.collect();
+        epochs.insert(f.epoch);
+        if epochs.len() > 1 {
+            self.twin_epochs.extend(epochs);
+        }
+        self.twin_ends.insert((to, digest));
+        while self.twin_epochs.len() > TWINS_MAX {
+            self.twin_epochs.pop_first();
+        }
+        while self.twin_ends.len() > TWINS_MAX {
+            self.twin_ends.pop_first();
+        }
+    }
+
+    /// Takes what a verified frame holds and no other does; returns whether the contiguous part grew.
+    pub fn take(&mut self, f: &Frame, at: FrameRef, digest: Digest) -> bool {
+        for (from, to) in self.missing(f.first_q, f.next_q()) {
+            let part = Stored::part(f, from, to, at, digest);
+            self.frames.insert(from, part);
+        }
         let before = self.next_q;
         while let Some(s) = self.frames.get(&self.next_q) {
             self.next_q = s.next(self.next_q);
@@ -287,7 +349,7 @@ impl Trace {
                 let hi = to.min(s.next(first));
                 Piece {
                     frame: s.at,
-                    skip: (lo - first) as u32,
+                    skip: s.skip + (lo - first) as u32,
                     take: (hi - lo) as u32,
                 }
             })
@@ -308,11 +370,11 @@ impl Trace {
         }
     }
 
-    /// Times that were read again.
+    /// Times that were read again, each with where its part begins here and the times of its whole frame.
     pub fn remember_times(&mut self, times: Vec<(u64, Vec<u64>)>) {
         for (first, times) in times {
             if let Some(s) = self.frames.get_mut(&first)
-                && times.len() == s.span as usize
+                && let Some(times) = times.get(s.skip as usize..(s.skip + s.span) as usize)
                 && matches!(s.times, Times::Forgotten)
             {
                 s.times = Times::Known(times.into());

@@ -2,8 +2,8 @@
 
 mod stage;
 
-use diversity_engine::Input;
-use diversity_engine::api::{ChainEvent, Notice};
+use diversity_engine::api::{ChainEvent, Notice, Submission};
+use diversity_engine::{Input, records};
 use diversity_proto::frame::{Contradiction, Opening};
 use diversity_proto::terms::WindowSpec;
 use diversity_proto::window::WindowEnd;
@@ -325,4 +325,34 @@ fn count_windows_of_a_silent_sensor_end_by_a_record_too() {
     s.run(DAY_MS);
     assert_eq!(s.executed(1, &a), vec![[4], [2]]);
     assert_eq!(s.chain[&a].next_t, 2);
+}
+
+#[test]
+fn evidence_against_a_sensor_is_owed_as_soon_as_it_is_known_durably() {
+    for writes in 0..3 {
+        let mut s = Stage::new(2, counts());
+        let a = agreement(1);
+        s.register(a, &terms(2, &[(0, 0)], DAYS, 1));
+        s.gossip_on = false;
+        s.outbox_on = false;
+        s.frames(0, &[frame(0, 0, &[(1_000, 1)])]);
+        s.run(10_000);
+        s.writes_left[0] = writes;
+        s.frames(0, &[frame(0, 0, &[(1_000, 2)])]);
+        s.settle();
+        s.restart(0);
+        let known = s.store[0]
+            .iter()
+            .filter(|(k, _)| k[0] == records::SENSOR)
+            .any(|(_, v)| {
+                let record = records::SensorRecord::decode(v).expect("the core wrote it");
+                record.contradiction.is_some()
+            });
+        s.submits.clear();
+        s.outbox_on = true;
+        s.run(60_000);
+        let is = |x: &(u64, usize, Submission)| matches!(x.2, Submission::Contradiction { .. });
+        assert_eq!(s.submits.iter().any(is), known, "after {writes} writes");
+        assert_eq!(known, writes > 0);
+    }
 }

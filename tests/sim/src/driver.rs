@@ -167,7 +167,7 @@ impl World {
             Effect::Submit { submission, .. } => self.queue_submission(node, submission),
             Effect::Retire { agreement, t } => {
                 self.hosts[node].outbox.retain(|k, _| {
-                    !matches!(k, SubmissionId::Settle(a, _, last, _) if *a == agreement && *last <= t)
+                    !matches!(k, SubmissionId::Settle(a, _, _, last, _) if *a == agreement && *last <= t)
                 });
             }
             Effect::Notice(Notice::Fault {

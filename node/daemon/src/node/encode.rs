@@ -61,10 +61,10 @@ pub fn submission(
 fn name(id: &SubmissionId, s: &Submission) -> Digest {
     let mut w = Writer::new();
     match id {
-        SubmissionId::Settle(a, from, t, reveals) => {
+        SubmissionId::Settle(a, _, from, t, reveals) => {
             w.u8(0).raw(&a.0).u64(*from).u64(*t).u8((*reveals).into());
         }
-        SubmissionId::Hole(a, t) => {
+        SubmissionId::Hole(a, _, t) => {
             w.u8(1).raw(&a.0).u64(*t);
         }
         SubmissionId::Reading(a, t, epoch) => {
@@ -79,18 +79,11 @@ fn name(id: &SubmissionId, s: &Submission) -> Digest {
         }
     }
     w.u32(match s {
-        Submission::Settle { settlement, .. } => epoch(settlement),
+        Submission::Settle { settlement, .. } => settlement.epoch(),
         Submission::Hole { epoch, .. } => *epoch,
         _ => 0,
     });
     Digest(keccak_raw(&w.finish()))
-}
-
-fn epoch(settlement: &Settlement) -> u32 {
-    match settlement {
-        Settlement::Single { outcome, .. } | Settlement::Reveals { outcome, .. } => outcome.epoch,
-        Settlement::Batch { batch, .. } => batch.epoch,
-    }
 }
 
 fn encode(d: &Deployment, known: Option<&Known>, s: &Submission) -> Result<Encoded, String> {
@@ -108,7 +101,7 @@ fn encode(d: &Deployment, known: Option<&Known>, s: &Submission) -> Result<Encod
                 data: settle(d, member()?, settlement)?,
                 goal: Goal::Settled {
                     agreement: *agreement,
-                    epoch: Some(epoch(settlement)),
+                    epoch: Some(settlement.epoch()),
                     t,
                 },
                 row: Some((*agreement, from, t)),

@@ -327,8 +327,8 @@ impl Outbox for ToChain {
     fn retire(&self, agreement: AgreementId, t: u64) {
         let mut queues = self.queues();
         let over = |id: &SubmissionId| match id {
-            SubmissionId::Settle(a, _, last, _) => *a == agreement && *last <= t,
-            SubmissionId::Hole(a, at) => *a == agreement && *at <= t,
+            SubmissionId::Settle(a, _, _, last, _) => *a == agreement && *last <= t,
+            SubmissionId::Hole(a, _, at) => *a == agreement && *at <= t,
             _ => false,
         };
         queues.order.retain(|id| !over(id));

@@ -70,7 +70,7 @@ fn what_is_handed_in_again_is_one_and_what_is_final_is_not_wanted() {
         let submission = single(0, t, t);
         to_chain.submit(submission.id(), submission);
     }
-    let id = |t| SubmissionId::Settle(A, t, t, false);
+    let id = |t| SubmissionId::Settle(A, 0, t, t, false);
     assert_eq!(waiting(&to_chain), [id(3), id(4), id(5)]);
     to_chain.retire(AgreementId([2; 32]), 9);
     assert_eq!(waiting(&to_chain).len(), 3);

@@ -109,12 +109,13 @@ impl Cases {
             Evidence::FalseOpening { node, .. } => (*node, 2),
         };
         if self.accused.insert((epoch, t, node, kind)) {
-            cx.io.owe(Submission::Misbehaviour {
+            let submission = Submission::Misbehaviour {
                 agreement: cx.setting.id,
                 epoch,
                 t,
                 evidence,
-            });
+            };
+            cx.io.owe(submission, Vec::new());
         }
     }
 }

@@ -74,8 +74,9 @@ impl Agreement {
                 ];
                 io.persist(ops, After::Nothing);
                 let new = self.cases.say(t, Word::InBand(epoch, resolution));
-                self.settled(t, io);
+                // First the epoch: what is behind t under the one that is over is not submitted any more.
                 self.said(t, new, io);
+                self.settled(t, io);
             }
             ChainEvent::Cell {
                 t,
@@ -138,29 +139,26 @@ impl Agreement {
 
     /// Follows what the chain says of t, and of the first t that is not decided here, as far as this node has come (P-CELL-2, P-BAND-1).
     pub(super) fn take_words(&mut self, t: u64, io: &mut Io) {
-        for t in [t, self.history.next()] {
-            match self.cases.word(t).cloned() {
-                // Told again, it is in force already.
-                Some(Word::InBand(epoch, r))
-                    if t <= self.history.next()
-                        && self.leads(&r)
-                        && epoch > self.history.epoch() =>
-                {
-                    self.history.resolved(t, epoch);
-                    self.start_anew(t, r, io);
-                }
-                Some(Word::Cell(r)) if self.leads(&r) && self.history.cell(t) => {
-                    self.start_anew(t, r, io);
-                }
-                _ => {}
-            }
-        }
+        // One word may make the way free for the next.
+        while self.take_word(t, io) || self.take_word(self.history.next(), io) {}
     }
 
-    /// Whether t+1 can start from it. A second reading's cell names only the value; a node that has lost what it read (an old
-    /// backup) has no state to go on from, and stays blocked until the users say one in band.
-    pub(super) fn leads(&self, r: &Resolution) -> bool {
-        r.q_next.len() == self.setting.sensors.len()
+    fn take_word(&mut self, t: u64, io: &mut Io) -> bool {
+        let h = &mut self.history;
+        let r = match self.cases.word(t) {
+            // Told again, it is in force already.
+            Some(Word::InBand(epoch, r)) if t <= h.next() && *epoch > h.epoch() => {
+                if !leads(&self.setting, r) {
+                    return false;
+                }
+                h.resolved(t, *epoch);
+                r.clone()
+            }
+            Some(Word::Cell(r)) if leads(&self.setting, r) && h.cell(t) => r.clone(),
+            _ => return false,
+        };
+        self.start_anew(t, r, io);
+        true
     }
 
     /// t+1 starts from what was said of t.
@@ -176,12 +174,18 @@ impl Agreement {
             self.timers.clear(timer);
         }
         self.rounds.start_anew();
-        self.listed.clear();
         self.restored.clear();
         let decided = self.history.next();
         self.settle.forget_from(decided, cx!(self, io));
         self.cases.forget_from(decided, cx!(self, io));
         self.readings.forget_from(decided, cx!(self, io));
         self.timers.clear(Timer::Leader);
+        io.forget(self.setting.id, decided);
     }
+}
+
+/// Whether t+1 can start from it. A second reading's cell names only the value; a node that has lost what it read (an old
+/// backup) has no state to go on from, and stays blocked until the users say one in band.
+pub(super) fn leads(s: &Setting, r: &Resolution) -> bool {
+    r.q_next.len() == s.sensors.len()
 }

@@ -209,6 +209,15 @@ impl Cutter {
         Ok(())
     }
 
+    /// Nothing of the open window has ended yet: another word cuts it.
+    pub fn reopen(&mut self) {
+        let n = self.start.len();
+        self.ends = vec![None; n];
+        self.open = (0..n).collect();
+        self.voided.clear();
+        self.later.clear();
+    }
+
     fn close_by_record(&mut self, k: usize, end: u64, word: &Word) {
         if word
             .contradicted

@@ -2,7 +2,8 @@
 //! open to it and what it holds of them; n such lists end them, without anybody's consent but each node's own signature.
 //!
 //! Lists go to everybody directly, and are kept by whoever signed them, so no leader is needed and none can pick a set. A
-//! node goes by the first list of each node that it sees: two different ones of one node make a hole at worst.
+//! node goes by one list of each node, the last that came, until its window is cut: two different ones of one node make a hole at
+//! worst.
 
 use crate::agreement::cutter::{Cutter, Word};
 use crate::agreement::setting::Setting;
@@ -18,6 +19,8 @@ pub(crate) struct Lists {
     signing: bool,
     own: Option<Held>,
     others: BTreeMap<usize, Held>,
+    /// The window was begun to be cut by what is here.
+    cutting: bool,
 }
 
 impl Lists {
@@ -63,15 +66,28 @@ impl Lists {
         self.own = Some(held);
     }
 
-    /// A list of another node whose signatures are good; returns whether it is the first of that node.
+    /// A list of another node whose signatures are good; returns whether it is news.
     pub fn listed(&mut self, from: usize, held: Held) -> bool {
-        let new = !self.others.contains_key(&from);
-        self.others.entry(from).or_insert(held);
+        let new = self.lacks(from, &held);
+        if new {
+            self.others.insert(from, held);
+            self.cutting = false;
+        }
         new
     }
-    /// Whether a list of this node is here.
-    pub fn has(&self, from: usize) -> bool {
-        self.others.contains_key(&from)
+    /// Whether this list of a node would be news.
+    pub fn lacks(&self, from: usize, held: &Held) -> bool {
+        self.others.get(&from).is_none_or(|h| h.open != held.open)
+    }
+    /// Whether the cut begins by the set that is here now: whatever ended before, ends by the set alone (P-HELD-3). Said once for
+    /// each set.
+    pub fn begins_cut(&mut self, s: &Setting) -> bool {
+        let begins = !self.cutting && self.complete(s);
+        self.cutting |= begins;
+        begins
+    }
+    fn complete(&self, s: &Setting) -> bool {
+        self.own.is_some() && self.others.len() + 1 == s.n()
     }
 
     /// Nodes whose list is missing, once this node has given its own.
@@ -87,10 +103,7 @@ impl Lists {
 
     /// What all n lists say of sensor `k`; `None` while one is missing.
     pub fn word(&self, s: &Setting, k: usize) -> Option<Word> {
-        let own = self.own.as_ref()?;
-        if self.others.len() + 1 < s.n() {
-            return None;
-        }
+        let own = self.own.as_ref().filter(|_| self.complete(s))?;
         let mut word = Word {
             all_to: Some(0),
             contradicted: None,

@@ -35,7 +35,7 @@ impl Agreement {
             }
             Part::Round { epoch, t, body, .. } => self.body(from, epoch, t, body, io),
             Part::Held { epoch, t, held, .. } if reading_of(epoch) > 0 => {
-                if self.names_sensors(&held) && self.readings.wants_list(from, epoch, t) {
+                if self.names_sensors(&held) && self.readings.wants_list(from, epoch, t, &held) {
                     self.check_list(from, epoch, t, held, io);
                 }
             }
@@ -147,23 +147,28 @@ impl Agreement {
         self.carry_out(wishes, io);
     }
 
-    /// P-HELD-4: another node says what is open to it.
+    /// P-HELD-4: another node says what is open to it. Who still cuts a t that is decided here (an old store) is answered like any
+    /// other: without all lists it could neither cut t nor notice that its store is old.
     fn held(&mut self, from: usize, epoch: u32, t: u64, held: Held, io: &mut Io) {
-        if t < self.history.next() {
-            return self.serve_certificate(from, t, io);
+        let decided = t < self.history.next();
+        if decided {
+            self.serve_certificate(from, t, io);
         }
-        if epoch != self.history.epoch() || !self.names_sensors(&held) {
-            return;
-        }
-        if self.listed.contains(&t) {
+        let ours = epoch == self.history.epoch();
+        if self.listed.contains(&(t, epoch)) {
             // It may have missed ours.
             let key = records::held_key(&self.setting.id, t, epoch);
             cx!(self, io).serve(from, t, key);
-        } else if t < self.pipeline.open_t() && self.halted.is_none() && self.listed.insert(t) {
+        } else if t < self.pipeline.open_t()
+            && self.halted.is_none()
+            && (ours || decided && epoch < self.history.epoch())
+            && (!decided || cx!(self, io).may_serve(from, records::HELD, t))
+        {
             // P-HELD-2: cut by messages here: nothing was open.
-            self.sign_list(t, pipeline::nothing_open(), io);
+            self.listed.insert((t, epoch));
+            self.sign_list(epoch, t, pipeline::nothing_open(), io);
         }
-        if self.pipeline.wants_list(from, t) {
+        if ours && self.names_sensors(&held) && self.pipeline.wants_list(from, t, &held) {
             self.check_list(from, epoch, t, held, io);
         }
     }

@@ -55,10 +55,14 @@ pub(crate) struct Cx<'a> {
 }
 
 impl Cx<'_> {
+    /// Whether something of this family and t may be sent to a node that asks: not if it was sent lately, and not too much.
+    pub fn may_serve(&mut self, to: usize, family: u8, t: u64) -> bool {
+        let every = self.setting.timeout_ms().min(1_000);
+        self.served.may(to, family, t, every, self.io.now)
+    }
     /// Sends a stored record to a node, unless it was sent lately.
     pub fn serve(&mut self, to: usize, t: u64, key: Vec<u8>) {
-        let every = self.setting.timeout_ms().min(1_000);
-        if self.served.may(to, key[0], t, every, self.io.now) {
+        if self.may_serve(to, key[0], t) {
             let to = self.setting.node(to);
             self.io.effect(Effect::SendStored { to, key });
         }
@@ -85,14 +89,18 @@ pub(crate) struct Agreement {
     settle: Settle,
     timers: Timers,
     served: Served,
-    /// t for which this node's own list of open sensors is in the store.
-    listed: BTreeSet<u64>,
+    /// t and epoch for which this node has signed its list of open sensors: one for each, ever.
+    listed: BTreeSet<(u64, u32)>,
     /// t whose last word on chain was no settlement.
     doors: BTreeSet<u64>,
     /// Holes of an earlier run whose windows are not restored yet.
     restored_holes: BTreeSet<u64>,
     /// Commits of an earlier run whose rounds are not over.
     restored: BTreeMap<u64, Commit>,
+    /// What the executions that were restored last lead to: t and its carry'.
+    carried: Option<(u64, Vec<u8>)>,
+    /// Holes of an earlier run behind which t+1 waited for a word.
+    unequal: BTreeSet<u64>,
     /// Why this node signs nothing more.
     halted: Option<String>,
 }
@@ -121,12 +129,14 @@ impl Agreement {
             io.config.deployment,
         );
         let mut history = History::default();
+        let mut settle = Settle::new(setting.terms.batch);
         if let Some(last) = record.last_t {
             history.close(last);
+            settle.restore_closed(last);
         }
         Self {
             pipeline: Pipeline::new(&setting, record.heard_ms),
-            settle: Settle::new(setting.terms.batch),
+            settle,
             rounds: Rounds::default(),
             cases: Cases::default(),
             readings: Readings::default(),
@@ -136,6 +146,8 @@ impl Agreement {
             doors: BTreeSet::new(),
             restored_holes: BTreeSet::new(),
             restored: BTreeMap::new(),
+            carried: None,
+            unequal: BTreeSet::new(),
             halted: None,
             history,
             setting,
@@ -248,13 +260,12 @@ impl Agreement {
     fn begin_list(&mut self, traces: &Traces, io: &mut Io) {
         let t = self.pipeline.open_t();
         if let Some(held) = self.pipeline.begin_list(traces, cx!(self, io)) {
-            self.sign_list(t, held, io);
+            self.sign_list(self.history.epoch(), t, held, io);
         }
     }
 
-    fn sign_list(&mut self, t: u64, held: Held, io: &mut Io) {
+    fn sign_list(&mut self, epoch: u32, t: u64, held: Held, io: &mut Io) {
         let s = &self.setting;
-        let epoch = self.history.epoch();
         let digest = held.digest(&s.subject(epoch, t), &s.node(s.me()));
         io.sign(
             digest,
@@ -338,10 +349,11 @@ impl Agreement {
     }
 
     fn list_durable(&mut self, epoch: u32, t: u64, held: Held, traces: &Traces, io: &mut Io) {
-        if epoch != self.history.epoch() {
+        self.listed.insert((t, epoch));
+        // Who asks for a t that is decided finds it in the store when it asks again.
+        if epoch != self.history.epoch() || t < self.history.next() {
             return;
         }
-        self.listed.insert(t);
         let part = self
             .pipeline
             .list_durable(epoch, t, held, traces, cx!(self, io));
@@ -503,14 +515,16 @@ impl Agreement {
                 });
                 self.history.hole(*state_agreed);
                 self.cases.opened(&c, epoch);
-                let own = self.pipeline.own(t).cloned();
-                self.readings.opened(t, epoch, &c.decision, own);
+                // The cell may have come first: then nothing is left to read.
+                if self.cases.word(t).is_none() {
+                    let own = self.pipeline.own(t).cloned();
+                    self.readings.opened(t, epoch, &c.decision, own);
+                }
                 Status::Hole
             }
         };
         let hole = !matches!(c.decision, Decision::Outcome);
         self.pipeline.decided(t, hole);
-        self.listed = self.listed.split_off(&self.history.next());
         self.rounds.over(t, c.commits, &self.history, cx!(self, io));
         self.settle.decided(t, status, cx!(self, io));
         let chain_next = self.settle.chain_next();

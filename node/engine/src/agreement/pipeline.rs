@@ -31,6 +31,15 @@ pub(crate) struct Own {
 }
 
 impl Own {
+    /// What an earlier run computed, from this carry.
+    pub fn restored(r: &ExecutionRecord, carry: Vec<u8>) -> Self {
+        Self {
+            computed: r.execution.computed.clone(),
+            blinding: r.blinding,
+            carry,
+            stretches: r.stretches.clone(),
+        }
+    }
     /// Where each sensor's window starts.
     pub fn start(&self) -> Vec<u64> {
         self.stretches.iter().map(|s| s.start).collect()
@@ -116,14 +125,9 @@ impl Pipeline {
         void.by(t, r.void.iter().map(|k| *k as usize));
         self.cutter = Cutter::new(&s.terms, t + 1, next, void);
         self.lists = Lists::default();
-        let own = Own {
-            computed: r.execution.computed.clone(),
-            blinding: r.blinding,
-            carry: core::mem::replace(&mut self.carry, r.execution.carry.clone()),
-            stretches: r.stretches.clone(),
-        };
+        let carry = core::mem::replace(&mut self.carry, r.execution.carry.clone());
         self.execute_next = t + 1;
-        self.own.insert(t, own);
+        self.own.insert(t, Own::restored(r, carry));
     }
     /// The own list of open sensors of an earlier run, after all executions.
     pub fn restore_held(&mut self, t: u64, held: Held) {
@@ -196,6 +200,14 @@ impl Pipeline {
 
     /// The traces of these sensors (indices) grew, or time passed.
     pub fn look(&mut self, ks: impl IntoIterator<Item = usize>, traces: &Traces, cx: &mut Cx<'_>) {
+        if self.lists.begins_cut(cx.setting) {
+            self.cutter.reopen();
+            return self.look_at(0..cx.setting.sensors.len(), traces, cx);
+        }
+        self.look_at(ks, traces, cx);
+    }
+
+    fn look_at(&mut self, ks: impl IntoIterator<Item = usize>, traces: &Traces, cx: &mut Cx<'_>) {
         for k in ks {
             let id = cx.setting.sensors[k];
             let trace = &traces[&id];
@@ -288,9 +300,9 @@ impl Pipeline {
         }
         held_part(cx.setting, epoch, t, held)
     }
-    /// Whether a list of this node for t would be news.
-    pub fn wants_list(&self, from: usize, t: u64) -> bool {
-        t == self.cutter.t() && !self.lists.has(from)
+    /// Whether this list of a node for t would be news.
+    pub fn wants_list(&self, from: usize, t: u64, held: &Held) -> bool {
+        t == self.cutter.t() && self.lists.lacks(from, held)
     }
     /// The list of another node, all signatures in it being good.
     pub fn listed(&mut self, from: usize, t: u64, held: Held, traces: &Traces, cx: &mut Cx<'_>) {
@@ -298,13 +310,18 @@ impl Pipeline {
             self.look(0..cx.setting.sensors.len(), traces, cx);
         }
     }
-    /// The own list, to be shown again to whoever has not given one.
+    /// The own list, to be shown again to whoever has not given one. If all have and t is still open, to all: one of them may have
+    /// shown others something else (P-HELD-4).
     pub fn list_again(&mut self, epoch: u32, cx: &mut Cx<'_>) {
         let Some(held) = self.lists.own().cloned() else {
             return;
         };
         let part = held_part(cx.setting, epoch, self.cutter.t(), held);
-        for node in self.lists.missing(cx.setting) {
+        let mut to = self.lists.missing(cx.setting);
+        if to.is_empty() {
+            to = cx.setting.others().collect();
+        }
+        for node in to {
             cx.io.send(node, part.clone());
         }
     }

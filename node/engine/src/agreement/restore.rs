@@ -1,6 +1,7 @@
 //! Taking up an agreement from what an earlier run made durable (R2). Records load state and emit nothing; what they leave to do
 //! begins with [`Agreement::resume`].
 
+use super::chain::leads;
 use super::*;
 use crate::records::{ExecutionRecord, HeldRecord};
 use diversity_proto::round::reading_of;
@@ -64,6 +65,9 @@ impl Agreement {
             Decision::Hole { state_agreed, .. } => {
                 self.history.hole(*state_agreed);
                 self.restored_holes.insert(t);
+                if !state_agreed {
+                    self.unequal.insert(t);
+                }
                 if !settled {
                     self.cases.opened(c, epoch);
                 }
@@ -81,7 +85,7 @@ impl Agreement {
         loop {
             let next = self.history.next();
             let in_band = match self.cases.word(next) {
-                Some(Word::InBand(epoch, r)) if self.leads(r) => Some(*epoch),
+                Some(Word::InBand(epoch, r)) if leads(&self.setting, r) => Some(*epoch),
                 _ => None,
             };
             if let Some(epoch) = in_band {
@@ -93,7 +97,7 @@ impl Agreement {
                 return;
             };
             let leads = match self.cases.word(before) {
-                Some(Word::Cell(r)) => self.leads(r),
+                Some(Word::Cell(r)) => leads(&self.setting, r),
                 _ => false,
             };
             if !leads || !self.history.cell(before) {
@@ -113,6 +117,11 @@ impl Agreement {
 
     /// An execution, in order of t. After certificates.
     pub fn restore_execution(&mut self, t: u64, r: &ExecutionRecord) {
+        // Also of what lies before a resolution: it may be read again.
+        if let Some(carry) = self.carry_into(t) {
+            self.readings.restore_basis(t, r, &carry);
+        }
+        self.carried = Some((t, r.execution.carry.clone()));
         // What lies before a resolution, or was committed under an epoch that it ended, is not gone on from.
         if t != self.pipeline.open_t()
             || t >= self.history.next() && r.epoch != self.history.epoch()
@@ -120,15 +129,28 @@ impl Agreement {
             return;
         }
         self.pipeline.restore(&self.setting, t, r);
-        if let Some(own) = self.pipeline.own(t) {
-            self.readings.restore_basis(t, own);
-        }
         if t < self.history.next() {
             let hole = self.restored_holes.remove(&t);
             self.pipeline.decided(t, hole);
         } else {
             self.restored.insert(t, r.commit);
         }
+    }
+    /// The carry that an earlier run had at the beginning of t, if it is known.
+    fn carry_into(&mut self, t: u64) -> Option<Vec<u8>> {
+        let Some(before) = t.checked_sub(1) else {
+            return Some(Vec::new());
+        };
+        match self.cases.word(before) {
+            Some(Word::InBand(_, r)) => return Some(r.carry.clone()),
+            Some(Word::Cell(r)) if self.unequal.contains(&before) => return Some(r.carry.clone()),
+            _ => {}
+        }
+        self.carried.take().filter(|c| c.0 == before).map(|c| c.1)
+    }
+    /// The operator asked for another reading. After all that readings left.
+    pub fn restore_asked(&mut self, t: u64, number: u16) {
+        self.readings.restore_asked(t, number);
     }
     /// An execution of a second reading. After those of first ones.
     pub fn restore_reading(&mut self, t: u64, r: ExecutionRecord, io: &mut Io) {
@@ -139,8 +161,10 @@ impl Agreement {
         if reading_of(r.epoch) > 0 {
             let cx = cx!(self, io);
             self.readings.restore_held(t, r.epoch, r.held, cx);
-        } else if r.epoch == self.history.epoch() && t >= self.history.next() {
-            self.listed.insert(t);
+            return;
+        }
+        self.listed.insert((t, r.epoch));
+        if r.epoch == self.history.epoch() && t >= self.history.next() {
             self.pipeline.restore_held(t, r.held);
         }
     }
@@ -159,13 +183,15 @@ impl Agreement {
     /// An aggregated signature. After [`Agreement::restore_units`].
     pub fn restore_aggregate(&mut self, part: &Part) {
         if let Part::Aggregate { session, signature } = part {
-            self.settle.restore_aggregate(session, *signature);
+            self.settle.restore_aggregate(*session, *signature);
         }
     }
 
     /// All records are in: takes up what was left. The first thing that has effects.
     pub fn resume(&mut self, traces: &Traces, io: &mut Io) {
         self.pipeline.started(io.now);
+        self.carried = None;
+        self.unequal.clear();
         for (t, commit) in core::mem::take(&mut self.restored) {
             self.own_commit(t, commit, io);
         }

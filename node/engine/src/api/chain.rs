@@ -148,6 +148,13 @@ impl Settlement {
             Self::Batch { batch, .. } => (batch.from, batch.last()),
         }
     }
+    /// The epoch that it was decided under.
+    pub fn epoch(&self) -> u32 {
+        match self {
+            Self::Single { outcome, .. } | Self::Reveals { outcome, .. } => outcome.epoch,
+            Self::Batch { batch, .. } => batch.epoch,
+        }
+    }
 }
 
 /// Evidence that the contract checks alone (R5).
@@ -231,10 +238,10 @@ pub enum Submission {
 /// Names a submission: equal ids are one, whoever makes them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum SubmissionId {
-    /// Of this range, under the aggregated signature or not.
-    Settle(AgreementId, u64, u64, bool),
-    /// The door of t.
-    Hole(AgreementId, u64),
+    /// Under this epoch, of this range, by reveals or not.
+    Settle(AgreementId, u32, u64, u64, bool),
+    /// The door of t under this epoch.
+    Hole(AgreementId, u32, u64),
     /// The second reading with this marked epoch.
     Reading(AgreementId, u64, u32),
     /// What this node did at t: 1 equivocation, 2 a false opening.
@@ -253,9 +260,14 @@ impl Submission {
             } => {
                 let (from, t) = settlement.range();
                 let reveals = matches!(settlement, Settlement::Reveals { .. });
-                SubmissionId::Settle(*agreement, from, t, reveals)
+                SubmissionId::Settle(*agreement, settlement.epoch(), from, t, reveals)
             }
-            Self::Hole { agreement, t, .. } => SubmissionId::Hole(*agreement, *t),
+            Self::Hole {
+                agreement,
+                epoch,
+                t,
+                ..
+            } => SubmissionId::Hole(*agreement, *epoch, *t),
             Self::Reading { outcome, .. } => {
                 SubmissionId::Reading(outcome.agreement, outcome.t, outcome.epoch)
             }

@@ -29,7 +29,7 @@ pub fn deployment() -> Deployment {
 pub fn node(i: usize) -> NodeId {
     NodeId([i as u8 + 1; 20])
 }
-fn node_key(i: usize) -> PublicKey {
+pub fn node_key(i: usize) -> PublicKey {
     PublicKey([i as u8 + 1; 33])
 }
 pub fn sensor(k: u8) -> SensorId {
@@ -211,6 +211,8 @@ pub struct Stage {
     pub f: F,
     pub tamper: Tamper,
     pub down: Vec<bool>,
+    /// Writes that still reach the disk of a node; then it is as good as dead until it starts again.
+    pub writes_left: Vec<usize>,
     pub chain: BTreeMap<AgreementId, Chain>,
     /// Whether submissions reach the chain.
     pub chain_on: bool,
@@ -241,6 +243,7 @@ impl Stage {
             f,
             tamper: Box::new(|_, _, p| vec![p]),
             down: vec![false; n],
+            writes_left: vec![usize::MAX; n],
             chain: BTreeMap::new(),
             chain_on: true,
             members: BTreeMap::new(),
@@ -282,6 +285,7 @@ impl Stage {
     /// The process dies and starts again: what was not durable is gone.
     pub fn restart(&mut self, i: usize) {
         self.nodes[i] = self.recovered(i);
+        self.writes_left[i] = usize::MAX;
         self.ready[i].clear();
         self.peers_up(i);
     }
@@ -429,6 +433,10 @@ impl Stage {
                 Input::SignaturesVerified { job, good }
             }
             Effect::Persist { job, ops, .. } => {
+                let Some(left) = self.writes_left[i].checked_sub(1) else {
+                    return;
+                };
+                self.writes_left[i] = left;
                 for op in ops {
                     match op {
                         Op::Put { key, value } => self.store[i].insert(key, value),

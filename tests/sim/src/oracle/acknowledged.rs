@@ -70,7 +70,8 @@ impl Acknowledged {
                 let tongue = self.said[s].tongues.iter().position(said).ok_or_else(|| {
                     format!("node {node} stores another q {q} of sensor {s} than was said")
                 })?;
-                self.held[node][s][q as usize] = Some(tongue);
+                // P-FRAME-8: of a frame that overlaps others only what they lack counts.
+                self.held[node][s][q as usize].get_or_insert(tongue);
             }
         }
         Ok(())

@@ -36,7 +36,7 @@ impl World {
             for a in &self.agreements {
                 let next_t = a.contract.next_t;
                 host.outbox.retain(|k, _| match k {
-                    SubmissionId::Settle(of, _, t, _) | SubmissionId::Hole(of, t) => {
+                    SubmissionId::Settle(of, _, _, t, _) | SubmissionId::Hole(of, _, t) => {
                         *of != a.id() || *t >= next_t
                     }
                     _ => true,

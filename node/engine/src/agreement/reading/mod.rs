@@ -19,7 +19,7 @@ use crate::alloc_prelude::*;
 use crate::api::{Effect, Execution, ExecutionPlan, Millis, Resolution, Submission};
 use crate::ingest::Traces;
 use crate::io::{After, Then};
-use crate::records::{ExecutionRecord, RevealRecord};
+use crate::records::{self, ExecutionRecord, RevealRecord};
 use diversity_proto::domain::keccak_raw;
 use diversity_proto::held::Held;
 use diversity_proto::round::{
@@ -31,8 +31,8 @@ use diversity_round::{Decision, Fault, Input, Output, Round, Unverified, Verifie
 
 /// Readings that start by themselves, at most.
 const AUTOMATIC_MAX: u16 = 3;
-/// Signing attempts of one reading are numbered from its number times this.
-const ATTEMPTS: u32 = 1_000;
+/// Signing attempts of one reading are numbered from its number times this: more than it can need in days.
+const ATTEMPTS: u32 = 1 << 16;
 /// How long an execution that abstained waits before it is tried again, milliseconds.
 const RETRY_MS: Millis = 1_000;
 
@@ -43,8 +43,8 @@ struct Reading {
     /// Which reading is under way, from 1; 0 before the first.
     number: u16,
     curable: bool,
-    /// The operator asked for the next one.
-    asked: bool,
+    /// The latest one that the operator asked for.
+    asked: u16,
     /// What this node computed in the first reading; `None` while recovery has not got there.
     basis: Option<Own>,
     /// The states were equal: whatever is read, `state'` stays (design §3b, Going on).
@@ -90,6 +90,10 @@ impl Reading {
     fn marked(&self) -> u32 {
         marked_epoch(self.epoch, self.number)
     }
+    /// Whether another reading begins, once it is time.
+    fn due(&self) -> bool {
+        self.asked > self.number || self.curable && self.number < AUTOMATIC_MAX
+    }
 }
 
 impl Readings {
@@ -111,7 +115,7 @@ impl Readings {
                 epoch,
                 number: 0,
                 curable: *curable,
-                asked: false,
+                asked: 0,
                 basis,
                 frozen: *state_agreed,
                 run: None,
@@ -120,10 +124,10 @@ impl Readings {
             },
         );
     }
-    /// What an earlier run computed in the first reading of t, if that is a hole.
-    pub fn restore_basis(&mut self, t: u64, own: &Own) {
-        if let Some(r) = self.holes.get_mut(&t) {
-            r.basis = Some(own.clone());
+    /// What an earlier run computed in the first reading of t from this carry, if that is a hole.
+    pub fn restore_basis(&mut self, t: u64, record: &ExecutionRecord, carry: &[u8]) {
+        if let Some(r) = self.holes.get_mut(&t).filter(|r| r.epoch == record.epoch) {
+            r.basis = Some(Own::restored(record, carry.to_vec()));
         }
     }
     /// An earlier run took part in this reading of t.
@@ -215,8 +219,16 @@ impl Readings {
     /// The operator of this node asks for another reading of t; it runs when all have asked (P-READ-2).
     pub fn ask(&mut self, t: u64, chain_next: u64, cx: &mut Cx<'_>) {
         if let Some(r) = self.holes.get_mut(&t).filter(|_| t < chain_next) {
-            r.asked = true;
+            r.asked = r.number.saturating_add(1);
+            let op = records::put_asked(&cx.setting.id, t, r.asked);
+            cx.io.persist(vec![op], After::Nothing);
             cx.timers.set(Timer::Reading(t), cx.io.now);
+        }
+    }
+    /// What the operator of an earlier run asked for. After all that readings left.
+    pub fn restore_asked(&mut self, t: u64, number: u16) {
+        if let Some(r) = self.holes.get_mut(&t) {
+            r.asked = number;
         }
     }
 
@@ -226,8 +238,7 @@ impl Readings {
             return Vec::new();
         };
         if r.run.is_none() {
-            if r.asked || r.curable && r.number < AUTOMATIC_MAX {
-                r.asked = false;
+            if r.due() && r.basis.is_some() && r.number < u16::MAX {
                 r.number += 1;
                 r.run = new_run(t, r, cx);
             }
@@ -258,7 +269,8 @@ impl Readings {
             .holes
             .iter()
             .filter(|(_, r)| {
-                let open = |run: &Run| run.ready && !run.executing;
+                // An abstention is tried again when its time comes, not with each message.
+                let open = |run: &Run| run.ready && !run.executing && run.window.is_none();
                 r.run.as_ref().is_some_and(open)
             })
             .map(|(t, _)| *t)
@@ -280,7 +292,17 @@ impl Readings {
             let outputs = run.round.step(Input::OwnCommit(commit));
             return self.outputs(t, outputs, cx);
         }
+        if run.window.is_some() {
+            // It is cut, and `f` could not be run on it yet.
+            if !run.executing {
+                self.execute(t, traces, cx);
+            }
+            return Vec::new();
+        }
         // P-HELD-1, at once: the set alone cuts.
+        if run.lists.begins_cut(cx.setting) {
+            run.cutter.reopen();
+        }
         for k in 0..cx.setting.sensors.len() {
             let trace = &traces[&cx.setting.sensors[k]];
             let looked = match run.lists.word(cx.setting, k) {
@@ -304,10 +326,7 @@ impl Readings {
             return Vec::new();
         }
         let complete = run.lists.word(cx.setting, 0).is_some();
-        if complete
-            && !run.executing
-            && let Some(window) = run.cutter.take()
-        {
+        if complete && let Some(window) = run.cutter.take() {
             run.window = Some(window);
             self.execute(t, traces, cx);
         }
@@ -397,9 +416,11 @@ impl Readings {
         faults.extend(self.show(t, cx));
         faults
     }
-    /// Whether a list of this node would be news, and so has to be checked.
-    pub fn wants_list(&mut self, from: usize, epoch: u32, t: u64) -> bool {
-        self.run(epoch, t).is_some_and(|run| !run.lists.has(from))
+    /// Whether this list of a node would be news, and so has to be checked.
+    pub fn wants_list(&mut self, from: usize, epoch: u32, t: u64, held: &Held) -> bool {
+        let open = |run: &&mut Run| run.window.is_none() && run.own.is_none();
+        let run = self.run(epoch, t).filter(open);
+        run.is_some_and(|run| run.lists.lacks(from, held))
     }
     /// The list of another node, all signatures in it being good.
     pub fn listed(
@@ -519,9 +540,10 @@ impl Readings {
             && *of == epoch
             && !matches!(body, Body::Certificate { .. })
         {
-            let body = certificate.clone();
-            let part = part(cx.setting, epoch, t, body);
-            cx.io.send(cx.setting.node(from), part);
+            if cx.may_serve(from, records::READING, t) {
+                let part = part(cx.setting, epoch, t, certificate.clone());
+                cx.io.send(cx.setting.node(from), part);
+            }
             return None;
         }
         self.run(epoch, t)?.round.unverified(from, body)
@@ -606,8 +628,8 @@ impl Readings {
         match decision {
             Decision::Outcome => {
                 run.outcome = Some(reveals[0].outcome(cx.setting.id, epoch, t, &seal));
-                let base = u32::from(r.number) * ATTEMPTS;
-                self.signing.open_at(t, base);
+                let first = u32::from(r.number) * ATTEMPTS;
+                self.signing.open_at(t, first, first + (ATTEMPTS - 1));
                 self.signing.arm(t, t, cx);
                 self.signing.ask_nonce(t, t, cx);
             }
@@ -658,7 +680,7 @@ impl Readings {
 
 /// How long after its door, or after the reading before, the next one starts by itself; `None` if it does not.
 fn delay(r: &Reading, cx: &Cx<'_>) -> Option<Millis> {
-    if r.run.is_some() {
+    if r.run.is_some() || r.asked > r.number {
         return Some(0);
     }
     (r.curable && r.number < AUTOMATIC_MAX).then(|| cx.setting.timeout_max_ms() << r.number)

@@ -26,6 +26,10 @@ pub(crate) struct Settle {
     units: Units,
     signing: Signing,
     staging: Staging,
+    /// Signatures of an earlier run, by range: each counts once it verifies under what is to be signed now.
+    restored: BTreeMap<(u64, u64), (Session, Signature)>,
+    /// What the signature of a range is being made or checked over.
+    checking: BTreeMap<(u64, u64), Digest>,
 }
 
 impl Settle {
@@ -34,6 +38,8 @@ impl Settle {
             units: Units::new(batch),
             signing: Signing::default(),
             staging: Staging::default(),
+            restored: BTreeMap::new(),
+            checking: BTreeMap::new(),
         }
     }
 
@@ -47,15 +53,22 @@ impl Settle {
     pub fn restore_settled(&mut self, last: u64) {
         self.staging.restore_settled(last);
     }
+    /// All users had closed the agreement behind `last`. Before statuses.
+    pub fn restore_closed(&mut self, last: u64) {
+        self.units.close(last);
+    }
     /// All statuses are in: they are cut into units again. Before the signatures of an earlier run.
     pub fn restore_units(&mut self, cx: &mut Cx<'_>) {
         self.units.settled(self.staging.chain_next());
         self.units
             .form(false, self.staging.chain_next(), cx.setting);
     }
-    /// An aggregated signature of an earlier run.
-    pub fn restore_aggregate(&mut self, session: &Session, signature: Signature) {
-        self.units.sign(session.from, session.t, signature, 0);
+    /// An aggregated signature of an earlier run. It may be over what a resolution has ended since.
+    pub fn restore_aggregate(&mut self, session: Session, signature: Signature) {
+        if self.units.is_unsigned(session.from, session.t) {
+            self.restored
+                .insert((session.from, session.t), (session, signature));
+        }
     }
     /// The secret nonces of an earlier run are gone: every unsigned unit starts over with fresh ones, and every certificate
     /// waits anew.
@@ -66,8 +79,17 @@ impl Settle {
             self.start_fallback(t, cx);
         }
         let open: Vec<_> = self.units.unsigned().collect();
+        let mut restored = core::mem::take(&mut self.restored);
         for (from, t) in open {
-            self.begin(from, t, cx);
+            match restored.remove(&(from, t)) {
+                // If it does not verify, the timer opens the first attempt.
+                Some((session, signature)) => {
+                    self.signing.open(from, t);
+                    self.signing.arm(from, t, cx);
+                    self.aggregate(session, signature, cx);
+                }
+                None => self.begin(from, t, cx),
+            }
         }
         self.start_idle(cx);
         self.advance(cx);
@@ -141,6 +163,7 @@ impl Settle {
             let keep = self.staging.chain_next();
             self.units.settled(keep);
             self.signing.settled(keep, cx);
+            self.checking.retain(|(_, last), _| *last >= keep);
             cx.timers
                 .retain(|x| !matches!(x, Timer::Fallback(at) if *at < keep));
             self.start_idle(cx);
@@ -169,6 +192,8 @@ impl Settle {
         for (from, last) in self.units.forget_from(t) {
             self.signing.drop(from, last, cx);
         }
+        self.staging.forget_from(t);
+        self.checking.retain(|(_, last), _| *last < t);
         cx.timers
             .retain(|x| !matches!(x, Timer::Fallback(at) if *at >= t));
     }
@@ -357,6 +382,7 @@ impl Settle {
             && let Some((nonces, partials)) =
                 self.signing.partial(from, &session, &set, partial, cx)
         {
+            self.checking.insert((session.from, session.t), digest);
             cx.io.effect(Effect::MusigAggregate {
                 session,
                 nonces,
@@ -393,6 +419,7 @@ impl Settle {
     /// Somebody says that this is the aggregated signature.
     pub fn aggregate(&mut self, session: Session, signature: Signature, cx: &mut Cx<'_>) {
         if let Some(digest) = self.units.unsigned_digest(session.from, session.t) {
+            self.checking.insert((session.from, session.t), digest);
             cx.io.effect(Effect::VerifyAggregate {
                 session,
                 digest,
@@ -403,7 +430,10 @@ impl Settle {
 
     /// It is.
     pub fn aggregate_good(&mut self, session: Session, signature: Signature, cx: &mut Cx<'_>) {
-        if !self.units.is_unsigned(session.from, session.t) {
+        let range = (session.from, session.t);
+        let digest = self.units.unsigned_digest(session.from, session.t);
+        // Another epoch may have come in between: then it is over something else.
+        if digest.is_none() || self.checking.remove(&range) != digest {
             return;
         }
         let key = records::t_key(records::AGGREGATE, &cx.setting.id, session.t);

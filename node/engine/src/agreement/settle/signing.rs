@@ -2,7 +2,8 @@
 //!
 //! A node follows its own attempts: its timer opens the next one. Of the others it keeps one nonce each, of the newest attempt that
 //! they speak of, and joins a higher attempt at most once between two of its own. So whoever bumps attempts costs the others
-//! one nonce a timeout, and no memory.
+//! one nonce a timeout, and no memory. Where all others are further, its timer opens the lowest attempt that they are at: a node
+//! that was away, or started again, meets them at once, and one alone cannot move it there.
 
 use crate::agreement::Cx;
 use crate::agreement::setting::Setting;
@@ -25,11 +26,12 @@ pub(crate) enum Step {
 }
 
 /// The sessions of one range.
-#[derive(Default)]
 struct Range {
     /// Whether this node works on it; else others are only ahead.
     own: bool,
     attempt: u32,
+    /// The last attempt.
+    last: u32,
     /// A higher attempt was joined since the last timeout.
     joined: bool,
     /// The nonce of this attempt was asked for.
@@ -43,6 +45,24 @@ struct Range {
     signed: bool,
     partials: BTreeMap<usize, [u8; 32]>,
     aggregating: bool,
+}
+
+impl Default for Range {
+    fn default() -> Self {
+        Self {
+            own: false,
+            attempt: 0,
+            last: u32::MAX,
+            joined: false,
+            asked: false,
+            nonce: None,
+            nonces: BTreeMap::new(),
+            set: None,
+            signed: false,
+            partials: BTreeMap::new(),
+            aggregating: false,
+        }
+    }
 }
 
 impl Range {
@@ -77,12 +97,12 @@ impl Signing {
     pub fn open(&mut self, from: u64, t: u64) {
         self.ranges.entry((from, t)).or_default().own = true;
     }
-    /// This node works on a second reading of t from now on, whose attempts are numbered from `attempt`.
-    pub fn open_at(&mut self, t: u64, attempt: u32) {
+    /// This node works on a second reading of t from now on, whose attempts are numbered from `first` to `last`.
+    pub fn open_at(&mut self, t: u64, first: u32, last: u32) {
         let r = self.ranges.entry((t, t)).or_default();
-        r.own = true;
-        if r.attempt < attempt {
-            r.attempt(attempt);
+        (r.own, r.last) = (true, last);
+        if !(first..=last).contains(&r.attempt) {
+            r.attempt(first);
         }
     }
     /// The range is signed, or is none any more.
@@ -157,7 +177,11 @@ impl Signing {
         }
         let n = cx.setting.n() as u32;
         let r = self.ranges.entry(key).or_default();
-        let newer = r.nonces.get(&from).is_none_or(|k| k.0 < session.attempt);
+        let near_by = |attempt: u32| attempt <= r.attempt.saturating_add(2 * n);
+        // An attempt that is far ahead is overwritten by whatever comes: it hides no other.
+        let known = r.nonces.get(&from).map(|k| k.0);
+        let newer =
+            known.is_none_or(|k| k < session.attempt || !near_by(k) && k != session.attempt);
         if session.attempt < r.attempt {
             // It restarted, or its timers ran otherwise: it is told where this node is.
             if let Some(nonce) = r.nonce {
@@ -171,12 +195,13 @@ impl Signing {
             return Step::Nothing;
         }
         let pruned = !on(Defect::AttemptsAreNeverPruned);
-        if (session.attempt > r.attempt + 2 * n || !newer) && pruned {
+        if !newer && pruned {
             return Step::Nothing;
         }
+        let join = near_by(session.attempt) && session.attempt <= r.last && !r.joined || !pruned;
         r.nonces.insert(from, (session.attempt, nonce));
         if session.attempt > r.attempt {
-            if (r.joined && pruned) || !r.own {
+            if !join || !r.own {
                 return Step::Nothing;
             }
             r.joined = true;
@@ -282,15 +307,24 @@ impl Signing {
 
     /// The attempt made no progress, or ended badly: the next one, with fresh nonces and another coordinator.
     pub fn next_attempt(&mut self, from: u64, t: u64, cx: &mut Cx<'_>) {
-        let n = cx.setting.n() as u32;
+        let (n, me) = (cx.setting.n(), cx.setting.me());
         let Some(r) = self.ranges.get_mut(&(from, t)) else {
             return;
         };
-        let newest = r.nonces.values().map(|(attempt, _)| *attempt).max();
-        let next = r.attempt + 1;
-        let attempt = newest.unwrap_or(0).clamp(next, next + 2 * n);
-        r.attempt(attempt);
+        let next = r.attempt.saturating_add(1);
+        let others = r.nonces.iter().filter(|(i, _)| **i != me);
+        let attempts: Vec<u32> = others.map(|(_, (attempt, _))| *attempt).collect();
+        // One that is further may be bumping: it moves this node by so much and no more. All of them are believed.
+        let newest = attempts.iter().max().copied().unwrap_or(0);
+        let lowest = attempts.iter().min().copied().unwrap_or(0);
+        let all = if attempts.len() + 1 == n { lowest } else { 0 };
+        let step = newest.clamp(next, next.saturating_add(2 * n as u32));
+        let attempt = step.max(all).min(r.last);
         r.joined = false;
+        // A session signs once: behind the last one there is no other.
+        if attempt > r.attempt {
+            r.attempt(attempt);
+        }
         self.arm(from, t, cx);
         self.ask_nonce(from, t, cx);
     }

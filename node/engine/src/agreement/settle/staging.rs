@@ -52,6 +52,11 @@ impl Staging {
         new
     }
 
+    /// Another epoch counts from t on: what was submitted of it is to be submitted anew.
+    pub fn forget_from(&mut self, t: u64) {
+        self.submitted.retain(|(_, last)| *last < t);
+    }
+
     /// Submits what is due.
     pub fn advance(&mut self, units: &Units, cx: &mut Cx<'_>) {
         cx.timers.clear(Timer::Submit);
