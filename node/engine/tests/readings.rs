@@ -3,10 +3,10 @@
 mod stage;
 
 use diversity_engine::Input;
-use diversity_engine::api::Submission;
-use diversity_proto::AgreementId;
+use diversity_engine::api::{CellWriter, ChainEvent, Notice, Resolution, Submission};
 use diversity_proto::round::{Body, OutputKind, reading_of};
 use diversity_proto::wire::Part;
+use diversity_proto::{AgreementId, Digest};
 use stage::*;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -204,4 +204,59 @@ fn what_an_operator_asked_for_survives_a_restart_and_a_reading_under_way() {
         }
         assert!(s.chain[&a].cells.contains(&1), "restart {restart}");
     }
+}
+
+#[test]
+fn a_store_from_before_a_reading_says_that_it_cannot_go_on_from_its_cell() {
+    let (lie, l) = switch();
+    let mut s = Stage::new(2, lies(l, &[(0, true)]));
+    let a = agreement(1);
+    s.register(a, &terms(2, &[(0, 0)], EACH, 1));
+    s.count(0..1);
+    s.run(20_000);
+    assert_eq!(s.status(1, &a).blocked, Some(0));
+    let old = s.store[1].clone();
+    lie.set(false);
+    for i in 0..2 {
+        reread(&mut s, a, 0, i);
+    }
+    s.run(60_000);
+    assert!(s.chain[&a].cells.contains(&0));
+    assert_eq!(s.status(1, &a).blocked, None);
+    s.store[1] = old;
+    s.restart(1);
+    s.notices.clear();
+    let cell = ChainEvent::Cell {
+        agreement: a,
+        t: 0,
+        writer: CellWriter::Reading,
+        resolution: Resolution {
+            kind: OutputKind::Value,
+            result: vec![0, 0],
+            state: Digest::ZERO,
+            carry: vec![],
+            q_next: vec![],
+        },
+        tx: Digest([4; 32]),
+    };
+    s.input(1, Input::Chain(cell));
+    s.run(60_000);
+    assert_eq!(s.status(1, &a).blocked, Some(0));
+    let says = |s: &Stage| {
+        let is = |n: &(u64, usize, Notice)| {
+            n.1 == 1
+                && matches!(&n.2, Notice::Hole { t: 0, reason, .. } if reason.contains("older"))
+        };
+        s.notices.iter().any(is)
+    };
+    assert!(says(&s), "not silently");
+    s.notices.clear();
+    s.restart(1);
+    s.run(1_000);
+    assert!(says(&s), "nor after a restart");
+    // The users settle t = 1 in band: everybody goes on.
+    s.resolve(&a, 1, b"agreed", &[], &[2]);
+    s.count(1..3);
+    s.run(60_000);
+    assert_eq!(s.chain[&a].next_t, 3, "{:?}", s.status(1, &a));
 }

@@ -51,6 +51,8 @@ pub enum Mined {
         t: u64,
         /// What counts.
         says: Entry,
+        /// By a second reading.
+        by_nodes: bool,
     },
     /// A node's misbehaviour is on record.
     Blamed(NodeId),
@@ -185,7 +187,8 @@ impl Contract {
             resolution,
             tx,
         };
-        Ok((Mined::Cell { t, says }, vec![event]))
+        let by_nodes = false;
+        Ok((Mined::Cell { t, says, by_nodes }, vec![event]))
     }
 
     fn tx(&self, a: &Aggregate) -> Digest {
@@ -352,7 +355,11 @@ impl Contract {
             },
             tx,
         });
-        Ok(Mined::Cell { t: o.t, says })
+        Ok(Mined::Cell {
+            t: o.t,
+            says,
+            by_nodes: true,
+        })
     }
 
     fn misbehaviour(

@@ -3,7 +3,7 @@
 
 use crate::function::{self, Output};
 use crate::scenario::AgreementPlan;
-use crate::truth::{Message, Said, by_message};
+use crate::truth::{Said, by_message};
 use diversity_engine::api::{Resolution, Stretch};
 use diversity_engine::records::ExecutionRecord;
 use diversity_proto::frame;
@@ -66,28 +66,115 @@ impl Cuts {
         let (carry, q_next) = (r.carry.clone(), r.q_next.clone());
         self.words.insert(t, State { carry, q_next });
     }
-    /// An honest node read t once more.
+    /// An honest node read t once more: what it commits to is what an independent computation gives on a window that it may cut
+    /// so, from where its first reading began. Where t+1 has gone on, its ends and its state stay what they were.
     ///
     /// # Errors
-    /// It committed to a state that it did not compute, and that t+1 did not start from before.
-    pub fn read_again(&mut self, t: u64, r: &ExecutionRecord) -> Result<(), String> {
-        let after = State {
-            carry: r.execution.carry.clone(),
-            q_next: r.stretches.iter().map(|s| s.next).collect(),
-        };
-        let own = state(&after.carry, &after.q_next) == r.execution.computed.state;
-        let first = self.right.range((t, 0)..=(t, 0xffff));
-        let frozen = first
-            .flat_map(|(_, all)| all)
-            .any(|x| state(&x.after.carry, &x.after.q_next) == r.execution.computed.state);
-        if !own && !frozen && r.execution.computed.kind != OutputKind::Abstain {
+    /// What is wrong with it.
+    pub fn read_again(
+        &mut self,
+        node: usize,
+        t: u64,
+        r: &ExecutionRecord,
+        plan: &AgreementPlan,
+        heard: &Heard<'_>,
+    ) -> Result<Entry, String> {
+        let (from, to) = self.terms.window.span(t);
+        if (r.from, r.to) != (from, to) {
             return Err(format!(
-                "a reading of t {t} leads to a state that nobody computed"
+                "a reading of t {t} is cut as {}..{}, and it is {from}..{to}",
+                r.from, r.to
             ));
         }
-        self.readings.entry(t).or_default().push(after);
-        Ok(())
+        let starts: Vec<_> = r.stretches.iter().map(|s| s.start).collect();
+        let first = r.epoch & 0xffff;
+        let mut why = format!("a reading of t {t} does not start where t did");
+        for before in self.before(t, first) {
+            if before.q_next != starts {
+                continue;
+            }
+            match self.judge_reading(node, t, r, plan, &before, heard) {
+                Ok((says, after)) => {
+                    self.readings.entry(t).or_default().push(after);
+                    return Ok(says);
+                }
+                Err(e) => why = e,
+            }
+        }
+        Err(why)
     }
+
+    fn judge_reading(
+        &self,
+        node: usize,
+        t: u64,
+        r: &ExecutionRecord,
+        plan: &AgreementPlan,
+        before: &State,
+        heard: &Heard<'_>,
+    ) -> Result<(Entry, State), String> {
+        let (from, to) = self.terms.window.span(t);
+        let computed = &r.execution.computed;
+        let q_next: Vec<_> = r.stretches.iter().map(|s| s.next).collect();
+        let first = self.right.get(&(t, r.epoch & 0xffff));
+        let frozen = first
+            .into_iter()
+            .flatten()
+            .any(|x| x.after.q_next == q_next && state(&x.after.carry, &q_next) == computed.state);
+        let mut leaves = Vec::new();
+        let sensors = plan.sensors.iter().map(|s| s.0);
+        for ((said, s), k) in self.said.iter().zip(&r.stretches).zip(sensors) {
+            if frozen {
+                let count = matches!(self.terms.window, WindowSpec::Count { .. });
+                if s.end < s.start || s.end > s.next && !count {
+                    return Err(format!(
+                        "a reading of t {t} is cut as {s:?}, past where t+1 starts"
+                    ));
+                }
+            } else {
+                self.may_cut(t, said, s)?;
+            }
+            leaves.push(leaf(said, s, k, heard));
+        }
+        let window = Window {
+            t,
+            from,
+            to,
+            leaves,
+        };
+        let output = function::run(plan.behaviour(t), plan.keeps_carry, &before.carry, &window);
+        let mut right = function::computed(&output, &window, &q_next);
+        if computed.kind == OutputKind::Abstain {
+            if !plan.abstains.contains(&(node, t)) {
+                return Err(format!("a reading of t {t} is an abstention without need"));
+            }
+            let after = State {
+                carry: before.carry.clone(),
+                q_next,
+            };
+            return Ok((Entry::Hole, after));
+        }
+        if frozen {
+            right.state = computed.state;
+        }
+        if right != *computed {
+            return Err(format!(
+                "a reading of t {t} gives {:?} of {:?}, and right is {:?}",
+                computed.result, r.stretches, output.result
+            ));
+        }
+        let says = match output.kind {
+            OutputKind::Value => Entry::Value(output.result.clone()),
+            OutputKind::Trap => Entry::Trap,
+            OutputKind::Null | OutputKind::Abstain => Entry::Null,
+        };
+        let after = State {
+            carry: r.execution.carry.clone(),
+            q_next,
+        };
+        Ok((says, after))
+    }
+
     /// An honest node gave its list of open sensors.
     pub fn listed(&mut self, node: usize, t: u64, epoch: u32) {
         self.lists.entry((t, epoch)).or_default().insert(node);
@@ -214,14 +301,8 @@ impl Cuts {
         let sensors = plan.sensors.iter().map(|s| s.0);
         for ((said, s), k) in self.said.iter().zip(&r.stretches).zip(sensors) {
             // The tongues differ in what they say, not in when.
-            self.may_cut(t, said, said.messages(), s)?;
-            let message = |q: u64| &said.tongues[heard(k, q)][q as usize];
-            let taken = (s.start..s.end).map(message);
-            let taken = taken.map(|(time, values)| frame::Message {
-                time: *time,
-                values,
-            });
-            leaves.push(Leaf::new(said.sensor, s.start, s.by, said.width, taken));
+            self.may_cut(t, said, s)?;
+            leaves.push(leaf(said, s, k, heard));
         }
         let window = Window {
             t,
@@ -271,20 +352,15 @@ impl Cuts {
     }
 
     /// Design §3b, Held and Candidate.
-    fn may_cut(
-        &self,
-        t: u64,
-        said: &Said,
-        messages: &[Message],
-        s: &Stretch,
-    ) -> Result<(), String> {
+    fn may_cut(&self, t: u64, said: &Said, s: &Stretch) -> Result<(), String> {
+        let messages = said.messages();
         let have = messages.len() as u64;
         let sensor = said.sensor;
         let bad = |why: &str| Err(format!("t {t} of {sensor} is cut as {s:?}: {why}"));
         if s.end < s.start || s.end > have.max(s.start) {
             return bad("there are no such messages");
         }
-        let closed = by_message(&self.terms, t, messages, s.start);
+        let closed = by_message(&self.terms, t, said, s.start);
         let next = match self.terms.window {
             WindowSpec::Count { slide, .. } if s.by == WindowEnd::Message => {
                 s.start + u64::from(slide)
@@ -319,4 +395,15 @@ impl Cuts {
             bad("its last message lies behind its end")
         }
     }
+}
+
+/// What a node that heard these tongues takes of a sensor.
+fn leaf(said: &Said, s: &Stretch, sensor: usize, heard: &Heard<'_>) -> Leaf {
+    let held = (s.start..s.end).filter(|q| !said.lost.contains(q));
+    let messages = held.map(|q| &said.tongues[heard(sensor, q)][q as usize]);
+    let taken = messages.map(|(time, values)| frame::Message {
+        time: *time,
+        values,
+    });
+    Leaf::new(said.sensor, s.start, s.by, said.width, taken)
 }

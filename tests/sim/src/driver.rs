@@ -146,7 +146,7 @@ impl World {
                 }
                 // Others than sensors may ask too.
                 if let Some(sensor) = self.hosts[node].tickets.remove(&ticket) {
-                    if !self.s.sensors[sensor].two_tongues() {
+                    if !self.s.sensors[sensor].signs_again() {
                         for (_, _, refusal) in &answer.refused {
                             self.refused(node, refusal);
                         }

@@ -36,6 +36,10 @@ pub struct SensorPlan {
 }
 
 impl SensorPlan {
+    /// Whether it signs a q more than once.
+    pub fn signs_again(&self) -> bool {
+        self.two_tongues() || matches!(self.oddity, Some(Oddity::Reframes { .. }))
+    }
     /// Whether it signs different things for one q.
     pub fn two_tongues(&self) -> bool {
         matches!(
@@ -158,6 +162,8 @@ impl Scenario {
         s.plan_faults(&mut rng, &mut Rng::new(seed, 11), classes);
         s.plan_actor(&mut rng, &mut Rng::new(seed, 12), classes);
         s.plan_oddities(&mut Rng::new(seed, 13), classes);
+        s.plan_harmless_oddities(&mut Rng::new(seed, 15), classes);
+        s.plan_lists(&mut Rng::new(seed, 16), classes);
         s
     }
 

@@ -7,6 +7,7 @@ use crate::truth::{Message, Said};
 use diversity_proto::entity::{Period, SensorDeclaration};
 use diversity_proto::frame::{self, Frame, Opening, Variable, VariableType, write_body};
 use diversity_proto::{Deployment, SensorId, Signature, Writer};
+use std::ops::Range;
 use std::sync::Arc;
 
 /// A signed frame and who holds it.
@@ -91,6 +92,7 @@ impl Sensor {
                 width,
                 tongues: vec![messages],
                 doubtful_from: u64::MAX,
+                lost: s.sensors[k].oddity.map_or(0..0, |o| o.lost()),
             },
             frames: Vec::new(),
             lies: Vec::new(),
@@ -108,9 +110,12 @@ impl Sensor {
             last_frame: None,
         };
         let said = sensor.said.messages().to_vec();
-        sensor.frames = pen.write(plan, &said, 0, rng);
+        let lost = sensor.said.lost.clone();
+        sensor.frames = pen.write_around(plan, &said, lost, rng);
         if s.sensors[k].two_tongues() {
             sensor.grow_tongue(&s.sensors[k], pen, rng);
+        } else if let Some(Oddity::Reframes { q, reboots, .. }) = s.sensors[k].oddity {
+            sensor.sign_again(plan, q, reboots, pen, rng);
         }
         sensor
     }
@@ -157,6 +162,41 @@ impl Sensor {
         };
         self.said.tongues.push(other);
         self.said.doubtful_from = first_q;
+    }
+
+    /// The same messages in other frames, from where a frame begins on.
+    fn sign_again(
+        &mut self,
+        plan: &[Planned],
+        q: u64,
+        reboots: bool,
+        mut pen: Pen<'_>,
+        rng: &mut Rng,
+    ) {
+        let before = self.frames.iter().rfind(|f| f.next_q <= q);
+        let before = before.map(|f| Frame::decode(&f.bytes).expect("a sensor made it"));
+        let said = self.said.messages().to_vec();
+        let lost = self.said.lost.clone();
+        let from = before.as_ref().map_or(0, Frame::next_q) as usize;
+        pen.epoch = before.as_ref().map_or(0, |f| f.epoch);
+        pen.last_frame = before.as_ref().map(|f| f.digest(pen.deployment));
+        if !lost.is_empty() {
+            // A part of the loss alone.
+            let to = lost.start + rng.range(1, lost.end - lost.start);
+            let last = self.frames.iter().find(|f| f.first_q == lost.start);
+            let epoch = last.map(|f| Frame::decode(&f.bytes).expect("a sensor made it").epoch);
+            let mut pen = pen.clone();
+            pen.epoch = epoch.unwrap_or(0);
+            let made_at = plan[to as usize - 1].at;
+            self.lies = vec![outgoing(&pen.gap(lost.start, to, false), made_at)];
+            return;
+        }
+        if reboots && before.is_some() {
+            pen.epoch += 1;
+            self.lies = pen.write_from(plan, &said, from, rng);
+        } else {
+            self.lies = pen.write(plan, &said, from, rng);
+        }
     }
 
     /// A node acknowledged everything below `next_q`.
@@ -226,6 +266,7 @@ fn outgoing(frame: &Frame, made_at: u64) -> Outgoing {
 }
 
 /// Signs frames.
+#[derive(Clone)]
 struct Pen<'a> {
     party: &'a Party,
     deployment: &'a Deployment,
@@ -237,6 +278,32 @@ struct Pen<'a> {
 }
 
 impl Pen<'_> {
+    /// Frames over all that is said, with a gap record over what is lost of it.
+    fn write_around(
+        &mut self,
+        plan: &[Planned],
+        said: &[Message],
+        lost: Range<u64>,
+        rng: &mut Rng,
+    ) -> Vec<Outgoing> {
+        if lost.is_empty() {
+            return self.write(plan, said, 0, rng);
+        }
+        let (start, end) = (lost.start as usize, lost.end as usize);
+        let mut out = self.write(&plan[..start], said, 0, rng);
+        let gap = self.gap(lost.start, lost.end, false);
+        out.push(outgoing(&gap, plan[end - 1].at));
+        out.extend(self.write(plan, said, end, rng));
+        out
+    }
+    /// A gap record.
+    fn gap(&mut self, from: u64, to: u64, opens: bool) -> Frame {
+        self.finish(Frame {
+            lost: (to - from) as u32,
+            width: 0,
+            ..self.frame(&[], from, opens)
+        })
+    }
     /// Frames over all that is said from `q` on.
     fn write(
         &mut self,
@@ -282,11 +349,14 @@ impl Pen<'_> {
         (q + 1..end).find(apart).unwrap_or(end)
     }
     fn sign(&mut self, messages: &[Message], first_q: u64, opens: bool) -> Frame {
+        self.finish(self.frame(messages, first_q, opens))
+    }
+    fn frame(&self, messages: &[Message], first_q: u64, opens: bool) -> Frame {
         let opening = opens.then(|| Opening {
             last_q: first_q - 1,
             last_frame: self.last_frame.expect("a frame came before the reboot"),
         });
-        let mut frame = Frame {
+        Frame {
             sensor: SensorId::from(self.party.address),
             epoch: self.epoch,
             first_q,
@@ -296,7 +366,9 @@ impl Pen<'_> {
             opening,
             body: body(messages),
             signature: Signature([0; 64]),
-        };
+        }
+    }
+    fn finish(&mut self, mut frame: Frame) -> Frame {
         let digest = frame.digest(self.deployment);
         frame.signature = self.party.sign(&digest);
         self.last_frame = Some(digest);

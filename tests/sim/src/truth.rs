@@ -3,6 +3,7 @@
 
 use diversity_proto::SensorId;
 use diversity_proto::terms::{Terms, WindowSpec};
+use std::ops::Range;
 
 /// Sensor time (seconds) and values of a message.
 pub type Message = (u64, Vec<u8>);
@@ -18,6 +19,8 @@ pub struct Said {
     pub tongues: Vec<Vec<Message>>,
     /// From which q on the tongues differ.
     pub doubtful_from: u64,
+    /// What it has lost of that, and says so by gap records.
+    pub lost: Range<u64>,
 }
 
 impl Said {
@@ -44,7 +47,7 @@ pub fn windows(terms: &Terms, said: &[&Said], count: u64) -> Vec<TrueWindow> {
     for t in 0..count.min(WINDOWS_MAX) {
         let mut closing_q = Vec::new();
         for (s, start) in said.iter().zip(&mut starts) {
-            let closed = by_message(terms, t, s.messages(), *start);
+            let closed = by_message(terms, t, s, *start);
             closing_q.push(closed.map(|(closing, _)| closing));
             if let Some((_, end)) = closed {
                 *start = match terms.window {
@@ -67,7 +70,8 @@ pub fn closed_by_messages(terms: &Terms, said: &[&Said]) -> u64 {
 
 /// `(closing q, end)` of the window t of one sensor that starts at `start`, if a message ends it: in time windows the first whose
 /// time lies from T1 to T1 + grace + tolerance (design §3b, Candidate).
-pub fn by_message(terms: &Terms, t: u64, messages: &[Message], start: u64) -> Option<(u64, u64)> {
+pub fn by_message(terms: &Terms, t: u64, said: &Said, start: u64) -> Option<(u64, u64)> {
+    let messages = said.messages();
     let have = messages.len() as u64;
     match terms.window {
         WindowSpec::Count { z, .. } => {
@@ -78,6 +82,7 @@ pub fn by_message(terms: &Terms, t: u64, messages: &[Message], start: u64) -> Op
             let (_, to) = terms.window.span(t);
             let latest = to + u64::from(terms.grace_s) + u64::from(terms.future_tolerance_s);
             (start..have)
+                .filter(|q| !said.lost.contains(q))
                 .find(|q| (to..=latest).contains(&messages[*q as usize].0))
                 .map(|q| (q, q))
         }

@@ -22,7 +22,7 @@ use diversity_proto::terms::{Field, Qos, SensorStart, Terms, TrustedNode, Window
 use diversity_proto::{
     Address, AgreementId, Deployment, Digest, NodeId, SensorId, Signature, UserId,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 mod agreement;
@@ -195,6 +195,8 @@ pub struct World {
     pub trace: Trace,
     /// What is broken on purpose.
     pub sabotage: Sabotage,
+    /// Second readings that a node could not run at once: node, agreement, t, epoch.
+    pub(crate) tried: BTreeSet<(usize, usize, u64, u32)>,
     blamed: u64,
     words: u64,
     by_reveals: u64,

@@ -2,7 +2,7 @@
 
 use diversity_sim::campaign::{Report, campaign_of};
 use diversity_sim::crypto::Mode;
-use diversity_sim::scenario::{ActorKind, ActorPlan};
+use diversity_sim::scenario::{ActorKind, ActorPlan, Oddity};
 use diversity_sim::{Sabotage, Scenario, run};
 
 /// Seeds for each actor.
@@ -27,7 +27,7 @@ fn one_world() {
     let (Ok(name), Some(seed)) = (std::env::var("ACTOR"), number("SEED")) else {
         return;
     };
-    let mut all = ActorKind::EASY.into_iter().chain(ActorKind::HARD);
+    let mut all = ActorKind::all();
     let kind = all.find(|k| format!("{k:?}") == name).expect("an actor");
     println!("{:#?}", plan(kind, seed));
     println!("{:?}", run(plan(kind, seed), Sabotage::None, true));
@@ -139,4 +139,32 @@ fn always_null_is_caught_every_time() {
 fn a_late_second_commit_is_evidence_and_closes_no_door() {
     let t = alone(ActorKind::LateCommitter).total;
     assert!(t.blamed > SEEDS / 4, "{t:?}");
+}
+
+#[test]
+fn two_lists_make_a_hole_at_worst_and_blame_nobody() {
+    // In turn for good and until faults end; after that everything settles.
+    let two = |seed: u64| {
+        let mut s = plan(ActorKind::TwoLists, seed);
+        if let Some(actor) = &mut s.actor {
+            actor.reforms = seed % 2 == 0;
+        }
+        // Sensors fall silent, so that lists end windows.
+        for x in &mut s.sensors {
+            let half = x.messages.len() as u64 / 2;
+            x.messages.truncate(half as usize);
+            x.oddity = Some(Oddity::Silent { q: half });
+        }
+        for a in &mut s.agreements {
+            a.grace_s = a.grace_s.min(3);
+        }
+        s
+    };
+    let report = campaign_of(0..SEEDS, two, 5, |_| {});
+    for (seed, v) in &report.failures {
+        println!("seed {seed} fails {}: {}", v.oracle, v.text);
+    }
+    assert!(report.failures.is_empty());
+    assert_eq!(report.total.blamed, 0, "{:?}", report.total);
+    assert!(report.total.holes > 0, "{:?}", report.total);
 }

@@ -103,6 +103,7 @@ impl Agreement {
                     io.persist(vec![record.put(&id, t)], After::Nothing);
                 }
                 self.said(t, new, io);
+                self.say_what_is_lost(io);
             }
             ChainEvent::Closed { last_t, .. } => {
                 self.record.last_t = Some(last_t);
@@ -134,6 +135,27 @@ impl Agreement {
             });
             self.readings.settled(t, cx!(self, io));
             self.take_words(t, io);
+        }
+    }
+
+    /// The cell that everything waits for names a value, and the state behind it is not here: whoever runs this node must know.
+    pub(super) fn say_what_is_lost(&self, io: &mut Io) {
+        let Some(t) = self.history.blocked() else {
+            return;
+        };
+        if let Some(Word::Cell(r)) = self.cases.word(t)
+            && !leads(&self.setting, r)
+        {
+            io.notice(Notice::Hole {
+                agreement: self.setting.id,
+                t,
+                reason: format!(
+                    "the nodes read t={t} once more and agreed, but this node's store does not hold what it read then: it is older \
+                     than that. Restore the newest store, or let the users settle t={} themselves (diversity dispute resolve); \
+                     until then this node waits",
+                    t + 1
+                ),
+            });
         }
     }
 

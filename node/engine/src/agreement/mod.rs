@@ -531,6 +531,7 @@ impl Agreement {
         self.cases.advance(chain_next, cx!(self, io));
         self.readings.advance(chain_next, cx!(self, io));
         self.take_words(t, io);
+        self.say_what_is_lost(io);
     }
 
     // ---- faults

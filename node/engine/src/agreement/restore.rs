@@ -200,5 +200,6 @@ impl Agreement {
         self.cases.advance(chain_next, cx!(self, io));
         self.readings.advance(chain_next, cx!(self, io));
         self.look_all(traces, io);
+        self.say_what_is_lost(io);
     }
 }

@@ -13,6 +13,7 @@ mod mute_leader;
 mod nonce_bumper;
 mod saboteur;
 mod slow_leader;
+mod two_lists;
 mod withholder;
 mod wrong_output;
 
@@ -155,6 +156,7 @@ pub fn actor(plan: &ActorPlan) -> Box<dyn Actor> {
         ActorKind::LyingStatus => Box::new(lying_status::LyingStatus::new(plan.variant)),
         ActorKind::LateCommitter => Box::new(late_committer::LateCommitter::new(plan.variant)),
         ActorKind::Framer => Box::new(framer::Framer::new(plan.variant)),
+        ActorKind::TwoLists => Box::new(two_lists::TwoLists::new(plan.variant)),
     }
 }
 

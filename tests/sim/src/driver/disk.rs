@@ -122,7 +122,14 @@ impl World {
         };
         let record = ExecutionRecord::decode(value).expect("a core reads what it writes");
         let at = self.index_of(&id);
-        let verdict = self.agreements[at].cuts.read_again(t, &record);
+        let acknowledged = &self.oracles.acknowledged;
+        let heard = |sensor: usize, q: u64| acknowledged.tongue(node, sensor, q);
+        let a = &mut self.agreements[at];
+        let verdict = a.cuts.read_again(node, t, &record, &a.plan, &heard);
+        if let Ok(says) = &verdict {
+            a.finality.read_again(t, says);
+        }
+        let verdict = verdict.map(|_| ());
         let verdict = verdict.map_err(|text| format!("agreement {at}, node {node}: {text}"));
         self.oracles.judge(self.now, "N2", verdict);
     }

@@ -62,6 +62,17 @@ impl Acknowledged {
             let s = self
                 .index(&frame.sensor)
                 .ok_or_else(|| format!("node {node} stores a frame of nobody"))?;
+            if frame.is_gap() {
+                let lost = &self.said[s].lost;
+                if frame.first_q < lost.start || frame.next_q() > lost.end {
+                    return Err(format!(
+                        "node {node} stores another gap record of sensor {s} than was said"
+                    ));
+                }
+                for q in frame.first_q..frame.next_q() {
+                    self.held[node][s][q as usize].get_or_insert(0);
+                }
+            }
             for (q, m) in (frame.first_q..).zip(frame.messages()) {
                 let said = |tongue: &Vec<Message>| {
                     let at = tongue.get(q as usize);

@@ -14,6 +14,8 @@ pub struct Finality {
     nobody_honest: bool,
     says: BTreeMap<u64, Entry>,
     cells: BTreeMap<u64, Entry>,
+    /// What honest nodes rightly read t as once more.
+    readings: BTreeMap<u64, Vec<Entry>>,
     /// Where an honest node has n reveals that open the n commits and make a hole.
     decided_holes: BTreeSet<(u64, u32)>,
 }
@@ -27,6 +29,7 @@ impl Finality {
             nobody_honest: false,
             says: BTreeMap::new(),
             cells: BTreeMap::new(),
+            readings: BTreeMap::new(),
             decided_holes: BTreeSet::new(),
         }
     }
@@ -40,6 +43,10 @@ impl Finality {
         if !all.contains(&right.says) {
             all.push(right.says.clone());
         }
+    }
+    /// An honest node commits to this in a second reading, and rightly so.
+    pub fn read_again(&mut self, t: u64, says: &Entry) {
+        self.readings.entry(t).or_default().push(says.clone());
     }
     /// Whether the chain has made t final.
     pub fn is_final(&self, t: u64) -> bool {
@@ -69,7 +76,16 @@ impl Finality {
                 .zip(says)
                 .try_for_each(|(t, e)| self.settled(t, *epoch, e)),
             Mined::Resolved { t, says } => self.once(*t, says),
-            Mined::Cell { t, says } => match self.cells.insert(*t, says.clone()) {
+            Mined::Cell { t, says, by_nodes }
+                if *by_nodes
+                    && !self.nobody_honest
+                    && !self.readings.get(t).is_some_and(|all| all.contains(says)) =>
+            {
+                Err(format!(
+                    "the nodes wrote {says:?} into the cell of t {t}, and no honest one has read that"
+                ))
+            }
+            Mined::Cell { t, says, .. } => match self.cells.insert(*t, says.clone()) {
                 Some(before) => Err(format!("the cell of t {t} held {before:?} before {says:?}")),
                 None if self.says.get(t) == Some(&Entry::Hole) => Ok(()),
                 None => Err(format!("the cell of t {t} is written, and t is no hole")),

@@ -1,6 +1,6 @@
 //! Who lies, and how.
 
-use super::{Classes, Scenario};
+use super::{AgreementPlan, Classes, Scenario};
 use crate::actors::WrongOutput;
 use crate::rng::Rng;
 
@@ -22,6 +22,7 @@ pub enum ActorKind {
     LyingStatus,
     LateCommitter,
     Framer,
+    TwoLists,
 }
 
 impl ActorKind {
@@ -57,6 +58,11 @@ impl ActorKind {
                 | Self::SlowLeader
         )
     }
+    /// All of them.
+    pub fn all() -> impl Iterator<Item = Self> {
+        let known = Self::EASY.into_iter().chain(Self::HARD);
+        known.chain([Self::TwoLists])
+    }
     /// Whether a hole may be its doing.
     pub fn makes_holes(self) -> bool {
         matches!(
@@ -66,6 +72,7 @@ impl ActorKind {
                 | Self::Echo
                 | Self::AlwaysNull
                 | Self::LateCommitter
+                | Self::TwoLists
         )
     }
 }
@@ -108,6 +115,9 @@ impl ActorPlan {
             }
             // A reveal that speaks from another t is silence. After two commits or a false opening the parties must resolve.
             ActorKind::Equivocator => self.variant % 4 == 1 && self.reforms,
+            // Whoever goes by a list that speaks of a message which nobody has waits for it as long as it lies; then the cuts may
+            // differ, and the states with them.
+            ActorKind::TwoLists => self.reforms && users,
             // Where the second commit comes before the seal that holds the first, nobody who saw it goes by that seal.
             ActorKind::Echo | ActorKind::LateCommitter => false,
         }
@@ -115,6 +125,19 @@ impl ActorPlan {
 }
 
 impl Scenario {
+    /// Some liars sign two lists instead; in a stream of its own, so that older seeds mean what they meant.
+    pub(super) fn plan_lists(&mut self, rng: &mut Rng, classes: Classes) {
+        let records = |a: &AgreementPlan| a.grace_s < 10;
+        let some = self.agreements.iter().any(records);
+        if let Some(actor) = self.actor.as_mut()
+            && rng.chance(120)
+            && some
+            && classes.hard_actors
+        {
+            actor.kind = ActorKind::TwoLists;
+        }
+    }
+
     pub(super) fn plan_actor(&mut self, rng: &mut Rng, more: &mut Rng, classes: Classes) {
         if rng.chance(450) {
             self.actor = Some(ActorPlan {

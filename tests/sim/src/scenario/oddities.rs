@@ -2,6 +2,7 @@
 
 use super::{Classes, Scenario};
 use crate::rng::Rng;
+use std::ops::Range;
 
 /// What is wrong with a sensor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +29,33 @@ pub enum Oddity {
         /// First q that is never said.
         q: u64,
     },
+    /// It has lost messages, and says so by a gap record.
+    Loses {
+        /// First q that is lost.
+        q: u64,
+        /// First q after them.
+        to: u64,
+    },
+    /// It signs the same messages again in other frames, and another gap record of what it has lost.
+    Reframes {
+        /// Near which q it begins to.
+        q: u64,
+        /// Under a boot epoch of its own.
+        reboots: bool,
+        /// What it has lost, if anything.
+        lost: (u64, u64),
+    },
+}
+
+impl Oddity {
+    /// What is lost.
+    pub fn lost(&self) -> Range<u64> {
+        match self {
+            Self::Loses { q, to } => *q..*to,
+            Self::Reframes { lost, .. } => lost.0..lost.1,
+            _ => 0..0,
+        }
+    }
 }
 
 impl Scenario {
@@ -52,13 +80,37 @@ impl Scenario {
         }
     }
 
+    /// Oddities that contradict nothing; in a stream of their own, so that older seeds mean what they meant.
+    pub(super) fn plan_harmless_oddities(&mut self, rng: &mut Rng, classes: Classes) {
+        let sensor = rng.index(self.sensors.len());
+        let count = self.sensors[sensor].messages.len() as u64;
+        let q = rng.below(count);
+        let to = (q + rng.range(1, 4)).min(count);
+        let lost = if rng.chance(300) { (q, to) } else { (0, 0) };
+        let oddity = match rng.below(3) {
+            0 => Oddity::Loses { q, to },
+            _ => Oddity::Reframes {
+                q: rng.below(count),
+                reboots: rng.chance(300),
+                lost,
+            },
+        };
+        let free = self.sensors[sensor].oddity.is_none();
+        if rng.chance(250) && classes.odd_sensors && free {
+            self.sensors[sensor].oddity = Some(oddity);
+        }
+    }
+
     /// Changes what the sensor says; two tongues are given to it when it signs.
     fn apply(&mut self, sensor: usize, oddity: Oddity) {
         let messages = &mut self.sensors[sensor].messages;
         match oddity {
             Oddity::WrongTime { q, time } => messages[q as usize].time = time,
             Oddity::Silent { q } => messages.truncate(q as usize),
-            Oddity::Contradicts { .. } | Oddity::Forks { .. } => {}
+            Oddity::Contradicts { .. }
+            | Oddity::Forks { .. }
+            | Oddity::Loses { .. }
+            | Oddity::Reframes { .. } => {}
         }
     }
 }

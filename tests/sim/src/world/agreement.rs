@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::cuts::Cuts;
-use crate::scenario::AgreementPlan;
+use crate::scenario::{ActorKind, AgreementPlan};
 use crate::truth::{self, Said};
 use crate::world::users::Users;
 use diversity_proto::held::Held;
@@ -58,6 +58,7 @@ impl Agreement {
             .zip(0..)
             .map(|(w, t)| ready_at(s, &plan, sensors, w, t))
             .collect();
+        let listed = s.actor_in(i).is_some_and(|a| a.kind == ActorKind::TwoLists);
         let lies = s.actor_in(i).is_some_and(|a| a.kind.makes_holes());
         let odd = plan
             .sensors
@@ -72,7 +73,7 @@ impl Agreement {
                 lies || odd || restored || abstains.iter().any(|(_, at)| *at == t)
             }),
             liveness: Liveness::new(bound_ms(s, i)),
-            cuts: Cuts::new(terms.clone(), said, !odd && !restored),
+            cuts: Cuts::new(terms.clone(), said, !odd && !restored && !listed),
             terms,
             ready_at,
             ended_at: u64::MAX,
@@ -132,6 +133,7 @@ fn windows_meant(s: &Scenario, plan: &AgreementPlan, terms: &Terms) -> u64 {
             width: 0,
             tongues: vec![its(x).iter().map(|p| (p.time, Vec::new())).collect()],
             doubtful_from: u64::MAX,
+            lost: 0..0,
         })
         .collect();
     let refs: Vec<_> = said.iter().collect();

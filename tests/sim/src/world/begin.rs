@@ -53,6 +53,7 @@ impl World {
             sensors,
             oracles,
             sabotage,
+            tried: BTreeSet::new(),
         };
         let gullible = matches!(
             sabotage,

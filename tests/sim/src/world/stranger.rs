@@ -38,6 +38,7 @@ impl World {
             1 => frame.first_q += rng.range(1, 1 << 20),
             2 => frame.epoch += 1,
             3 => frame.signature.0[rng.index(64)] ^= 1,
+            4 if frame.is_gap() => frame.lost += 1,
             4 => {
                 let at = rng.index(frame.body.len());
                 frame.body[at] ^= 1;
