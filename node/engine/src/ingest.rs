@@ -1,12 +1,15 @@
 //! Ingest: decode, verify, deduplicate, make durable, and only then acknowledge (design §5).
 
 use crate::alloc_prelude::*;
-use crate::api::{Effect, FrameRef, IngestAnswer, Refusal, Source, Ticket};
+use crate::api::{
+    Effect, FrameRef, IngestAnswer, Millis, Notice, Refusal, Source, Ticket, WrongTime,
+};
 use crate::io::{After, Io};
 use crate::records;
 use crate::trace::{Stored, Trace};
 use alloc::sync::Arc;
 use diversity_proto::frame::Frame;
+use diversity_proto::time::Implausible;
 use diversity_proto::wire::FRAMES_MAX;
 use diversity_proto::{Digest, NodeId, PublicKey, SensorId};
 
@@ -36,6 +39,7 @@ struct Request {
     pending: usize,
     sensors: BTreeSet<SensorId>,
     answer: Vec<crate::api::Refused>,
+    wrong_times: Vec<WrongTime>,
 }
 
 /// Bookkeeping of frames that are being verified or persisted, and of the requests that wait for them.
@@ -134,6 +138,16 @@ impl Ingest {
         };
         if let Some(r) = ticket.and_then(|t| self.requests.get_mut(&t)) {
             r.sensors.insert(frame.sensor);
+            // P-TIME-1: kept all the same; whoever sent it is told.
+            if let Some((time, why)) = wrong_time(&frame, io.now) {
+                r.wrong_times.push(WrongTime {
+                    index: i,
+                    sensor: frame.sensor,
+                    first_q: frame.first_q,
+                    time,
+                    why,
+                });
+            }
         }
         if let Some((q, stored)) = trace.overlap(frame.first_q, frame.next_q())
             && q == frame.first_q
@@ -301,6 +315,16 @@ impl Ingest {
             if trace.insert(c.frame.first_q, stored) {
                 grown.insert(c.frame.sensor);
             }
+            let wrong = wrong_time(&c.frame, io.now);
+            if trace.wrong_time(wrong.is_some())
+                && let Some((time, _)) = wrong
+            {
+                io.notice(Notice::WrongTime {
+                    sensor: c.frame.sensor,
+                    q: c.frame.first_q,
+                    time,
+                });
+            }
         }
         for c in checked {
             self.persisting.remove(&(c.frame.sensor, c.frame.first_q));
@@ -356,7 +380,9 @@ impl Ingest {
         if r.pending > 0 {
             return;
         }
-        let r = self.requests.remove(&ticket).expect("just seen");
+        let mut r = self.requests.remove(&ticket).expect("just seen");
+        let refused: BTreeSet<usize> = r.answer.iter().map(|r| r.0).collect();
+        r.wrong_times.retain(|w| !refused.contains(&w.index));
         let held = r
             .sensors
             .iter()
@@ -367,7 +393,14 @@ impl Ingest {
             answer: IngestAnswer {
                 held,
                 refused: r.answer,
+                wrong_times: r.wrong_times,
             },
         });
     }
+}
+
+/// The first time in a frame that cannot be, and why.
+fn wrong_time(frame: &Frame, now: Millis) -> Option<(u64, Implausible)> {
+    let look = |time| Implausible::look(time, now / 1_000).map(|why| (time, why));
+    frame.messages().find_map(|m| look(m.time))
 }
