@@ -112,15 +112,19 @@ impl Owed {
                 submission: item.submission.clone(),
             }];
         }
-        let told = core::mem::replace(&mut item.waits, true);
-        let agreement = id.agreement().filter(|_| !told);
-        let notice = agreement.map(|agreement| {
+        let of = id.agreement();
+        let waits = |(other, item): (&SubmissionId, &Item)| item.waits && other.agreement() == of;
+        let told = self.items.iter().any(waits);
+        if let Some(item) = self.items.get_mut(id) {
+            item.waits = true;
+        }
+        let notice = |agreement| {
             Effect::Notice(Notice::GasBudget {
                 agreement,
                 used: self.budget.used(&agreement),
             })
-        });
-        notice.into_iter().collect()
+        };
+        of.filter(|_| !told).map(notice).into_iter().collect()
     }
 
     /// The outbox has it; its record, if it has one, goes.

@@ -44,7 +44,7 @@ fn beyond_the_budget_settlement_waits_and_goes_on_the_next_day() {
         );
         assert_eq!((gas.per_day, gas.until % DAY_MS), (80_000, 0));
     }
-    assert!(told(&s) >= 2);
+    assert_eq!(told(&s), 2, "each node says it once");
     s.run(5 * DAY_MS);
     assert_eq!(s.chain[&a].next_t, T, "nothing is forgotten");
     assert_eq!(s.status(0, &a).gas, None);
