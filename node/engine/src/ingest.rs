@@ -1,4 +1,8 @@
 //! Ingest: decode, verify, deduplicate, make durable, and only then acknowledge (design §5).
+//!
+//! A frame that is verified and new is in its trace at once: it travels on, and windows are cut and executed with it, while it is
+//! on its way to the disk. Writes become durable in their order, so whatever a node signs over it, and therefore writes behind
+//! it, is durable only when the frame is (R2). What is acknowledged is what is durable (N1).
 
 use crate::alloc_prelude::*;
 use crate::api::{
@@ -52,8 +56,8 @@ pub(crate) struct Ingest {
     gossip_due: Option<u64>,
     /// When the last two batches left.
     gossiped: [u64; 2],
-    /// Frames on their way into the store: (sensor, first q) and the first q after.
-    persisting: BTreeMap<(SensorId, u64), u64>,
+    /// Frames that are in their traces and on their way into the store: sensor and first q.
+    persisting: BTreeSet<(SensorId, u64)>,
     next_segment: u64,
     /// Frames of peers that begin another boot epoch than this node knows: who sent them, and whose they are.
     forks: Vec<(NodeId, SensorId)>,
@@ -149,6 +153,17 @@ impl Ingest {
                 });
             }
         }
+        if let Some(flight) = self.flights.get_mut(&id)
+            && *flight.bytes == *bytes
+        {
+            // The same again, on its way.
+            if let Some(t) = ticket {
+                flight.waiting.push((t, i));
+                flight.from_api = true;
+                self.requests.get_mut(&t).expect("request is open").pending += 1;
+            }
+            return;
+        }
         if let Some((q, stored)) = trace.overlap(frame.first_q, frame.next_q())
             && q == frame.first_q
             && stored.digest() == frame.digest(&io.config.deployment)
@@ -164,18 +179,7 @@ impl Ingest {
             }
             return self.refuse(ticket, i, Some(id), r);
         }
-        if let Some(flight) = self.flights.get_mut(&id) {
-            if *flight.bytes != *bytes {
-                return self.refuse(ticket, i, Some(id), Refusal::Busy);
-            }
-            if let Some(t) = ticket {
-                flight.waiting.push((t, i));
-                flight.from_api = true;
-                self.requests.get_mut(&t).expect("request is open").pending += 1;
-            }
-            return;
-        }
-        if self.flights.len() >= io.config.inflight_max {
+        if self.flights.contains_key(&id) || self.flights.len() >= io.config.inflight_max {
             return self.refuse(ticket, i, Some(id), Refusal::Busy);
         }
         let bytes: Arc<[u8]> = bytes.into();
@@ -207,21 +211,27 @@ impl Ingest {
         }
     }
 
-    /// The signatures are checked: what is genuine and new becomes one segment.
+    /// The signatures are checked: what is genuine and new enters its trace, is passed on, and becomes one segment. Returns the
+    /// sensors whose trace grew.
     pub fn verified(
         &mut self,
         pending: Vec<Pending>,
         digests: Vec<Option<Digest>>,
-        traces: &Traces,
+        traces: &mut Traces,
         io: &mut Io,
-    ) {
+    ) -> BTreeSet<SensorId> {
         let mut good: Vec<Checked> = Vec::new();
         for (p, digest) in pending
             .into_iter()
             .zip(digests.into_iter().chain(core::iter::repeat(None)))
         {
             let Some(digest) = digest else {
-                self.done(&p.frame, Some(Refusal::BadSignature), traces, io);
+                self.done(
+                    (p.frame.sensor, p.frame.first_q),
+                    Some(Refusal::BadSignature),
+                    traces,
+                    io,
+                );
                 continue;
             };
             let trace = &traces[&p.frame.sensor];
@@ -242,10 +252,20 @@ impl Ingest {
                         });
                     }
                 }
-                self.done(&p.frame, (!same).then_some(why), traces, io);
-            } else if self.collides(&good, &p.frame) {
+                self.done(
+                    (p.frame.sensor, p.frame.first_q),
+                    (!same).then_some(why),
+                    traces,
+                    io,
+                );
+            } else if collides(&good, &p.frame) {
                 // Two overlapping frames in one batch: one of them first, the other when it comes again.
-                self.done(&p.frame, Some(Refusal::Busy), traces, io);
+                self.done(
+                    (p.frame.sensor, p.frame.first_q),
+                    Some(Refusal::Busy),
+                    traces,
+                    io,
+                );
             } else {
                 good.push(Checked {
                     frame: p.frame,
@@ -255,39 +275,65 @@ impl Ingest {
             }
         }
         if good.is_empty() {
-            return;
+            return BTreeSet::new();
         }
-        for c in &good {
-            self.persisting
-                .insert((c.frame.sensor, c.frame.first_q), c.frame.next_q());
-        }
+        self.take(good, traces, io)
+    }
+
+    fn take(&mut self, good: Vec<Checked>, traces: &mut Traces, io: &mut Io) -> BTreeSet<SensorId> {
         let segment = self.next_segment;
         self.next_segment += 1;
         let op = records::put_segment(segment, good.iter().map(|c| &c.bytes[..]));
-        io.persist(vec![op], After::Segment(segment, good));
-    }
-
-    // Overlaps with a frame that is on its way to the store but not yet in the trace.
-    fn collides(&self, good: &[Checked], f: &Frame) -> bool {
-        let meets = |q: u64, to: u64| q < f.next_q() && f.first_q < to;
-        good.iter()
-            .any(|c| c.frame.sensor == f.sensor && meets(c.frame.first_q, c.frame.next_q()))
-            || self
-                .persisting
-                .range((f.sensor, 0)..=(f.sensor, u64::MAX))
-                .any(|((_, q), to)| meets(*q, *to))
+        let (mut grown, mut awaited) = (BTreeSet::new(), false);
+        let mut frames = Vec::with_capacity(good.len());
+        for (index, c) in (0u32..).zip(good) {
+            let id = (c.frame.sensor, c.frame.first_q);
+            let stored = Stored::new(&c.frame, FrameRef { segment, index }, c.digest);
+            self.persisting.insert(id);
+            let trace = traces.get_mut(&id.0).expect("sensors are never forgotten");
+            if trace.insert(id.1, stored) {
+                grown.insert(id.0);
+            }
+            let wrong = wrong_time(&c.frame, io.now);
+            if trace.wrong_time(wrong.is_some())
+                && let Some((time, _)) = wrong
+            {
+                io.notice(Notice::WrongTime {
+                    sensor: id.0,
+                    q: id.1,
+                    time,
+                });
+            }
+            if self.flights.get(&id).is_some_and(|f| f.from_api) {
+                awaited = true;
+                self.gossip_bytes += c.bytes.len();
+                self.gossip.push(c.bytes);
+            }
+            frames.push(id);
+        }
+        let after = After::Segment(frames);
+        if awaited {
+            // A frame, and the one behind it, never wait; a stream of them shares batches.
+            self.gossip_due
+                .get_or_insert(io.now.max(self.gossiped[0] + io.config.gossip_flush_ms));
+            io.persist(vec![op], after);
+        } else {
+            // Nobody waits for what peers have as well.
+            io.persist_soon(vec![op], after);
+        }
+        self.gossip_if_due(io);
+        grown
     }
 
     fn done(
         &mut self,
-        frame: &Frame,
+        id: (SensorId, u64),
         refusal: Option<Refusal>,
         traces: &Traces,
         io: &mut Io,
-    ) -> bool {
-        let id = (frame.sensor, frame.first_q);
+    ) {
         let Some(flight) = self.flights.remove(&id) else {
-            return false;
+            return;
         };
         for (ticket, i) in flight.waiting {
             if let Some(why) = &refusal {
@@ -295,49 +341,28 @@ impl Ingest {
             }
             self.settle_one(ticket, traces, io);
         }
-        flight.from_api
     }
 
-    /// A segment is durable: its frames enter their traces and are acknowledged. Returns the sensors whose trace grew.
-    pub fn durable(
-        &mut self,
-        segment: u64,
-        checked: Vec<Checked>,
-        traces: &mut Traces,
-        io: &mut Io,
-    ) -> BTreeSet<SensorId> {
-        let mut grown = BTreeSet::new();
-        for (index, c) in (0u32..).zip(&checked) {
-            let trace = traces
-                .get_mut(&c.frame.sensor)
-                .expect("sensors are never forgotten");
-            let stored = Stored::new(&c.frame, FrameRef { segment, index }, c.digest);
-            if trace.insert(c.frame.first_q, stored) {
-                grown.insert(c.frame.sensor);
-            }
-            let wrong = wrong_time(&c.frame, io.now);
-            if trace.wrong_time(wrong.is_some())
-                && let Some((time, _)) = wrong
-            {
-                io.notice(Notice::WrongTime {
-                    sensor: c.frame.sensor,
-                    q: c.frame.first_q,
-                    time,
-                });
-            }
+    /// A segment is durable: its frames are acknowledged.
+    pub fn durable(&mut self, frames: &[(SensorId, u64)], traces: &Traces, io: &mut Io) {
+        for id in frames {
+            self.persisting.remove(id);
         }
-        for c in checked {
-            self.persisting.remove(&(c.frame.sensor, c.frame.first_q));
-            if self.done(&c.frame, None, traces, io) {
-                self.gossip_bytes += c.bytes.len();
-                self.gossip.push(c.bytes);
-                // A frame, and the one behind it, never wait; a stream of them shares batches.
-                self.gossip_due
-                    .get_or_insert(io.now.max(self.gossiped[0] + io.config.gossip_flush_ms));
-            }
+        for id in frames {
+            self.done(*id, None, traces, io);
         }
-        self.gossip_if_due(io);
-        grown
+    }
+
+    /// What is durable of a sensor: boot epoch, and the first q that is not.
+    pub fn held(&self, sensor: &SensorId, trace: &Trace) -> (u32, u64) {
+        let first = self
+            .persisting
+            .range((*sensor, 0)..=(*sensor, u64::MAX))
+            .next();
+        match first {
+            Some((_, q)) if *q < trace.next_q() => (trace.epoch_before(*q), *q),
+            _ => (trace.epoch(), trace.next_q()),
+        }
     }
 
     pub fn gossip_if_due(&mut self, io: &mut Io) {
@@ -386,7 +411,10 @@ impl Ingest {
         let held = r
             .sensors
             .iter()
-            .map(|s| (*s, traces[s].epoch(), traces[s].next_q()))
+            .map(|s| {
+                let (epoch, next_q) = self.held(s, &traces[s]);
+                (*s, epoch, next_q)
+            })
             .collect();
         io.effect(Effect::Answer {
             ticket,
@@ -403,4 +431,11 @@ impl Ingest {
 fn wrong_time(frame: &Frame, now: Millis) -> Option<(u64, Implausible)> {
     let look = |time| Implausible::look(time, now / 1_000).map(|why| (time, why));
     frame.messages().find_map(|m| look(m.time))
+}
+
+/// Whether a frame shares a q with one that was taken just before.
+fn collides(good: &[Checked], f: &Frame) -> bool {
+    good.iter().any(|c| {
+        c.frame.sensor == f.sensor && c.frame.first_q < f.next_q() && f.first_q < c.frame.next_q()
+    })
 }

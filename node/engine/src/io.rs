@@ -6,7 +6,7 @@ use crate::api::{
     Config, Effect, FrameRef, GasWait, Job, Millis, Notice, Op, SignatureCheck, Submission,
     SubmissionId,
 };
-use crate::ingest::{Checked, Pending};
+use crate::ingest::Pending;
 use crate::owed::Owed;
 use crate::records::SpentRecord;
 use alloc::sync::Arc;
@@ -21,7 +21,8 @@ pub(crate) enum After {
     /// Frames whose signatures were checked.
     Frames(Vec<Pending>),
     /// Frames that are durable in this segment.
-    Segment(u64, Vec<Checked>),
+    /// Frames of a segment: sensor and first q.
+    Segment(Vec<(SensorId, u64)>),
     /// A part of this node (index), whose signatures were checked.
     Part(AgreementId, usize, PendingPart),
     /// A list of open sensors, the frames in which were checked.

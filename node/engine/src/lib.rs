@@ -103,10 +103,12 @@ impl Node {
         Some(a.status(&self.traces, &self.io))
     }
 
-    /// For a sensor that is known: its boot epoch, the first q that is missing, and from which q it is void by the chain's record.
+    /// For a sensor that is known: its boot epoch and the first q that is not durable, as acknowledged, and from which q it is void
+    /// by the chain's record.
     pub fn sensor(&self, id: &SensorId) -> Option<(u32, u64, Option<u64>)> {
         let trace = self.traces.get(id)?;
-        Some((trace.epoch(), trace.next_q(), trace.void_from()))
+        let (epoch, next_q) = self.ingest.held(id, trace);
+        Some((epoch, next_q, trace.void_from()))
     }
 
     fn input(&mut self, input: Input) {
@@ -120,7 +122,8 @@ impl Node {
             }
             Input::FramesVerified { job, digests } => match io.answered(job) {
                 Some(After::Frames(pending)) => {
-                    self.ingest.verified(pending, digests, &self.traces, io);
+                    let grown = self.ingest.verified(pending, digests, &mut self.traces, io);
+                    self.look(&grown);
                 }
                 Some(After::Shown(id, from, epoch, t, held)) => {
                     let good = digests.iter().all(Option::is_some);
@@ -137,10 +140,7 @@ impl Node {
                 }
             }
             Input::Persisted { job } => match io.answered(job) {
-                Some(After::Segment(segment, checked)) => {
-                    let grown = self.ingest.durable(segment, checked, &mut self.traces, io);
-                    self.look(&grown);
-                }
+                Some(After::Segment(frames)) => self.ingest.durable(&frames, &self.traces, io),
                 Some(After::Agreement(id, then)) => self.then(id, then, None),
                 Some(After::Owed(id)) => io.owed_durable(&id),
                 _ => {}

@@ -98,6 +98,11 @@ pub fn segment_key(segment: u64) -> Vec<u8> {
     k.extend_from_slice(&segment.to_be_bytes());
     k
 }
+/// The number of the segment whose key this is.
+pub fn segment_of(key: &[u8]) -> Option<u64> {
+    let number = key.strip_prefix(&[SEGMENT])?;
+    Some(u64::from_be_bytes(number.try_into().ok()?))
+}
 
 /// Key of an agreement.
 pub fn agreement_key(a: &AgreementId) -> Vec<u8> {

@@ -20,7 +20,7 @@ enum Times {
     Lost,
 }
 
-/// A durable frame.
+/// A frame that is durable, or on its way to the disk.
 #[derive(Clone, Debug)]
 pub(crate) struct Stored {
     span: u32,
@@ -62,7 +62,7 @@ impl Stored {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Forgotten(pub Vec<(u64, FrameRef)>);
 
-/// `Y_s`: what this node holds durably of one sensor.
+/// `Y_s`: what this node holds of one sensor.
 #[derive(Clone, Debug)]
 pub(crate) struct Trace {
     declaration: SensorDeclaration,
@@ -108,6 +108,13 @@ impl Trace {
     }
     pub fn next_q(&self) -> u64 {
         self.next_q
+    }
+    /// Boot epoch of the last frame below `q`.
+    pub fn epoch_before(&self, q: u64) -> u32 {
+        self.frames
+            .range(..q)
+            .next_back()
+            .map_or(0, |(_, s)| s.epoch)
     }
     pub fn void_from(&self) -> Option<u64> {
         self.void_from
@@ -201,7 +208,7 @@ impl Trace {
         (s.next(*q) > from).then_some((*q, s))
     }
 
-    /// Takes a durable frame; returns whether the contiguous part grew.
+    /// Takes a verified frame; returns whether the contiguous part grew.
     pub fn insert(&mut self, first_q: u64, stored: Stored) -> bool {
         self.frames.insert(first_q, stored);
         let before = self.next_q;

@@ -50,6 +50,18 @@ impl Disk {
     pub fn waiting(&self) -> usize {
         self.pending.len() + self.held.len()
     }
+    /// The value of a key that was written, durable or not: what a node reads while it runs.
+    pub fn written(&self, key: &[u8]) -> Option<&[u8]> {
+        let waiting = self.held.iter().rev().chain(self.pending.iter().rev());
+        for op in waiting.flat_map(|(_, ops)| ops.iter().rev()) {
+            match op {
+                Op::Put { key: k, value } if k == key => return Some(value),
+                Op::Delete { key: k } if k == key => return None,
+                _ => {}
+            }
+        }
+        self.read(key)
+    }
     /// A durable value.
     pub fn read(&self, key: &[u8]) -> Option<&[u8]> {
         self.durable.get(key).map(Vec::as_slice)

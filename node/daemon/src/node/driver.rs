@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use diversity_engine::api::{
-    FrameRef, IngestAnswer, Input, Job, Notice, Source, Submission, SubmissionId, Ticket,
+    Effect, FrameRef, IngestAnswer, Input, Job, Notice, Source, Submission, SubmissionId, Ticket,
 };
 use diversity_engine::{AgreementStatus, Node};
 use diversity_keys::musig::AgreementKey;
@@ -38,6 +38,8 @@ pub const OUTSTANDING_MAX: usize = 4_096;
 const ANSWERS_MAX: usize = 65_536;
 /// Gossip batches whose verdict waits for signature checks.
 const GOSSIP_JUDGED_MAX: usize = 1_024;
+/// How long a computation for the settlement lets rounds go first.
+const LATER_MAX: Duration = Duration::from_millis(5);
 /// How long a shutdown waits for effects under way.
 const DRAIN: Duration = Duration::from_secs(10);
 
@@ -162,6 +164,7 @@ enum Answer {
     },
     Persisted {
         jobs: Vec<Job>,
+        segments: Vec<u64>,
         result: Result<(), StoreError>,
         since: Instant,
     },
@@ -174,6 +177,8 @@ enum Answer {
 struct Write {
     ops: Vec<Op>,
     jobs: Vec<Job>,
+    /// Segments among the writes.
+    segments: Vec<u64>,
     done: Vec<oneshot::Sender<()>>,
 }
 
@@ -237,6 +242,10 @@ pub struct Driver {
     /// Writes that wait for another one, to share its flush, and for how long at most.
     held: VecDeque<Write>,
     held_until: Option<Instant>,
+    /// What is computed here when nothing else waits, and since when.
+    later: VecDeque<(Instant, Effect)>,
+    /// Nothing waited when the loop looked last, so that a small computation delays nobody.
+    calm: bool,
     next_request: u64,
     /// Set while the frames of a gossip batch are taken, so that their verdict is that of the checks they cause.
     judging: Option<([u8; 32], Peer)>,
@@ -275,6 +284,8 @@ impl Driver {
             backlog: VecDeque::new(),
             held: VecDeque::new(),
             held_until: None,
+            later: VecDeque::new(),
+            calm: true,
             next_request: 1,
             judging: None,
             finding: None,
@@ -302,6 +313,14 @@ impl Driver {
                 .deadline()
                 .map(|at| Duration::from_millis(at.saturating_sub(unix_ms())));
             let held_until = driver.held_until.unwrap_or_else(Instant::now);
+            driver.calm = answered.is_empty() && inbox.api.is_empty();
+            if driver
+                .later
+                .front()
+                .is_some_and(|(since, _)| since.elapsed() > LATER_MAX)
+            {
+                driver.later();
+            }
             tokio::select! {
                 biased;
                 answer = answered.recv() => {
@@ -320,6 +339,8 @@ impl Driver {
                     Some(event) => driver.net(event),
                     None => return Err(DriverError::Broken("the transport ended by itself")),
                 },
+                // The transport's tasks go first: what this node has just sent leaves before it computes on.
+                () = tokio::task::yield_now(), if !driver.later.is_empty() => driver.later(),
                 Some(command) = inbox.api.recv(), if open => driver.command(command),
             }
         }
@@ -354,7 +375,14 @@ impl Driver {
         let started = Instant::now();
         self.ready.extend(inputs);
         while let Some(input) = self.ready.pop_front() {
-            for effect in self.parts.core.step(unix_ms(), input) {
+            // What leaves first lets others go on while this node computes.
+            let (here, leaving): (Vec<_>, Vec<_>) = self
+                .parts
+                .core
+                .step(unix_ms(), input)
+                .into_iter()
+                .partition(effects::is_computed_here);
+            for effect in leaving.into_iter().chain(here) {
                 self.effect(effect);
             }
         }
@@ -370,25 +398,16 @@ impl Driver {
         match answer {
             Answer::Input(input) => self.input(input),
             Answer::Frames { job, digests } => {
-                if let Some((message, from)) = self.judged.remove(&job) {
-                    let good = digests.iter().all(Option::is_some);
-                    self.verdict(
-                        message,
-                        from,
-                        if good {
-                            Verdict::Accept
-                        } else {
-                            Verdict::Reject
-                        },
-                    );
-                }
-                self.input(Input::FramesVerified { job, digests });
+                self.frames_verified(job, digests);
+                self.inputs([]);
             }
             Answer::Persisted {
                 jobs,
+                segments,
                 result,
                 since,
             } => {
+                self.parts.durable.frames.stored(&segments);
                 self.parts
                     .metrics
                     .persist_seconds
@@ -400,6 +419,28 @@ impl Driver {
             }
             Answer::Done => {}
             Answer::Failed(error) => self.failed = Some(error),
+        }
+    }
+
+    /// The signatures of frames are checked.
+    fn frames_verified(&mut self, job: Job, digests: Vec<Option<Digest>>) {
+        if let Some((message, from)) = self.judged.remove(&job) {
+            let good = digests.iter().all(Option::is_some);
+            let verdict = if good {
+                Verdict::Accept
+            } else {
+                Verdict::Reject
+            };
+            self.verdict(message, from, verdict);
+        }
+        self.ready.push_back(Input::FramesVerified { job, digests });
+    }
+
+    /// Does the oldest computation that nothing urgent waits for.
+    fn later(&mut self) {
+        if let Some((_, effect)) = self.later.pop_front() {
+            self.compute(effect);
+            self.inputs([]);
         }
     }
 

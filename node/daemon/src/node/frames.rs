@@ -1,21 +1,24 @@
-//! Stored frames, as the core refers to them: read from segments, with those that were read last kept in memory.
+//! Stored frames, as the core refers to them: read from segments. Segments that are on their way to the store, and those that were
+//! used last, are kept in memory.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use diversity_engine::api::FrameRef;
-use diversity_engine::records::{segment_key, split_segment};
+use diversity_engine::records::{segment_key, segment_of, split_segment};
 use diversity_proto::frame::Frame;
-use diversity_store::Store;
+use diversity_store::{Op, Store};
 
 use crate::node::cut::{CutError, damaged};
 
-/// Stored frames, with the segments that were read last kept in memory.
+/// Stored frames.
 pub struct Frames {
     store: Store,
     bytes_max: usize,
     cached: Mutex<Cached>,
+    /// Segments that the store may not have yet. As many as its queue holds.
+    leaving: Mutex<HashMap<u64, Arc<Segment>>>,
 }
 
 impl Frames {
@@ -25,6 +28,33 @@ impl Frames {
             store,
             bytes_max,
             cached: Mutex::default(),
+            leaving: Mutex::default(),
+        }
+    }
+
+    /// These writes are about to go to the store: the segments among them can be read from now on. Returns their numbers, for
+    /// [`Frames::stored`].
+    pub fn leaving(&self, ops: &[Op]) -> Vec<u64> {
+        let mut numbers = Vec::new();
+        for op in ops {
+            if let Op::Put(key, value) = op
+                && let Some(number) = segment_of(key)
+                && let Some(segment) = Segment::parse(value.clone())
+            {
+                lock(&self.leaving).insert(number, Arc::new(segment));
+                numbers.push(number);
+            }
+        }
+        numbers
+    }
+
+    /// The store has these segments.
+    pub fn stored(&self, numbers: &[u64]) {
+        for number in numbers {
+            let gone = lock(&self.leaving).remove(number);
+            if let Some(segment) = gone {
+                lock(&self.cached).insert(*number, segment, self.bytes_max);
+            }
         }
     }
 
@@ -52,31 +82,25 @@ impl Frames {
 
     fn segment(&self, at: FrameRef) -> Result<Arc<Segment>, CutError> {
         let number = at.segment;
-        if let Some(found) = self.lock().touch(number) {
+        // Segments go from one to the other, never back.
+        if let Some(found) = lock(&self.leaving).get(&number) {
+            return Ok(Arc::clone(found));
+        }
+        if let Some(found) = lock(&self.cached).touch(number) {
             return Ok(found);
         }
         let bytes = self
             .store
             .get(&segment_key(number))?
             .ok_or_else(|| damaged(at))?;
-        let base = bytes.as_ptr() as usize;
-        let frames = split_segment(&bytes)
-            .map_err(|_| damaged(at))?
-            .iter()
-            .map(|f| {
-                let start = f.as_ptr() as usize - base;
-                start..start + f.len()
-            })
-            .collect();
-        let segment = Arc::new(Segment { bytes, frames });
-        self.lock()
-            .insert(number, Arc::clone(&segment), self.bytes_max);
+        let segment = Arc::new(Segment::parse(bytes).ok_or_else(|| damaged(at))?);
+        lock(&self.cached).insert(number, Arc::clone(&segment), self.bytes_max);
         Ok(segment)
     }
+}
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Cached> {
-        self.cached.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 struct Segment {
@@ -85,6 +109,19 @@ struct Segment {
 }
 
 impl Segment {
+    fn parse(bytes: Vec<u8>) -> Option<Self> {
+        let base = bytes.as_ptr() as usize;
+        let frames = split_segment(&bytes)
+            .ok()?
+            .iter()
+            .map(|f| {
+                let start = f.as_ptr() as usize - base;
+                start..start + f.len()
+            })
+            .collect();
+        Some(Self { bytes, frames })
+    }
+
     fn frame(&self, index: u32) -> Option<&[u8]> {
         self.frames
             .get(index as usize)

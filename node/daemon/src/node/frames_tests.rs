@@ -59,7 +59,7 @@ fn only_so_many_bytes_of_segments_are_kept() {
                 index: 0,
             };
             assert_eq!(frames.encoded(at).expect("there"), segment[0], "{round}");
-            let cached = frames.lock();
+            let cached = lock(&frames.cached);
             assert!(cached.bytes <= 1024);
             assert_eq!(
                 cached.bytes,

@@ -124,7 +124,8 @@ pub enum Effect {
         checks: Vec<SignatureCheck>,
     },
     /// Make all of it durable in one atomic write, then report. Writes become durable in the order of these effects. One that
-    /// is not urgent may wait for the flush of the next urgent one, for at most [`crate::api::SHARE_FLUSH_MS`].
+    /// is not urgent may wait for the flush of the next urgent one, for at most [`crate::api::SHARE_FLUSH_MS`]. Frames of a segment
+    /// may be asked for by later effects as soon as it is given here.
     Persist {
         /// For the answer.
         job: Job,

@@ -13,7 +13,7 @@ impl World {
             change_a_frame(&mut ops);
         }
         if self.honest(node) {
-            ops.iter().for_each(|op| self.kept(node, op));
+            ops.iter().for_each(|op| self.written(op));
         }
         let host = &mut self.hosts[node];
         let incarnation = host.incarnation;
@@ -31,16 +31,30 @@ impl World {
         }
     }
 
-    /// Judges what an honest node keeps.
-    fn kept(&mut self, node: usize, op: &Op) {
-        let Op::Put { key, value } = op else {
+    /// Judges what an honest node writes.
+    fn written(&mut self, op: &Op) {
+        if let Op::Put { key, value } = op
+            && key.first() == Some(&records::CERTIFICATE)
+        {
+            self.certificate_kept(value);
+        }
+    }
+
+    /// Judges what an honest node has on its disk from now on. What was computed from frames and lost with them in a crash was never
+    /// said.
+    pub(crate) fn kept(&mut self, node: usize, ops: &[Op]) {
+        if !self.honest(node) {
             return;
-        };
-        match key.first() {
-            Some(&records::CERTIFICATE) => self.certificate_kept(value),
-            Some(&records::EXECUTION) => self.execution_kept(node, key, value),
-            Some(&records::READING) => self.reading_kept(node, key, value),
-            _ => {}
+        }
+        for op in ops {
+            let Op::Put { key, value } = op else {
+                continue;
+            };
+            match key.first() {
+                Some(&records::EXECUTION) => self.execution_kept(node, key, value),
+                Some(&records::READING) => self.reading_kept(node, key, value),
+                _ => {}
+            }
         }
     }
 
@@ -75,6 +89,16 @@ impl World {
         };
         let record = ExecutionRecord::decode(value).expect("a core reads what it writes");
         let at = self.index_of(&id);
+        let subject = Subject {
+            deployment: self.deployment,
+            config: config(&self.deployment, &id, record.epoch),
+            t,
+        };
+        let digest = record
+            .commit
+            .digest(&subject, &self.hosts[node].party.node());
+        let verdict = self.oracles.signing.committed(node, &subject, digest);
+        self.oracles.judge(self.now, "N3", verdict);
         let clock = self.local(node) / 1_000;
         let (plan, restored) = (&self.s, &self.restored);
         let honest = |i: usize| plan.honest(i) && !restored[i];

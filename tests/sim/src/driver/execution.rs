@@ -11,7 +11,7 @@ use diversity_proto::wire::encode_envelope;
 impl World {
     pub(super) fn execute(&mut self, node: usize, plan: &ExecutionPlan) {
         let disk = &self.hosts[node].disk;
-        let window = match function::assemble(plan, |key| disk.read(key)) {
+        let window = match function::assemble(plan, |key| disk.written(key)) {
             Ok(w) => w,
             Err(why) => {
                 return self.oracles.judge(
@@ -72,9 +72,6 @@ impl World {
         let commit = Commit::make(&subject, &host.party.node(), computed, &blinding, |d| {
             host.party.sign(d)
         });
-        let digest = commit.digest(&subject, &host.party.node());
-        let verdict = self.oracles.signing.committed(node, &subject, digest);
-        self.oracles.judge(self.now, "N3", verdict);
         if self.sabotage == Sabotage::SignsForeignCommit && node == 0 {
             self.leak_second_commit(place, subject, computed);
         }

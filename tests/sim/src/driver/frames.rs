@@ -26,7 +26,7 @@ impl World {
     }
 
     fn stored(&self, node: usize, at: FrameRef) -> Option<Vec<u8>> {
-        let segment = self.hosts[node].disk.read(&segment_key(at.segment))?;
+        let segment = self.hosts[node].disk.written(&segment_key(at.segment))?;
         split_segment(segment)
             .ok()?
             .get(at.index as usize)

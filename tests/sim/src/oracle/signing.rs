@@ -76,7 +76,7 @@ impl Signing {
         self.members.get(a)?.iter().position(|m| *m == node)
     }
 
-    /// A node signed a commit.
+    /// A commit of a node is on its disk, or leaves.
     pub fn committed(
         &mut self,
         node: usize,

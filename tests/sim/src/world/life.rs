@@ -137,6 +137,7 @@ impl World {
                 .acknowledged
                 .flushed(node, &ops, &self.hosts[node].disk);
             self.oracles.judge(self.now, "N1", verdict);
+            self.kept(node, &ops);
         }
         self.break_disk(node);
         let verdict = self
@@ -197,6 +198,7 @@ impl World {
         };
         let verdict = self.oracles.acknowledged.flushed(node, &ops, &host.disk);
         self.oracles.judge(self.now, "N1", verdict);
+        self.kept(node, &ops);
         self.trace.note(self.now, node, ("flush", job), || {
             format!("disk: job {job} is durable")
         });

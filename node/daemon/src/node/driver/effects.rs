@@ -26,6 +26,17 @@ const CHECKS_INLINE_MAX: usize = 4;
 /// Writes that are put together are no longer than this, in bytes.
 const MERGED_BYTES_MAX: usize = 64 * 1024;
 
+/// Whether the loop itself computes it, with a curve, before it goes on.
+pub(super) fn is_computed_here(effect: &Effect) -> bool {
+    matches!(
+        effect,
+        Effect::VerifyFrames { .. }
+            | Effect::VerifySignatures { .. }
+            | Effect::Commit { .. }
+            | Effect::Sign { .. }
+    )
+}
+
 impl Driver {
     pub(super) fn effect(&mut self, effect: Effect) {
         match effect {
@@ -36,6 +47,16 @@ impl Driver {
                     .filter(|_| self.judged.len() < GOSSIP_JUDGED_MAX)
                 {
                     self.judged.insert(job, gossip);
+                }
+                // A few cost less than two changes of thread, as long as nothing else waits for the loop.
+                if frames.len() <= CHECKS_INLINE_MAX
+                    && self.calm
+                    && self.parts.net_events.is_empty()
+                {
+                    let verifier = &self.parts.verifier;
+                    let digests = frames.iter().map(|(key, bytes)| verifier.frame(key, bytes));
+                    let digests = digests.collect();
+                    return self.frames_verified(job, digests);
                 }
                 let answers = self.promise();
                 self.parts
@@ -106,18 +127,9 @@ impl Driver {
                 let signature = self.parts.signer.sign(&digest);
                 self.ready.push_back(Input::Signed { job, signature });
             }
-            Effect::MusigNonce { session } => match self.parts.signer.nonce(session) {
-                Ok(nonce) => self.ready.push_back(Input::MusigNonce { session, nonce }),
-                Err(error) => self.failed = Some(error.into()),
-            },
-            Effect::MusigSign {
-                session,
-                nonces,
-                digest,
-            } => {
-                let partial = self.parts.signer.partial(session, &nonces, &digest);
-                self.ready
-                    .push_back(Input::MusigSigned { session, partial });
+            // Settlement can wait for what rounds want.
+            Effect::MusigNonce { .. } | Effect::MusigSign { .. } => {
+                self.later.push_back((Instant::now(), effect));
             }
             Effect::MusigAggregate {
                 session,
@@ -208,6 +220,26 @@ impl Driver {
         }
     }
 
+    /// Nonces and partial signatures.
+    pub(super) fn compute(&mut self, effect: Effect) {
+        match effect {
+            Effect::MusigNonce { session } => match self.parts.signer.nonce(session) {
+                Ok(nonce) => self.ready.push_back(Input::MusigNonce { session, nonce }),
+                Err(error) => self.failed = Some(error.into()),
+            },
+            Effect::MusigSign {
+                session,
+                nonces,
+                digest,
+            } => {
+                let partial = self.parts.signer.partial(session, &nonces, &digest);
+                self.ready
+                    .push_back(Input::MusigSigned { session, partial });
+            }
+            other => self.effect(other),
+        }
+    }
+
     /// One more answer is due.
     fn promise(&mut self) -> mpsc::Sender<Answer> {
         self.outstanding += 1;
@@ -243,6 +275,7 @@ impl Driver {
     ) {
         self.release_held();
         self.backlog.push_back(Write {
+            segments: self.parts.durable.frames.leaving(&ops),
             ops,
             jobs: job.into_iter().collect(),
             done: done.into_iter().collect(),
@@ -252,6 +285,7 @@ impl Driver {
     /// Holds a write until the next one, for at most [`SHARE_FLUSH_MS`].
     fn persist_soon(&mut self, ops: Vec<Op>, job: Job) {
         self.held.push_back(Write {
+            segments: self.parts.durable.frames.leaving(&ops),
             ops,
             jobs: vec![job],
             done: Vec::new(),
@@ -268,16 +302,22 @@ impl Driver {
 
     /// Hands writes to the store in their order, small ones together, for as long as it takes them.
     pub(super) fn write_backlog(&mut self) {
-        while let Some(Write { ops, jobs, done }) = self.next_write() {
+        while let Some(Write {
+            ops,
+            jobs,
+            segments,
+            done,
+        }) = self.next_write()
+        {
             let answers = self.promise();
             let since = Instant::now();
             // The callback is lost with the attempt when the queue is full, so what it needs is shared.
-            let told = Arc::new(Mutex::new((jobs, done)));
+            let told = Arc::new(Mutex::new((jobs, segments, done)));
             let waiting = Arc::clone(&told);
             let written = self.parts.durable.writer.try_submit(
                 ops,
                 Box::new(move |result| {
-                    let (jobs, done) = take(&waiting);
+                    let (jobs, segments, done) = take(&waiting);
                     if result.is_ok() {
                         for done in done {
                             // Whoever asked may be gone.
@@ -288,6 +328,7 @@ impl Driver {
                         &answers,
                         Answer::Persisted {
                             jobs,
+                            segments,
                             result,
                             since,
                         },
@@ -296,10 +337,11 @@ impl Driver {
             );
             if let Err(full) = written {
                 self.outstanding -= 1;
-                let (jobs, done) = take(&told);
+                let (jobs, segments, done) = take(&told);
                 self.backlog.push_front(Write {
                     ops: full.ops,
                     jobs,
+                    segments,
                     done,
                 });
                 return;
@@ -319,6 +361,7 @@ impl Driver {
             let next = self.backlog.pop_front().unwrap_or_default();
             write.ops.extend(next.ops);
             write.jobs.extend(next.jobs);
+            write.segments.extend(next.segments);
             write.done.extend(next.done);
         }
         Some(write)
