@@ -34,9 +34,70 @@ pub fn month_start_after(time: u64, n: u64) -> u64 {
     month_start(months / 12, months % 12 + 1)
 }
 
+/// No sensor of this protocol spoke before this moment, 2000-01-01 UTC: a clock that says so was never set.
+pub const PLAUSIBLE_FROM: u64 = 946_684_800;
+/// By how much a sensor's clock may be ahead of that of whoever looks, seconds: the most that terms tolerate.
+pub const PLAUSIBLE_AHEAD: u64 = DAY;
+
+/// Why a sensor's time cannot be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Implausible {
+    /// Before [`PLAUSIBLE_FROM`].
+    Unset,
+    /// Milliseconds (or less) where seconds are meant.
+    Milliseconds,
+    /// Further ahead than [`PLAUSIBLE_AHEAD`].
+    Future,
+}
+
+impl Implausible {
+    /// Whether `time`, Unix seconds, cannot be, seen by a clock that shows `now`.
+    pub fn look(time: u64, now: u64) -> Option<Self> {
+        let latest = now.saturating_add(PLAUSIBLE_AHEAD);
+        let fits = |time: u64| (PLAUSIBLE_FROM..=latest).contains(&time);
+        if fits(time) {
+            None
+        } else if time < PLAUSIBLE_FROM {
+            Some(Self::Unset)
+        } else if fits(time / 1_000) || fits(time / 1_000_000) {
+            Some(Self::Milliseconds)
+        } else {
+            Some(Self::Future)
+        }
+    }
+}
+
+impl core::fmt::Display for Implausible {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match self {
+            Self::Unset => "it lies before the year 2000, as that of a clock that was never set",
+            Self::Milliseconds => "it looks like milliseconds, and times are seconds",
+            Self::Future => "it lies more than a day in the future",
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn times_that_cannot_be_are_told_apart() {
+        let now = 1_795_834_000;
+        let of = |time| Implausible::look(time, now);
+        for good in [PLAUSIBLE_FROM, 1_459_468_860, now, now + PLAUSIBLE_AHEAD] {
+            assert_eq!(of(good), None, "{good}");
+        }
+        for unset in [0, 1, 86_400 * 365, PLAUSIBLE_FROM - 1] {
+            assert_eq!(of(unset), Some(Implausible::Unset), "{unset}");
+        }
+        for milliseconds in [now * 1_000, 1_459_468_860_000] {
+            assert_eq!(of(milliseconds), Some(Implausible::Milliseconds));
+        }
+        for future in [now + PLAUSIBLE_AHEAD + 1, 2_082_758_400, (1 << 48) - 1] {
+            assert_eq!(of(future), Some(Implausible::Future), "{future}");
+        }
+    }
 
     #[test]
     fn months_of_four_centuries_follow_one_another() {

@@ -12,8 +12,9 @@ use alloc::vec::Vec;
 pub const FRAME_BATCH_BYTES_MAX: usize = 256 * 1024;
 /// Most frames of a batch.
 pub const FRAMES_MAX: usize = 2_048;
-/// Version of an envelope. Version 1 had no `Held` and no `Leaves`; all else is the same, so it is read.
-pub const ENVELOPE_VERSION: u8 = 2;
+/// Newest version of an envelope. Version 1 had no `Held` and no `Leaves`, version 2 no `Clock`; all else is the same, so they are
+/// read, and version 2 is written where no `Clock` is in it.
+pub const ENVELOPE_VERSION: u8 = 3;
 /// Most bytes of a direct message.
 pub const ENVELOPE_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// Most parts of an envelope.
@@ -121,6 +122,13 @@ pub enum Part {
         next_t: u64,
         next_q: Vec<u64>,
     },
+    /// What the sender's clock shows. It proves nothing: a node compares its own with those of its peers.
+    Clock {
+        /// One that both are nodes of.
+        agreement: AgreementId,
+        /// Unix milliseconds.
+        unix_ms: u64,
+    },
     /// Please send the certificates from this t on.
     Want { agreement: AgreementId, from_t: u64 },
     /// Node → all: which sensors are still open past the grace.
@@ -160,6 +168,7 @@ impl Part {
             | Self::Held { agreement, .. }
             | Self::Leaves { agreement, .. }
             | Self::Status { agreement, .. }
+            | Self::Clock { agreement, .. }
             | Self::Want { agreement, .. }
             | Self::Terms { agreement, .. } => *agreement,
             Self::Nonce { session, .. }
@@ -250,6 +259,9 @@ impl Part {
                     w.u64(*q);
                 });
             }
+            Self::Clock { agreement, unix_ms } => {
+                w.u8(13).raw(&agreement.0).u64(*unix_ms);
+            }
             Self::Want { agreement, from_t } => {
                 w.u8(9).raw(&agreement.0).u64(*from_t);
             }
@@ -290,6 +302,12 @@ impl Part {
                     agreement,
                     next_t: r.u64("next_t")?,
                     next_q: r.list(SENSORS_MAX, "next_q", |r| r.u64("q"))?,
+                });
+            }
+            13 => {
+                return Ok(Self::Clock {
+                    agreement,
+                    unix_ms: r.u64("clock")?,
                 });
             }
             9 => {
@@ -355,7 +373,9 @@ impl Part {
 /// Encodes parts that travel together.
 pub fn encode_envelope(parts: &[Part]) -> Vec<u8> {
     let mut w = Writer::new();
-    w.u8(ENVELOPE_VERSION).list(parts, |w, p| p.write(w));
+    let clock = parts.iter().any(|p| matches!(p, Part::Clock { .. }));
+    let version = ENVELOPE_VERSION - u8::from(!clock);
+    w.u8(version).list(parts, |w, p| p.write(w));
     w.finish()
 }
 
@@ -369,7 +389,7 @@ pub fn decode_envelope(input: &[u8]) -> Result<Vec<Part>> {
         });
     }
     decode_all(input, |r| {
-        r.version_in("envelope", ENVELOPE_VERSION - 1, ENVELOPE_VERSION)?;
+        r.version_in("envelope", 1, ENVELOPE_VERSION)?;
         r.list(PARTS_MAX, "parts", Part::read)
     })
 }

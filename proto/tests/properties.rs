@@ -382,6 +382,8 @@ fn part() -> impl Strategy<Value = Part> + Clone {
         }),
         head.clone()
             .prop_map(|(agreement, _, from_t)| Part::Want { agreement, from_t }),
+        head.clone()
+            .prop_map(|(agreement, _, unix_ms)| Part::Clock { agreement, unix_ms }),
         (head, vec(any::<u8>(), 0..99))
             .prop_map(|((agreement, ..), terms)| Part::Terms { agreement, terms }),
     ]

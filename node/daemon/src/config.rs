@@ -184,6 +184,8 @@ settings! {
     status_interval_ms: u64 = 1_000;
     /// The next node submits a certificate that has not settled for this long, milliseconds. [default: 15000]
     settle_stage_ms: u64 = 15_000;
+    /// Gas that one agreement may cost this node in a day (UTC); beyond it settlements wait, owed, and waiting_for says gas_budget. [default: 5000000]
+    gas_per_day: u64 = 5_000_000;
     /// Executed but undecided t of one agreement, 1 to 64. [default: 64]
     ahead_max: usize = 64;
     /// How far beyond the first missing q frames of a sensor are stored, messages. [default: 65536]
@@ -256,6 +258,13 @@ impl NodeConfig {
         }
         if !(1..=AHEAD_MAX).contains(&self.ahead_max) {
             return value("ahead_max", &self.ahead_max, "give 1 to 64");
+        }
+        if self.gas_per_day == 0 {
+            return value(
+                "gas_per_day",
+                &0,
+                "give at least 1 gas: nothing would ever settle",
+            );
         }
         if self.worker_threads > 256 {
             return value("worker_threads", &self.worker_threads, "give at most 256");

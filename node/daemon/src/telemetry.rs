@@ -53,6 +53,8 @@ pub struct Metrics {
     pub frames: Labelled1,
     /// Frames of API requests that were refused, by `code`.
     pub refused: Labelled1,
+    /// Frames of API requests that were taken although a time in them cannot be.
+    pub implausible_times: Counter,
     /// Signed acknowledgements.
     pub acknowledgements: Counter,
     /// Jobs that the core waits for.
@@ -85,6 +87,10 @@ pub struct Metrics {
     pub submissions: Labelled1,
     /// Gas of the settlements that this node's agreements saw.
     pub gas_used: Counter,
+    /// Gas of what this node itself sent for its agreements.
+    pub gas_paid: Counter,
+    /// By how many milliseconds this node's clock is ahead, by what it was compared `with`.
+    pub clock_ahead_ms: Family<[(&'static str, String); 1], Gauge>,
     /// Requests, by `route` and `status`.
     pub requests: Family<[(&'static str, String); 2], Counter>,
     /// Seconds of a request.
@@ -108,6 +114,11 @@ impl Default for Metrics {
             refused,
             Labelled1::default(),
             "Frames of API requests that were refused, by code"
+        );
+        metric!(
+            implausible_times,
+            Counter::default(),
+            "Frames taken from the API although a time in them cannot be"
         );
         metric!(
             acknowledgements,
@@ -162,6 +173,16 @@ impl Default for Metrics {
         );
         metric!(gas_used, Counter::default(), "Gas of settlements seen");
         metric!(
+            gas_paid,
+            Counter::default(),
+            "Gas of what this node sent for its agreements"
+        );
+        metric!(
+            clock_ahead_ms,
+            Family::default(),
+            "By how much this node's clock is ahead of the chain's and the peers', milliseconds"
+        );
+        metric!(
             requests,
             Family::default(),
             "HTTP requests, by route and status"
@@ -171,6 +192,7 @@ impl Default for Metrics {
             registry,
             frames,
             refused,
+            implausible_times,
             acknowledgements,
             outstanding,
             step_seconds,
@@ -187,6 +209,8 @@ impl Default for Metrics {
             outbox,
             submissions,
             gas_used,
+            gas_paid,
+            clock_ahead_ms,
             requests,
             request_seconds,
             closed_at: Mutex::default(),
@@ -259,6 +283,13 @@ impl Metrics {
             }
             Notice::Contradiction { sensor, q } => {
                 tracing::warn!(sensor = %sensor, q, "sensor.contradicts_itself");
+            }
+            Notice::WrongTime { sensor, q, time } => {
+                tracing::warn!(sensor = %sensor, q, time, "sensor.implausible_time");
+            }
+            Notice::GasBudget { agreement, used } => {
+                count("gas_budget");
+                tracing::warn!(agreement = %agreement, used, "chain.gas_budget");
             }
             Notice::TakeOver {
                 agreement,

@@ -5,12 +5,15 @@
 //! it, is durable only when the frame is (R2). What is acknowledged is what is durable (N1).
 
 use crate::alloc_prelude::*;
-use crate::api::{Effect, FrameRef, IngestAnswer, Refusal, Source, Ticket};
+use crate::api::{
+    Effect, FrameRef, IngestAnswer, Millis, Notice, Refusal, Source, Ticket, WrongTime,
+};
 use crate::io::{After, Io};
 use crate::records;
 use crate::trace::Trace;
 use alloc::sync::Arc;
 use diversity_proto::frame::Frame;
+use diversity_proto::time::Implausible;
 use diversity_proto::wire::FRAMES_MAX;
 use diversity_proto::{Digest, NodeId, PublicKey, SensorId};
 
@@ -49,6 +52,7 @@ struct Request {
     pending: usize,
     sensors: BTreeSet<SensorId>,
     answer: Vec<crate::api::Refused>,
+    wrong_times: Vec<WrongTime>,
 }
 
 /// Bookkeeping of frames that are being verified or persisted, and of the requests that wait for them.
@@ -147,6 +151,16 @@ impl Ingest {
         };
         if let Some(r) = ticket.and_then(|t| self.requests.get_mut(&t)) {
             r.sensors.insert(frame.sensor);
+            // P-TIME-1: kept all the same; whoever sent it is told.
+            if let Some((time, why)) = wrong_time(&frame, io.now) {
+                r.wrong_times.push(WrongTime {
+                    index: i,
+                    sensor: frame.sensor,
+                    first_q: frame.first_q,
+                    time,
+                    why,
+                });
+            }
         }
         if let Some(flight) = self.flights.get_mut(&id)
             && *flight.bytes == *bytes
@@ -293,6 +307,16 @@ impl Ingest {
             if trace.take(&c.frame, FrameRef { segment, index }, c.digest) {
                 grown.insert(id.0);
             }
+            let wrong = wrong_time(&c.frame, io.now);
+            if trace.wrong_time(wrong.is_some())
+                && let Some((time, _)) = wrong
+            {
+                io.notice(Notice::WrongTime {
+                    sensor: id.0,
+                    q: id.1,
+                    time,
+                });
+            }
             if self.flights.get(&id).is_some_and(|f| f.from_api) {
                 awaited = true;
                 self.gossip_bytes += c.bytes.len();
@@ -394,7 +418,9 @@ impl Ingest {
         if r.pending > 0 {
             return;
         }
-        let r = self.requests.remove(&ticket).expect("just seen");
+        let mut r = self.requests.remove(&ticket).expect("just seen");
+        let refused: BTreeSet<usize> = r.answer.iter().map(|r| r.0).collect();
+        r.wrong_times.retain(|w| !refused.contains(&w.index));
         let held = r
             .sensors
             .iter()
@@ -408,9 +434,16 @@ impl Ingest {
             answer: IngestAnswer {
                 held,
                 refused: r.answer,
+                wrong_times: r.wrong_times,
             },
         });
     }
+}
+
+/// The first time in a frame that cannot be, and why.
+fn wrong_time(frame: &Frame, now: Millis) -> Option<(u64, Implausible)> {
+    let look = |time| Implausible::look(time, now / 1_000).map(|why| (time, why));
+    frame.messages().find_map(|m| look(m.time))
 }
 
 /// Whether a frame shares a q with one that was taken just before.

@@ -3,10 +3,12 @@
 use crate::agreement::Pending as PendingPart;
 use crate::alloc_prelude::*;
 use crate::api::{
-    Config, Effect, FrameRef, Job, Millis, Notice, Op, SignatureCheck, Submission, SubmissionId,
+    Config, Effect, FrameRef, GasWait, Job, Millis, Notice, Op, SignatureCheck, Submission,
+    SubmissionId,
 };
 use crate::ingest::{Leaving, Pending};
 use crate::owed::Owed;
+use crate::records::SpentRecord;
 use alloc::sync::Arc;
 use diversity_proto::held::Held;
 use diversity_proto::round::{Reveal, Session};
@@ -62,7 +64,6 @@ pub(crate) struct Io {
 impl Io {
     pub fn new(config: Config) -> Self {
         Self {
-            config,
             now: 0,
             effects: Vec::new(),
             peers: BTreeSet::new(),
@@ -70,8 +71,9 @@ impl Io {
             held: Vec::new(),
             jobs: BTreeMap::new(),
             next_job: 1,
-            owed: Owed::default(),
+            owed: Owed::new(config.gas_per_day),
             loading: BTreeSet::new(),
+            config,
         }
     }
     pub fn effect(&mut self, e: Effect) {
@@ -133,8 +135,8 @@ impl Io {
 
     /// Owed from now on, and known again after a restart from what it is made of.
     pub fn submit(&mut self, submission: Submission) {
-        let effect = self.owed.submit(submission, self.now);
-        self.effects.extend(effect);
+        let effects = self.owed.submit(submission, self.now);
+        self.effects.extend(effects);
     }
     /// Owed from now on by a record of its own: it leaves once that is durable. What it follows from is written with it, so that
     /// neither is known without the other.
@@ -166,6 +168,22 @@ impl Io {
         if let Some(op) = self.owed.taken(id) {
             self.persist_soon(vec![op], After::Nothing);
         }
+    }
+    /// It has ended, and cost this much.
+    pub fn paid(&mut self, id: &SubmissionId, gas: u64) {
+        let (op, effects) = self.owed.paid(id, gas, self.now);
+        self.effects.extend(effects);
+        if let Some(op) = op {
+            self.persist_soon(vec![op], After::Nothing);
+        }
+    }
+    /// What an earlier run spent on an agreement.
+    pub fn restore_spent(&mut self, agreement: AgreementId, spent: SpentRecord) {
+        self.owed.restore_spent(agreement, spent);
+    }
+    /// What of an agreement waits for the gas of another day.
+    pub fn gas_wait(&self, agreement: &AgreementId) -> Option<GasWait> {
+        self.owed.gas_wait(agreement, self.now)
     }
     /// Everything of the agreement up to t is final.
     pub fn retire(&mut self, agreement: AgreementId, t: u64) {

@@ -9,6 +9,7 @@ extern crate alloc;
 
 mod agreement;
 pub mod api;
+mod budget;
 mod ingest;
 mod io;
 mod owed;
@@ -98,7 +99,8 @@ impl Node {
 
     /// What the core knows of an agreement; `None` if it is not one of this node.
     pub fn status(&self, id: &AgreementId) -> Option<AgreementStatus> {
-        self.agreements.get(id).map(Agreement::status)
+        let a = self.agreements.get(id)?;
+        Some(a.status(&self.traces, &self.io))
     }
 
     /// For a sensor that is known: its boot epoch and the first q that is not durable, as acknowledged, and from which q it is void
@@ -234,6 +236,7 @@ impl Node {
             }
             Input::Chain(event) => self.chain(event),
             Input::Taken(id) => io.taken(&id),
+            Input::Paid { id, gas } => io.paid(&id, gas),
         }
     }
 

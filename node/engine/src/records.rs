@@ -46,9 +46,11 @@ pub const AGGREGATE: u8 = b'G';
 pub const ASKED: u8 = b'Q';
 /// Prefix of what is owed to the outbox by a record of its own: `O | id`.
 pub const OWED: u8 = b'O';
+/// Prefix of what agreements cost in a day: `$ | a`.
+pub const SPENT: u8 = b'$';
 
 /// Every family of records, in the order in which recovery reads them: each needs those before it.
-pub const FAMILIES: [u8; 14] = [
+pub const FAMILIES: [u8; 15] = [
     SENSOR,
     AGREEMENT,
     SEGMENT,
@@ -63,6 +65,7 @@ pub const FAMILIES: [u8; 14] = [
     ASKED,
     AGGREGATE,
     OWED,
+    SPENT,
 ];
 
 /// Most bytes of a carry.
@@ -207,6 +210,33 @@ impl SensorRecord {
                 declaration: SensorDeclaration::decode(r.bytes(16_384, "declaration")?)?,
                 void_from: read_option(r, "void", |r| r.u64("void from"))?,
                 contradiction: read_option(r, "contradiction", Contradiction::read)?,
+            })
+        })
+    }
+}
+
+/// What an agreement has cost this node on one day, by receipts (P-BUDGET-1).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SpentRecord {
+    /// Days since 1970 by the node's clock, UTC.
+    pub day: u64,
+    /// Gas.
+    pub gas: u64,
+}
+
+impl SpentRecord {
+    /// The write that keeps it.
+    pub fn put(&self, a: &AgreementId) -> Op {
+        put([&[SPENT][..], &a.0].concat(), |w| {
+            w.u64(self.day).u64(self.gas);
+        })
+    }
+    /// Reads it.
+    pub fn decode(value: &[u8]) -> Result<Self> {
+        get(value, |r| {
+            Ok(Self {
+                day: r.u64("day")?,
+                gas: r.u64("gas")?,
             })
         })
     }

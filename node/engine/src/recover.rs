@@ -4,7 +4,7 @@ use crate::Node;
 use crate::api::{Config, FrameRef};
 use crate::records::{
     self, AgreementRecord, CellRecord, ExecutionRecord, FinalRecord, HeldRecord, RevealRecord,
-    SensorRecord,
+    SensorRecord, SpentRecord,
 };
 use crate::trace::Trace;
 use diversity_proto::codec::{DecodeError, Result};
@@ -56,6 +56,11 @@ impl Node {
             }
             records::OWED => {
                 self.io.restore_owed(records::decode_owed(value)?);
+                return Ok(());
+            }
+            records::SPENT => {
+                let id = AgreementId(key_of(key, "key of what was spent")?);
+                self.io.restore_spent(id, SpentRecord::decode(value)?);
                 return Ok(());
             }
             _ => {}

@@ -6,7 +6,7 @@ use crate::alloc_prelude::*;
 use crate::api::{Effect, FrameRef, Millis};
 use crate::ingest::Traces;
 use crate::io::Io;
-use diversity_proto::wire::{FRAMES_MAX, RANGES_MAX, Range};
+use diversity_proto::wire::{FRAMES_MAX, Part, RANGES_MAX, Range};
 use diversity_proto::{AgreementId, NodeId, SensorId};
 use diversity_round::sabotage::{Defect, on};
 
@@ -85,11 +85,20 @@ impl Repair {
         for (to, ranges) in wanted {
             io.effect(Effect::RequestFrames { to, ranges });
         }
-        for a in agreements.values() {
+        let mut told = BTreeSet::new();
+        for (id, a) in agreements {
             let status = a.status_part(traces);
             for node in a.others() {
                 if io.peers.contains(&node) {
                     io.send(node, status.clone());
+                    // P-TIME-3: once to each peer.
+                    if told.insert(node) {
+                        let clock = Part::Clock {
+                            agreement: *id,
+                            unix_ms: io.now,
+                        };
+                        io.send(node, clock);
+                    }
                 }
             }
         }

@@ -88,6 +88,8 @@ pub(crate) struct Trace {
     twin_epochs: BTreeSet<u32>,
     /// Other frames of the same messages: first q after each, and its digest.
     twin_ends: BTreeSet<(u64, Digest)>,
+    /// Its times cannot be, as far as was seen since the start.
+    wrong_time: bool,
 }
 
 impl Trace {
@@ -102,7 +104,13 @@ impl Trace {
             frames: BTreeMap::new(),
             twin_epochs: BTreeSet::new(),
             twin_ends: BTreeSet::new(),
+            wrong_time: false,
         }
+    }
+    /// A frame came that has a time that cannot be, or has none; returns whether that is new.
+    pub fn wrong_time(&mut self, wrong: bool) -> bool {
+        let before = core::mem::replace(&mut self.wrong_time, wrong);
+        wrong && !before
     }
 
     pub fn declaration(&self) -> &SensorDeclaration {
@@ -338,6 +346,19 @@ impl Trace {
             }
         }
         Ok(())
+    }
+
+    /// q and time of the newest message without a gap before it, Unix seconds; `None` where there is none, or its time was forgotten.
+    pub fn newest(&self) -> Option<(u64, u64)> {
+        let mut frames = self.frames.range(..self.next_q).rev();
+        frames.find_map(|(first, s)| match &s.times {
+            Times::Lost => None,
+            Times::Forgotten => Some(None),
+            Times::Known(times) => {
+                let last = times.last().map(|t| (s.next(*first) - 1, *t));
+                Some(last)
+            }
+        })?
     }
 
     /// Where the messages `from..to` are.

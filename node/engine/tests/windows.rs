@@ -6,6 +6,7 @@ use diversity_engine::api::{ChainEvent, Notice, Submission};
 use diversity_engine::{Input, records};
 use diversity_proto::frame::{Contradiction, Opening};
 use diversity_proto::terms::WindowSpec;
+use diversity_proto::time::Implausible;
 use diversity_proto::window::WindowEnd;
 use stage::*;
 
@@ -354,5 +355,120 @@ fn evidence_against_a_sensor_is_owed_as_soon_as_it_is_known_durably() {
         let is = |x: &(u64, usize, Submission)| matches!(x.2, Submission::Contradiction { .. });
         assert_eq!(s.submits.iter().any(is), known, "after {writes} writes");
         assert_eq!(known, writes > 0);
+    }
+}
+
+#[test]
+fn a_time_that_cannot_be_is_kept_and_named() {
+    let now = START / 1_000;
+    // Never set, milliseconds, 2036.
+    for (time, why) in [
+        (0, Implausible::Unset),
+        (now * 1_000, Implausible::Milliseconds),
+        (2_082_758_400, Implausible::Future),
+    ] {
+        let mut s = Stage::new(2, counts());
+        let a = agreement(1);
+        s.register(a, &terms(2, &[(0, 0)], DAYS, 1));
+        let bad = frame(0, 1, &[(day(20), 1), (time, 1)]);
+        s.frames(0, &[frame(0, 0, &[(day(10), 1)]), bad.clone()]);
+        s.settle();
+        // Again: it is held already, and its time is no better.
+        s.frames(0, &[bad]);
+        s.run(2_000);
+        for answer in &s.answers {
+            let (node, answer) = answer;
+            assert_eq!((*node, &answer.refused[..]), (0, &[][..]), "{time}");
+            assert_eq!(answer.held, [(sensor(0), 0, 3)], "kept all the same");
+            let [wrong] = &answer.wrong_times[..] else {
+                panic!("one frame is wrong: {answer:?}")
+            };
+            assert_eq!((wrong.sensor, wrong.first_q), (sensor(0), 1));
+            assert_eq!((wrong.time, wrong.why), (time, why));
+        }
+        assert_eq!(s.answers[0].1.wrong_times[0].index, 1);
+        for i in 0..2 {
+            assert_eq!(s.status(i, &a).waiting.wrong_times, [(sensor(0), 2, time)]);
+            let told =
+                |n: &&(u64, usize, Notice)| n.1 == i && matches!(n.2, Notice::WrongTime { .. });
+            assert_eq!(s.notices.iter().filter(told).count(), 1);
+        }
+        // A clock that is set again.
+        s.frames(0, &[frame(0, 3, &[(day(86_400), 1)])]);
+        s.run(2_000);
+        assert_eq!(s.chain[&a].next_t, 1);
+        assert!(s.status(0, &a).waiting.wrong_times.is_empty());
+    }
+}
+
+#[test]
+fn a_frame_that_is_refused_is_not_remarked_on() {
+    let mut s = Stage::new(2, counts());
+    s.register(agreement(1), &terms(2, &[(0, 0)], DAYS, 1));
+    let mut bad = frame(0, 0, &[(0, 1)]);
+    bad.signature.0[0] ^= 1;
+    s.frames(0, &[bad]);
+    s.settle();
+    let answer = &s.answers[0].1;
+    assert_eq!((answer.refused.len(), answer.wrong_times.len()), (1, 0));
+}
+
+#[test]
+fn a_count_window_needs_messages() {
+    let mut s = Stage::new(2, counts());
+    let a = agreement(1);
+    let mut t = terms(
+        2,
+        &[(0, 0), (1, 0)],
+        WindowSpec::Count { z: 4, slide: 1 },
+        1,
+    );
+    t.grace_s = 1;
+    s.register(a, &t);
+    s.run(DAY_MS);
+    assert!(s.plans.is_empty(), "nothing was said, so nothing is run");
+    for q in 0..2 {
+        s.frames(0, &[frame(0, q, &[(1_000 + q, 1)])]);
+    }
+    s.run(900);
+    assert!(
+        s.plans.is_empty(),
+        "the grace begins with the first message, however long it was quiet before"
+    );
+    s.run(DAY_MS);
+    assert_eq!(s.executed(1, &a), vec![[2, 0], [1, 0]]);
+    for i in 0..2 {
+        s.restart(i);
+    }
+    s.run(DAY_MS);
+    assert_eq!(s.executed(1, &a).len(), 2);
+    s.frames(1, &[frame(1, 0, &[(2_000, 1)])]);
+    s.run(DAY_MS);
+    assert_eq!(s.executed(0, &a)[2], [0, 1]);
+    assert_eq!(s.chain[&a].next_t, 3);
+}
+
+#[test]
+fn count_windows_of_void_sensors_end_whatever_one_of_them_says() {
+    // With four messages window 0 is full before the last one is contradicted: the next window voids the sensors.
+    for (last_q, windows) in [(0, 1), (3, 2), (9, 3)] {
+        let mut s = Stage::new(2, counts());
+        let a = agreement(1);
+        let spec = WindowSpec::Count { z: 4, slide: 4 };
+        let mut t = terms(2, &[(0, 0), (1, 0)], spec, 1);
+        t.grace_s = 1;
+        s.register(a, &t);
+        for k in 0..2 {
+            for q in 0..=last_q {
+                s.frames(0, &[frame(k, q, &[(1_000 + q, 1)])]);
+            }
+            s.settle();
+            s.frames(1, &[frame(k, last_q, &[(1_000 + last_q, 2)])]);
+            s.settle();
+        }
+        s.run(30 * DAY_MS);
+        assert_eq!(s.chain[&a].next_t, windows, "contradiction at q {last_q}");
+        assert!(s.status(0, &a).ended && s.status(1, &a).ended);
+        assert!(s.plans.len() < 10, "nothing runs on");
     }
 }

@@ -43,7 +43,8 @@ pub enum ModuleError {
     Invalid(String),
     /// An import of any kind.
     #[error(
-        "the module imports \"{module}\" \"{name}\", but off-chain code may import nothing: remove what needs it (clock, randomness, files, printing, WASI)"
+        "the module imports \"{module}\" \"{name}\", but off-chain code may import nothing: {}",
+        advice(module, name)
     )]
     Import {
         /// Module name of the import.
@@ -53,9 +54,18 @@ pub enum ModuleError {
     },
     /// A start function, which would run before the marker of the interface could be seen.
     #[error(
-        "the module has a start function, which is not allowed: do its work at the beginning of `run`"
+        "the module has a start function, which is not allowed: do its work at the beginning of `run` (AssemblyScript makes one of statements and of globals that need code: set those in `run`)"
     )]
     Start,
+    /// A function that expects to be called before all others. Nodes call `alloc` and `run` alone, so the module would run
+    /// uninitialised: wrongly, or into a trap.
+    #[error(
+        "the module exports \"{name}\", which wants to be called before anything else, and nodes call nothing but alloc and run: build it without (C and C++: no constructors, no -mexec-model=reactor; AssemblyScript: no --exportStart, and set globals in `run`), or call it in `alloc` under a name of your own"
+    )]
+    Initializer {
+        /// Its name.
+        name: &'static str,
+    },
     /// A needed export is missing.
     #[error(
         "the module does not export {0}: use the guest SDK's `export!`, or export memory, diversity_abi_1, alloc and run as docs/wire-format.md, section 5, says"
@@ -72,14 +82,16 @@ pub enum ModuleError {
         found: String,
     },
     /// No declared maximum of memory.
-    #[error("the memory has no declared maximum: link with --max-memory=BYTES (at most {max})")]
+    #[error(
+        "the memory has no declared maximum: link with --max-memory=BYTES (at most {max}; AssemblyScript: --maximumMemory, in pages of 65536)"
+    )]
     MemoryUnbounded {
         /// The limit in bytes.
         max: u64,
     },
     /// More memory than a node lends.
     #[error(
-        "the memory may grow to {bytes} bytes and the limit is {max}: link with --max-memory={max} or less"
+        "the memory may grow to {bytes} bytes and the limit is {max}: link with --max-memory={max} or less (AssemblyScript: --maximumMemory, in pages of 65536)"
     )]
     MemoryTooLarge {
         /// Declared maximum in bytes.
@@ -113,6 +125,47 @@ pub enum ModuleError {
         "the WebAssembly engine could not check the module ({0}): free some memory and try again"
     )]
     Engine(String),
+}
+
+/// Exports that toolchains make for a host to call first.
+const INITIALIZERS: [&str; 6] = [
+    "_initialize",
+    "_start",
+    "__wasm_call_ctors",
+    "__wasm_apply_data_relocs",
+    "__wasm_init_memory",
+    "__post_instantiate",
+];
+
+/// What helps against an import, as far as its name tells where it comes from.
+fn advice(module: &str, name: &str) -> &'static str {
+    match (module, name) {
+        (_, "memory") => {
+            "define and export the memory (link without --import-memory; AssemblyScript: without --importMemory)"
+        }
+        (_, "__indirect_function_table" | "__memory_base" | "__table_base" | "__stack_pointer") => {
+            "link it as a module of its own, not as a shared library (no -fPIC, --pie or --import-table)"
+        }
+        ("env", "abort") => {
+            "it is AssemblyScript's: compile with --use abort=FILE/abort, where your function `abort` is `unreachable()`"
+        }
+        ("env", "seed") => {
+            "it is AssemblyScript's Math.random: nodes must all compute the same, so use none"
+        }
+        ("env", "trace" | "console.log" | "console.error") | ("console", _) => {
+            "it prints: take that out; what a module says is its output"
+        }
+        (m, _) if m.starts_with("wasi") => {
+            "build for wasm32-unknown-unknown instead of WASI, and take out clock, randomness, files and printing"
+        }
+        (m, n) if m.contains("wbindgen") || n.starts_with("__wbindgen") => {
+            "it is wasm-bindgen's: take that crate, and those that need it (getrandom with \"js\", chrono's clock), out"
+        }
+        ("env", _) => {
+            "it is a function that was never defined: link what defines it, and without --allow-undefined; clock, randomness, files and printing there are none"
+        }
+        _ => "remove what needs it (clock, randomness, files, printing)",
+    }
 }
 
 /// SHA-256 of a module's bytes.
@@ -184,6 +237,12 @@ pub(crate) fn check(
             module: short(import.module()),
             name: short(import.name()),
         });
+    }
+    if let Some(name) = INITIALIZERS
+        .into_iter()
+        .find(|name| module.get_export(name).is_some())
+    {
+        return Err(ModuleError::Initializer { name });
     }
     let (memory_bytes_min, memory_bytes_max) = memory(&module, limits)?;
     for (name, expected, params, results) in FUNCTIONS {

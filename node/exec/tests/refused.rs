@@ -74,6 +74,64 @@ fn imports_of_every_kind() {
 }
 
 #[test]
+fn advice_on_an_import_fits_where_it_comes_from() {
+    for (import, helps) in [
+        (
+            r#"(import "env" "abort" (func (param i32 i32 i32 i32)))"#,
+            "--use abort=",
+        ),
+        (r#"(import "env" "memory" (memory 1 1))"#, "--importMemory"),
+        (
+            r#"(import "env" "seed" (func (result f64)))"#,
+            "Math.random",
+        ),
+        (
+            r#"(import "env" "__stack_pointer" (global (mut i32)))"#,
+            "-fPIC",
+        ),
+        (
+            r#"(import "wasi_snapshot_preview1" "proc_exit" (func (param i32)))"#,
+            "wasm32-unknown-unknown",
+        ),
+        (
+            r#"(import "__wbindgen_placeholder__" "__wbindgen_throw" (func (param i32 i32)))"#,
+            "wasm-bindgen",
+        ),
+        (
+            r#"(import "env" "puts" (func (param i32) (result i32)))"#,
+            "--allow-undefined",
+        ),
+        (r#"(import "clock" "now" (func (result i64)))"#, "clock"),
+    ] {
+        let wat = format!("(module {import})");
+        let text = refused(&wat).to_string();
+        assert!(text.contains(helps), "{import}: {text}");
+    }
+}
+
+#[test]
+fn a_module_that_wants_to_be_initialised_is_refused() {
+    for name in [
+        "_initialize",
+        "_start",
+        "__wasm_call_ctors",
+        "__wasm_apply_data_relocs",
+        "__wasm_init_memory",
+        "__post_instantiate",
+    ] {
+        let export = format!(r#"(func (export "{name}"))"#);
+        // Functions come behind the memory in the text.
+        let error = refused(&format!(
+            r#"(module (memory (export "memory") 1 1) {export} (func (export "diversity_abi_1"))
+               (func (export "alloc") (param i32) (result i32) i32.const 0)
+               (func (export "run") (param i32 i32) (result i64) i64.const 0))"#
+        ));
+        assert_eq!(error, ModuleError::Initializer { name });
+        assert!(error.to_string().contains("alloc and run"));
+    }
+}
+
+#[test]
 fn exports_missing_or_of_another_type() {
     let parts = [
         ("memory", r#"(memory (export "memory") 1 1)"#),

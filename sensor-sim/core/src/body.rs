@@ -1,6 +1,8 @@
 //! The messages of a frame that is being collected, in their one compact encoding.
 
-use crate::{FRAME_BODY_BYTES_MAX, FRAME_MESSAGES_MAX, Identity, Period, TIME_MAX};
+use crate::{
+    FRAME_BODY_BYTES_MAX, FRAME_MESSAGES_MAX, Identity, Period, TIME_MAX, TIME_PLAUSIBLE_FROM,
+};
 
 /// Why a message does not go into this frame. After [`PushError::Full`] and [`PushError::Period`] the frame is sealed and the
 /// message goes into the next one.
@@ -14,6 +16,8 @@ pub enum PushError {
     Width,
     /// Not Unix seconds below 2^48.
     Time,
+    /// A time that cannot be: before the year 2000, or later than the latest that was given.
+    Implausible,
 }
 
 impl core::fmt::Display for PushError {
@@ -23,6 +27,9 @@ impl core::fmt::Display for PushError {
             Self::Period => "the message lies in another period: seal the frame and begin another",
             Self::Width => "the values have not the declared width",
             Self::Time => "the time is not Unix seconds below 2^48: set the clock",
+            Self::Implausible => {
+                "the time cannot be: set the clock before anything is signed with it"
+            }
         })
     }
 }
@@ -84,6 +91,19 @@ impl<const N: usize> Body<N> {
         self.len = end;
         self.count += 1;
         Ok(())
+    }
+
+    /// [`Body::push`] of a message that is made now. What is signed once is never signed anew, so a clock that was never set (1970), that
+    /// counts milliseconds or that lies in the future is refused here. `latest` is the latest time that can be: for a gateway its own
+    /// clock and a day; for a device without another clock the signed time that a node gave it, or the end of its life.
+    ///
+    /// # Errors
+    /// [`PushError`]; nothing is appended then.
+    pub fn push_now(&mut self, time: u64, latest: u64, values: &[u8]) -> Result<(), PushError> {
+        if !(TIME_PLAUSIBLE_FROM..=latest).contains(&time) {
+            return Err(PushError::Implausible);
+        }
+        self.push(time, values)
     }
 
     /// Empties it for the next frame.

@@ -52,6 +52,8 @@ pub const FRAME_BODY_BYTES_MAX: usize = 16_384;
 pub const FRAME_OVERHEAD_MAX: usize = 37 + 40 + 4 + 64;
 /// Most bytes of a frame.
 pub const FRAME_BYTES_MAX: usize = FRAME_BODY_BYTES_MAX + FRAME_OVERHEAD_MAX;
+/// No clock that was set shows an earlier Unix second: 2000-01-01 UTC.
+pub const TIME_PLAUSIBLE_FROM: u64 = 946_684_800;
 /// Sensor time is below this many Unix seconds.
 pub const TIME_MAX: u64 = 1 << 48;
 /// `q` is below this.

@@ -277,6 +277,13 @@ fn bodies_end_at_their_bounds() {
     let mut body = Body::<16>::new(&id);
     assert_eq!(body.push(0, &[1, 2]), Err(PushError::Width));
     assert_eq!(body.push(1 << 48, &[1]), Err(PushError::Time));
+    let latest = 1_795_834_000;
+    for wrong in [0, 946_684_799, latest + 1, 1_459_468_860_000, 2_082_758_400] {
+        let refused = body.push_now(wrong, latest, &[1]);
+        assert_eq!((refused, body.count()), (Err(PushError::Implausible), 0));
+    }
+    body.push_now(1_459_468_860, latest, &[1]).unwrap();
+    body.clear();
     for _ in 0..8 {
         body.push(0, &[1]).unwrap();
     }

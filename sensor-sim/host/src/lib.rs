@@ -6,6 +6,7 @@
 //! [`run`] ties them together.
 
 pub mod city;
+mod csv;
 pub mod deliver;
 pub mod epilogue;
 pub mod faults;

@@ -269,9 +269,9 @@ fn fail(text: &str, code: u8) -> ExitCode {
 fn month(text: &str) -> Result<(u64, u64), String> {
     let parsed = text.split_once('-').and_then(|(y, m)| {
         let (year, month) = (y.parse().ok()?, m.parse().ok()?);
-        ((1970..=9_999).contains(&year) && (1..=12).contains(&month)).then_some((year, month))
+        ((2_000..=9_999).contains(&year) && (1..=12).contains(&month)).then_some((year, month))
     });
-    parsed.ok_or_else(|| "a month is written YYYY-MM, from 1970-01".into())
+    parsed.ok_or_else(|| "a month is written YYYY-MM, from 2000-01".into())
 }
 
 fn speed(text: &str) -> Result<f64, String> {

@@ -444,7 +444,11 @@ fn terms(schedule: &Schedule, signers: &[Signer], nodes: &[NodeView], keys: &Key
         batch: 1,
         qos: QosJson::OffChain,
         result: vec![field("total_seconds", "uint64"), field("trips", "uint32")],
-        detail: vec![field("seconds", "uint64"), field("trips", "uint32")],
+        detail: vec![
+            field("seconds", "uint64"),
+            field("trips", "uint32"),
+            field("unbilled", "uint32"),
+        ],
         abstain_ms: 60_000,
     }
 }

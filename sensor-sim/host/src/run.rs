@@ -137,6 +137,9 @@ pub async fn run(
     destination: &Destination,
     options: &Options,
 ) -> Result<Summary, RunError> {
+    if let Ok(now) = SystemTime::now().duration_since(UNIX_EPOCH) {
+        trips.check_times(now.as_secs())?;
+    }
     match destination {
         Destination::Offline {
             deployment,

@@ -1,6 +1,8 @@
 //! The trips file: a header, then `bike_id,start_unix_s,end_unix_s` a line. It is checked whole before anything is sent.
 
+use crate::csv::{self, Row, RowError};
 use diversity_proto::frame::TIME_MAX;
+use diversity_proto::time::Implausible;
 use std::collections::BTreeMap;
 use std::io::{BufRead, Write};
 use std::path::{Path, PathBuf};
@@ -62,11 +64,45 @@ pub enum TripsError {
         /// Line.
         line: u64,
     },
-    /// No bike id, or a longer one than a label may be.
-    #[error("line {line}: the bike id must have 1 to {BIKE_ID_BYTES_MAX} bytes")]
+    /// Quotes that are not those of RFC 4180.
+    #[error("line {line}: {reason}")]
+    Quotes {
+        /// Line.
+        line: u64,
+        /// What is wrong with them.
+        reason: RowError,
+    },
+    /// An empty line with trips behind it.
+    #[error(
+        "line {line}: it is empty, and trips follow; only the end of a file may have empty lines"
+    )]
+    Blank {
+        /// Line.
+        line: u64,
+    },
+    /// No bike id, or one that is no label.
+    #[error("line {line}: the bike id {id:?} {wrong}")]
     BikeId {
         /// Line.
         line: u64,
+        /// What stands there, cut short.
+        id: String,
+        /// What is wrong with it.
+        wrong: &'static str,
+    },
+    /// A time that cannot be: no lock signs it.
+    #[error(
+        "line {line}: {field} is {time}, which cannot be: {why}. Correct the file; nothing was signed"
+    )]
+    Implausible {
+        /// Line.
+        line: u64,
+        /// Which column.
+        field: &'static str,
+        /// What stands there.
+        time: u64,
+        /// Why it cannot be.
+        why: Implausible,
     },
     /// Not a time.
     #[error(
@@ -142,24 +178,34 @@ impl Trips {
     pub fn parse(input: &mut impl BufRead, path: &Path) -> Result<Self, TripsError> {
         let mut bikes: BTreeMap<String, Vec<Trip>> = BTreeMap::new();
         let mut buffer = Vec::new();
+        let mut blank = None;
         for line in 1.. {
             let Some(text) = next_line(input, &mut buffer, line, path)? else {
                 break;
             };
             if line == 1 {
-                if text.trim_start_matches('\u{feff}') != HEADER {
+                let header = csv::row(text.trim_start_matches('\u{feff}'));
+                if !header.is_ok_and(|row| row.join(",") == HEADER) {
                     let found = text.to_string();
                     return Err(TripsError::Header { found });
                 }
                 continue;
             }
+            // Spreadsheets leave rows of nothing but commas behind.
+            if text.chars().all(|c| c == ',' || c.is_whitespace()) {
+                blank = blank.or(Some(line));
+                continue;
+            }
+            if let Some(line) = blank {
+                return Err(TripsError::Blank { line });
+            }
             let (bike, trip) = parse_line(text, line)?;
             let known = bikes.len();
-            match bikes.get_mut(bike) {
+            match bikes.get_mut(&bike) {
                 Some(trips) => trips.push(trip),
                 None if known == BIKES_MAX => return Err(TripsError::TooManyBikes { line }),
                 None => {
-                    bikes.insert(bike.into(), vec![trip]);
+                    bikes.insert(bike, vec![trip]);
                 }
             }
         }
@@ -188,7 +234,7 @@ impl Trips {
             let mut file = std::io::BufWriter::new(std::fs::File::create(path)?);
             writeln!(file, "{HEADER}")?;
             for (start, bike, end) in all {
-                writeln!(file, "{bike},{start},{end}")?;
+                writeln!(file, "{},{start},{end}", csv::field(bike))?;
             }
             file.flush()
         };
@@ -197,6 +243,34 @@ impl Trips {
             path: path.into(),
             source,
         })
+    }
+
+    /// Refuses times that cannot be, seen by a clock that shows `now` (Unix seconds): what a lock has signed it never signs anew.
+    ///
+    /// # Errors
+    /// [`TripsError::Implausible`], of the first line that has one.
+    pub fn check_times(&self, now: u64) -> Result<(), TripsError> {
+        let wrong = |t: &Trip| {
+            let fields = [("start_unix_s", t.start), ("end_unix_s", t.end)];
+            fields.into_iter().find_map(|(field, time)| {
+                let why = Implausible::look(time, now)?;
+                let line = t.line;
+                Some(TripsError::Implausible {
+                    line,
+                    field,
+                    time,
+                    why,
+                })
+            })
+        };
+        let all = self.0.values().flatten();
+        match all
+            .filter_map(|t| Some((t.line, wrong(t)?)))
+            .min_by_key(|w| w.0)
+        {
+            Some((_, wrong)) => Err(wrong),
+            None => Ok(()),
+        }
     }
 
     /// Number of trips.
@@ -246,21 +320,19 @@ fn next_line<'a>(
         .map_err(|_| TripsError::Line { line })
 }
 
-fn parse_line(text: &str, line: u64) -> Result<(&str, Trip), TripsError> {
-    let fields: Vec<_> = text.split(',').collect();
-    let [bike, start, end] = fields[..] else {
-        return Err(TripsError::Fields {
-            line,
-            fields: if text.is_empty() { 0 } else { fields.len() },
-        });
+fn parse_line(text: &str, line: u64) -> Result<(String, Trip), TripsError> {
+    let row: Row = csv::row(text).map_err(|reason| TripsError::Quotes { line, reason })?;
+    let fields = row.len();
+    let Ok([bike, start, end]) = <[String; 3]>::try_from(row) else {
+        return Err(TripsError::Fields { line, fields });
     };
-    if bike.is_empty() || bike.len() > BIKE_ID_BYTES_MAX {
-        return Err(TripsError::BikeId { line });
+    if let Some(wrong) = no_label(&bike) {
+        let id = bike.chars().take(BIKE_ID_BYTES_MAX).collect();
+        return Err(TripsError::BikeId { line, id, wrong });
     }
-    let start = time(start, "start_unix_s", line)?;
-    let end = time(end, "end_unix_s", line)?;
+    let start = time(&start, "start_unix_s", line)?;
+    let end = time(&end, "end_unix_s", line)?;
     if end < start {
-        let bike = bike.into();
         return Err(TripsError::Backwards {
             line,
             bike,
@@ -269,6 +341,31 @@ fn parse_line(text: &str, line: u64) -> Result<(&str, Trip), TripsError> {
         });
     }
     Ok((bike, Trip { start, end, line }))
+}
+
+/// Why a text is no bike id: it is shown to people, who must be able to tell it from every other one. Ids are compared byte by byte.
+fn no_label(id: &str) -> Option<&'static str> {
+    let unseen = |c: char| {
+        // Zero width, direction, line and paragraph separators, and the byte order mark.
+        let formats = [
+            '\u{200b}'..='\u{200f}',
+            '\u{2028}'..='\u{202e}',
+            '\u{2060}'..='\u{206f}',
+            '\u{feff}'..='\u{feff}',
+        ];
+        c.is_control() || formats.iter().any(|f| f.contains(&c))
+    };
+    if id.trim().is_empty() {
+        Some("is empty: every trip needs one")
+    } else if id.len() > BIKE_ID_BYTES_MAX {
+        Some("is longer than the 64 bytes of UTF-8 that a label may have")
+    } else if id.chars().any(unseen) {
+        Some("has characters that cannot be seen (control characters, zero width): remove them")
+    } else if id.trim() != id {
+        Some("begins or ends with a blank, so that it looks like another one: remove it")
+    } else {
+        None
+    }
 }
 
 fn time(text: &str, field: &'static str, line: u64) -> Result<u64, TripsError> {
@@ -330,7 +427,9 @@ mod tests {
     #[test]
     fn each_error_names_its_line() {
         assert!(refusal("A,1,2\nA,3\n").starts_with("line 3: 2 fields"));
-        assert!(refusal("A,1,2\n\nA,3,4\n").starts_with("line 3: 0 fields"));
+        assert!(
+            refusal("A,1,2\n\n,,\nA,3,4\n").starts_with("line 3: it is empty, and trips follow")
+        );
         assert!(refusal("A,1,2,\n").starts_with("line 2: 4 fields"));
         assert!(refusal(",1,2\n").starts_with("line 2: the bike id"));
         assert!(refusal(&format!("{},1,2\n", "x".repeat(65))).starts_with("line 2: the bike id"));
@@ -358,6 +457,107 @@ mod tests {
         assert!(overlap.contains("line 4 lasts until 6"), "{overlap}");
         assert!(refusal("A,1,1\nA,0,2\n").contains("lasts until 2"));
         assert!(refusal(&"x".repeat(300)).starts_with("line 2: longer"));
+    }
+
+    #[test]
+    fn fields_may_be_quoted_as_rfc_4180_says() {
+        let text = "\"bike_id\",\"start_unix_s\",\"end_unix_s\"\r\n\"b,1\",\"5\",\"9\"\r\n\"say \"\"b\"\"\",1,2\r\nb2,\"3\",4";
+        let trips = parse(text).unwrap();
+        let ids: Vec<_> = trips.0.keys().map(String::as_str).collect();
+        assert_eq!(ids, ["b,1", "b2", "say \"b\""]);
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("trips.csv");
+        trips.write(&path).unwrap();
+        let again = Trips::read(&path).unwrap();
+        assert_eq!(
+            again.0.keys().collect::<Vec<_>>(),
+            trips.0.keys().collect::<Vec<_>>()
+        );
+        // A quote that never ends, one in the middle, and one with something behind it.
+        for bad in ["\"b1\"\",1,2", "b\"1,1,2", "\"b1\"x,1,2"] {
+            let text = refusal(&format!("A,1,2\n{bad}\n"));
+            assert!(
+                text.starts_with("line 3: ") && text.contains("quote"),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_file_may_end_with_empty_lines() {
+        for end in ["\n", "\n\n\n", "\r\n\r\n", "  \n\t\n", ",,\n,,\n", " , ,"] {
+            let trips = parse(&format!("{HEADER}\nA,1,2\nB,3,4\n{end}")).unwrap();
+            assert_eq!(trips.count(), 2, "{end:?}");
+        }
+        assert!(
+            parse(&format!("{HEADER}\n\n,,\n"))
+                .unwrap_err()
+                .to_string()
+                .contains("no trips")
+        );
+    }
+
+    #[test]
+    fn ids_are_text_that_people_can_tell_apart() {
+        for good in [
+            "W20409",
+            "w20409",
+            "../../x",
+            "=1+1",
+            "nan",
+            "b 1",
+            "V\u{e9}lo",
+            "Ve\u{301}lo",
+            "\u{8eca}",
+            "\u{1f6b2}",
+        ] {
+            let trips = parse(&format!("{HEADER}\n{good},1,2\n")).unwrap();
+            assert!(trips.0.contains_key(good));
+        }
+        for bad in [
+            "",
+            " ",
+            "\u{a0}",
+            "b1 ",
+            " b1",
+            "b1\u{3000}",
+            "\u{1b}[31mred",
+            "a\tb",
+            "a\u{85}",
+            "a\u{200b}",
+            "\u{202e}a",
+            "a\u{feff}",
+        ] {
+            let text = refusal(&format!("A,1,2\n{bad},1,2\n"));
+            assert!(text.starts_with("line 3: the bike id"), "{bad:?}: {text}");
+            assert!(
+                !text.chars().any(char::is_control),
+                "nothing reaches a terminal: {text:?}"
+            );
+        }
+        let long = refusal(&format!("{},1,2\n", "\u{8eca}".repeat(22)));
+        assert!(long.contains("64 bytes of UTF-8"), "{long}");
+    }
+
+    #[test]
+    fn times_that_cannot_be_are_refused_before_anything_is_signed() {
+        let now = 1_795_834_000;
+        let check = |lines: &str| {
+            parse(&format!("{HEADER}\n{lines}"))
+                .unwrap()
+                .check_times(now)
+        };
+        assert!(check("A,1459468860,1459469460\nB,1795830000,1795833000\n").is_ok());
+        for (bad, why) in [
+            ("0,5", "2000"),
+            ("1459468860,1459469460000", "milliseconds"),
+            ("1459468860,2082758400", "future"),
+        ] {
+            let text = check(&format!("B,1459468860,1459469460\nA,{bad}\n"))
+                .unwrap_err()
+                .to_string();
+            assert!(text.starts_with("line 3: ") && text.contains(why), "{text}");
+        }
     }
 
     #[test]

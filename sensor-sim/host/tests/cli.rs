@@ -61,7 +61,13 @@ fn a_bad_file_is_refused_in_one_sentence_before_anything_is_made() {
 #[test]
 fn a_month_that_is_not_over_is_refused_with_its_line() {
     let folder = tempfile::tempdir().unwrap();
-    let text = "bike_id,start_unix_s,end_unix_s\nA,5,9\nA,99999999999,99999999999\n";
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let now = now.unwrap().as_secs();
+    let text = format!(
+        "bike_id,start_unix_s,end_unix_s\nA,{},{}\nA,{now},{now}\n",
+        now - 9,
+        now - 5
+    );
     std::fs::write(folder.path().join("trips.csv"), text).unwrap();
     let devnet = r#"{"chain":{"rpc_url":"http://127.0.0.1:1","chain_id":1,"pid":null},
         "contracts":{"main":"0x0000000000000000000000000000000000000001",
@@ -71,10 +77,26 @@ fn a_month_that_is_not_over_is_refused_with_its_line() {
     let output = sensor_sim(folder.path(), &arguments);
     assert_eq!(output.status.code(), Some(1));
     assert!(
-        stderr(&output).contains("line 3: the trip ends in 5138-11"),
+        stderr(&output).contains("line 3: the trip ends in"),
         "{}",
         stderr(&output)
     );
+    // Milliseconds: refused before keys are made, whatever the destination.
+    let text = format!("bike_id,start_unix_s,end_unix_s\nA,5{now},5{now}\n");
+    std::fs::write(folder.path().join("trips.csv"), text).unwrap();
+    let contract = "0x0000000000000000000000000000000000000001";
+    let offline = ["--offline", "--keys", "keys", "--contract", contract];
+    for to in [&["--devnet", "devnet.json"][..], &offline] {
+        let output = sensor_sim(
+            folder.path(),
+            &[&["replay", "--trips", "trips.csv"], to].concat(),
+        );
+        assert_eq!(output.status.code(), Some(1));
+        let text = stderr(&output);
+        assert!(text.contains("line 2: start_unix_s is 5"), "{text}");
+        assert!(text.contains("nothing was signed"), "{text}");
+    }
+    assert!(!folder.path().join("keys").exists());
 }
 
 #[test]

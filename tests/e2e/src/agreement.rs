@@ -72,7 +72,11 @@ pub async fn draft(
         batch,
         qos: QosJson::OffChain,
         result: vec![field("total_seconds", "uint64"), field("trips", "uint32")],
-        detail: vec![field("seconds", "uint64"), field("trips", "uint32")],
+        detail: vec![
+            field("seconds", "uint64"),
+            field("trips", "uint32"),
+            field("unbilled", "uint32"),
+        ],
         abstain_ms: 60_000,
     };
     let keys = nodes.iter().map(|n| n.public_key).collect();

@@ -134,20 +134,36 @@ fn rows<const N: usize>(path: &Path, header: &str) -> Result<Vec<(usize, [String
     let text = std::fs::read_to_string(path)
         .map_err(E2eError::system(format!("read {}", path.display())))?;
     let mut lines = (1..).zip(text.lines());
-    if lines.next().map(|l| l.1.trim_start_matches('\u{feff}')) != Some(header) {
+    let first = lines.next().map(|l| l.1.trim_start_matches('\u{feff}'));
+    if first.map(|l| cells(l).join(",")) != Some(header.to_owned()) {
         return Err(csv(path, 1, &format!("the header must be {header}")));
     }
     let parse = |(line, row): (usize, &str)| {
-        let cells: Vec<String> = row.split(',').map(str::to_owned).collect();
-        let cells = cells
+        let cells = cells(row)
             .try_into()
             .map_err(|_| csv(path, line, &format!("{N} columns are wanted")))?;
         Ok((line, cells))
     };
     lines
-        .filter(|(_, row)| !row.is_empty())
+        .filter(|(_, row)| row.chars().any(|c| c != ',' && !c.is_whitespace()))
         .map(parse)
         .collect()
+}
+
+/// The fields of a line: a quote begins and ends what commas do not split, and two of them within are one (RFC 4180).
+fn cells(row: &str) -> Vec<String> {
+    let (mut out, mut quoted) = (vec![String::new()], false);
+    let mut characters = row.chars().peekable();
+    while let Some(c) = characters.next() {
+        let field = out.last_mut().expect("never empty");
+        match c {
+            '"' if quoted && characters.next_if_eq(&'"').is_some() => field.push('"'),
+            '"' => quoted = !quoted,
+            ',' if !quoted => out.push(String::new()),
+            c => field.push(c),
+        }
+    }
+    out
 }
 
 /// `2016-07` of Unix seconds, UTC.
@@ -212,6 +228,16 @@ mod tests {
         ] {
             assert_eq!(month(time), name, "{time}");
         }
+    }
+
+    #[test]
+    fn quoted_fields_and_empty_ends_are_read_as_the_fleet_reads_them() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("trips.csv");
+        let text = "\"bike_id\",\"start_unix_s\",\"end_unix_s\"\r\n\"b,1\",\"1446335900\",1446336000\r\n\"say \"\"b\"\"\",1446335900,1446335999\n,,\n  \n";
+        std::fs::write(&path, text).expect("written");
+        let months = Months::of_trips(&path).expect("good");
+        assert_eq!(months.locks, ["b,1", "say \"b\""]);
     }
 
     #[test]

@@ -213,6 +213,19 @@ fn bad_messages_are_refused_and_change_nothing() {
     );
     assert_eq!(held(), 3);
 
+    // A time that cannot be is kept, since nobody signs a q anew, and remarked on.
+    for (q, time) in [(3, 0), (4, MARCH * 1_000), (5, 2_082_758_400)] {
+        let taken = send(encoded(&[lock.frame(q, &[(time, true)])])).expect("kept");
+        assert!(taken.refused.is_empty(), "{taken:?}");
+        let remarks: Vec<_> = taken
+            .remarks
+            .iter()
+            .map(|r| (r.first_q, r.code.as_str()))
+            .collect();
+        assert_eq!(remarks, [(q, codes::IMPLAUSIBLE_TIME)]);
+        assert_eq!(held(), q + 1);
+    }
+
     // What is no error: the same again, out of order, and from the future.
     let again = send(encoded(std::slice::from_ref(&good))).expect("a repeated frame");
     assert_eq!((again.acknowledged[0].next_q, again.refused.len()), (3, 0));

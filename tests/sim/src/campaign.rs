@@ -81,6 +81,7 @@ fn add(r: &mut Report, seed: u64, result: Result<Summary, Violation>) {
             r.complete += u64::from(s.complete);
             let t = &mut r.total;
             t.agreements += s.agreements;
+            t.ended += s.ended;
             t.windows += s.windows;
             t.settled += s.settled;
             t.holes += s.holes;

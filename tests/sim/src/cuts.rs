@@ -225,6 +225,10 @@ impl Cuts {
                 r.from, r.to
             ));
         }
+        let count = matches!(self.terms.window, WindowSpec::Count { .. });
+        if count && r.void.is_empty() && r.stretches.iter().all(|s| s.end == s.start) {
+            return Err(format!("t {t} counts no message, and voids nobody"));
+        }
         self.all_alike(node, t, r)?;
         if r.stretches.iter().any(|s| s.by == WindowEnd::ClosingRecord) {
             // P-HELD-3: only the lists of all nodes make a record.

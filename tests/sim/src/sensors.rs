@@ -227,6 +227,10 @@ impl Sensor {
     pub fn done(&self) -> bool {
         self.said.tongues.len() > 1 || self.frames.iter().all(|f| f.erased)
     }
+    /// When everything was made that it says, world time.
+    pub fn all_made_at(&self) -> u64 {
+        self.frames.last().map_or(0, |f| f.made_at)
+    }
     /// When message q was made, world time.
     pub fn made_at(&self, q: u64) -> u64 {
         let f = self

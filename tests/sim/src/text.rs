@@ -96,6 +96,7 @@ impl Names {
             }
             Input::Chain(e) => format!("chain: {e:?}"),
             Input::Taken(id) => format!("the outbox has {id:?}"),
+            Input::Paid { id, gas } => format!("{id:?} cost {gas} gas"),
             Input::TimesLoaded { times, .. } => format!("times of {} frames", times.len()),
             Input::Compared { contradiction, .. } => {
                 let q = contradiction.as_ref().map(|c| c.q);
@@ -167,6 +168,7 @@ impl Names {
             Part::Partial { session, .. } => format!("partial {}", self.session(session)),
             Part::Aggregate { session, .. } => format!("aggregate {}", self.session(session)),
             Part::Status { next_t, next_q, .. } => format!("status t {next_t} q {next_q:?}"),
+            Part::Clock { unix_ms, .. } => format!("clock {unix_ms}"),
             Part::Want { from_t, .. } => format!("want from t {from_t}"),
             Part::Terms { .. } => "terms".into(),
         };

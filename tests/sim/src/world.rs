@@ -210,6 +210,8 @@ pub struct World {
 pub struct Summary {
     /// Agreements.
     pub agreements: u64,
+    /// Agreements that ended because all their sensors are void, or by their users.
+    pub ended: u64,
     /// Windows that the messages closed.
     pub windows: u64,
     /// Settled as value, null or trap.
@@ -307,6 +309,7 @@ impl World {
         let sum = |of: fn(&Agreement) -> u64| self.agreements.iter().map(of).sum();
         Summary {
             agreements: self.agreements.len() as u64,
+            ended: sum(|a| u64::from(a.ended_at != u64::MAX)),
             windows: sum(Agreement::windows),
             settled: sum(|a| a.finality.counts().0),
             holes: sum(|a| a.finality.counts().1),

@@ -147,7 +147,7 @@ fn two_lists_make_a_hole_at_worst_and_blame_nobody() {
     let two = |seed: u64| {
         let mut s = plan(ActorKind::TwoLists, seed);
         if let Some(actor) = &mut s.actor {
-            actor.reforms = seed % 2 == 0;
+            actor.reforms = seed.is_multiple_of(2);
         }
         // Sensors fall silent, so that lists end windows.
         for x in &mut s.sensors {

@@ -24,6 +24,11 @@ fn execute(t: u64, carry: &[u8], locks: &[Vec<Event>]) -> TestOutput {
     run(bike_lock, &window.input(carry))
 }
 
+/// The detail of a lock.
+fn item(seconds: u64, trips: u32, unbilled: u32) -> Vec<u8> {
+    [packed(seconds, trips), unbilled.to_be_bytes().to_vec()].concat()
+}
+
 fn packed(seconds: u64, trips: u32) -> Vec<u8> {
     [&seconds.to_be_bytes()[..], &trips.to_be_bytes()].concat()
 }
@@ -54,7 +59,7 @@ fn a_rental_counts_in_the_window_in_which_it_ends() {
         &[vec![(100, true), (160, false), (1_000, true)], vec![]],
     );
     assert_eq!(first.result, Some(packed(60, 1)));
-    assert_eq!(first.detail, [packed(60, 1), packed(0, 0)]);
+    assert_eq!(first.detail, [item(60, 1, 0), item(0, 0, 0)]);
     assert_eq!(
         first.carry,
         [&[1][..], &1_000u64.to_be_bytes(), &[0]].concat()
@@ -67,7 +72,7 @@ fn a_rental_counts_in_the_window_in_which_it_ends() {
         &[vec![(2_000, true), (2_500, false)], vec![(2_100, false)]],
     );
     assert_eq!(second.result, Some(packed(1_500, 1)));
-    assert_eq!(second.detail, [packed(1_500, 1), packed(0, 0)]);
+    assert_eq!(second.detail, [item(1_500, 1, 0), item(0, 0, 0)]);
     assert_eq!(second.carry, [0, 0]);
 }
 
@@ -98,6 +103,103 @@ fn a_rental_of_no_time_is_a_trip() {
     );
 }
 
+const MARCH: u64 = 1_456_790_400;
+const APRIL: u64 = 1_459_468_800;
+const MAY: u64 = 1_462_060_800;
+
+/// One lock in April.
+fn april(carry: &[u8], events: &[Event]) -> TestOutput {
+    let window = WindowBuilder::new(1)
+        .period(APRIL, MAY)
+        .leaf(leaf(0, events));
+    run(bike_lock, &window.input(carry))
+}
+fn since(time: u64) -> Vec<u8> {
+    [&[1][..], &time.to_be_bytes()].concat()
+}
+
+#[test]
+fn no_interval_outside_the_window_is_billed() {
+    let good = [(APRIL + 100, true), (APRIL + 160, false)];
+    // 1970, last month, milliseconds, 2036, and the last second of all.
+    for wrong in [
+        0,
+        MARCH,
+        APRIL - 1,
+        MAY,
+        APRIL * 1_000,
+        2_082_758_400,
+        (1 << 48) - 1,
+    ] {
+        let begins = april(&[], &[(wrong, true), (APRIL + 60, false), good[0], good[1]]);
+        assert_eq!(begins.detail, [item(60, 1, 1)], "begins at {wrong}");
+        assert_eq!(begins.result, Some(packed(60, 1)));
+        let ends = april(&[], &[(APRIL + 10, true), (wrong, false), good[0], good[1]]);
+        assert_eq!(ends.detail, [item(60, 1, 1)], "ends at {wrong}");
+        // It stays open into the next window, and its beginning is not made up there.
+        let open = april(&[], &[good[0], good[1], (wrong, true)]);
+        assert_eq!(
+            (&open.detail[..], &open.carry[..]),
+            (&[item(60, 1, 0)][..], &[2][..])
+        );
+        let closed = april(&open.carry, &[(APRIL + 5, false), good[0], good[1]]);
+        assert_eq!(
+            (&closed.detail[..], &closed.carry[..]),
+            (&[item(60, 1, 1)][..], &[0][..])
+        );
+        // A heartbeat changes nothing, whatever its time.
+        let heartbeat = april(&[], &[good[0], (wrong, true), good[1], (wrong, false)]);
+        assert_eq!(heartbeat.detail, [item(60, 1, 0)]);
+    }
+}
+
+#[test]
+fn a_carried_rental_is_billed_from_its_beginning() {
+    let carried = since(MARCH + 7);
+    let billed = april(&carried, &[(APRIL + 5, false)]);
+    assert_eq!(billed.detail, [item(APRIL + 5 - MARCH - 7, 1, 0)]);
+    // A clock that was set back over the month's end.
+    let early = april(&carried, &[(APRIL - 2, false)]);
+    assert_eq!(early.detail, [item(APRIL - 2 - MARCH - 7, 1, 0)]);
+    for wrong in [0, MARCH + 6, MAY, 2_082_758_400] {
+        assert_eq!(
+            april(&carried, &[(wrong, false)]).detail,
+            [item(0, 0, 1)],
+            "{wrong}"
+        );
+    }
+    // Once it has ended, only the window counts.
+    let next = april(
+        &carried,
+        &[(APRIL, false), (APRIL - 2, true), (APRIL + 9, false)],
+    );
+    assert_eq!(next.detail, [item(APRIL - MARCH - 7, 1, 1)]);
+    assert_eq!(april(&carried, &[]).carry, carried);
+    assert_eq!(april(&[2], &[]).carry, [2]);
+}
+
+#[test]
+#[should_panic(expected = "trap")]
+fn a_carry_that_is_neither_open_nor_closed_traps() {
+    april(&[3], &[]);
+}
+
+proptest! {
+    /// Whatever the clocks say, no window bills more than its own length for each trip, beside what was carried.
+    #[test]
+    fn a_trip_never_lasts_longer_than_the_window(
+        times in prop::collection::vec(prop_oneof![0u64..1 << 48, MARCH..MAY + 86_400, APRIL..MAY], 0..40),
+    ) {
+        let events: Vec<Event> = times.iter().enumerate().map(|(i, t)| (*t, i % 2 == 0)).collect();
+        let output = april(&[], &events);
+        let seconds = u64::from_be_bytes(output.detail[0][..8].try_into().unwrap());
+        let trips = u32::from_be_bytes(output.detail[0][8..12].try_into().unwrap());
+        let unbilled = u32::from_be_bytes(output.detail[0][12..].try_into().unwrap());
+        prop_assert!(seconds <= u64::from(trips) * (MAY - APRIL));
+        prop_assert_eq!((trips + unbilled) as usize, events.len() / 2);
+    }
+}
+
 /// The same bytes as the committed module gives in a node (`node/exec/tests/modules.rs`): native code, WebAssembly and
 /// the engine agree on the trace.
 #[test]
@@ -110,7 +212,7 @@ fn the_trace_is_pinned() {
         .collect();
     assert_eq!(
         hex,
-        "be50d2099bb1d97e0de0dabda8efe3b8bfb7f719e40015ea1fd248e848750d08"
+        "4c5599f3aed531aba3bdb7b409874ccab80e0ec093a1326fe4eb77afdafb4c2c"
     );
 }
 
@@ -183,7 +285,7 @@ proptest! {
                 let ended: Vec<_> =
                     rentals.iter().filter(|(i, _)| (bounds[n][t]..bounds[n][t + 1]).contains(i)).collect();
                 let (seconds, trips) = (ended.iter().map(|(_, s)| s).sum::<u64>(), ended.len() as u32);
-                prop_assert_eq!(&output.detail[n], &packed(seconds, trips));
+                prop_assert_eq!(&output.detail[n], &item(seconds, trips, 0));
                 total = (total.0 + seconds, total.1 + trips);
             }
             prop_assert_eq!(output.result, Some(packed(total.0, total.1)));

@@ -169,6 +169,9 @@ pub struct Acknowledgement {
     /// Frames that were not taken.
     #[serde(default)]
     pub refused: Vec<RefusedFrame>,
+    /// What is odd about frames that were taken, or are held already.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub remarks: Vec<Remark>,
 }
 
 impl Acknowledgement {
@@ -193,6 +196,22 @@ pub struct Held {
     pub epoch: u32,
     /// First q that it does not hold durably: everything below may be erased as far as this node is concerned.
     pub next_q: u64,
+}
+
+/// What is odd about one frame that is held all the same.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Remark {
+    /// Position in the request.
+    pub index: u32,
+    /// Which sensor.
+    #[serde(with = "hexed")]
+    pub sensor: SensorId,
+    /// First q of the frame.
+    pub first_q: u64,
+    /// Stable code, one of [`super::codes`].
+    pub code: String,
+    /// What is odd and what to do.
+    pub detail: String,
 }
 
 /// Why one frame was not taken.

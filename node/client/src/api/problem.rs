@@ -125,6 +125,8 @@ pub mod codes {
     pub const OTHER_FRAME: &str = "other-frame";
     /// Frame: too far ahead of the first missing q (429 when alone).
     pub const TOO_FAR_AHEAD: &str = "too-far-ahead";
+    /// Remark on a frame that is held all the same: a time in it cannot be (1970, milliseconds for seconds, 2036).
+    pub const IMPLAUSIBLE_TIME: &str = "implausible_time";
     /// Frame: not the boot epoch that is due.
     pub const WRONG_EPOCH: &str = "wrong-epoch";
     /// Frame: its opening does not name the last message and frame before it.

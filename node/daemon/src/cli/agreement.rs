@@ -21,7 +21,7 @@ pub enum Command {
         "The draft goes from user to user; each signs it (agreement sign), then one creates it (agreement create).\n\n",
         "Example:\n  diversity agreement draft --devnet net/devnet.json --title 'Bike hire 2016' --code bike-lock.wasm \\\n",
         "      --sensor-type bike-lock --window month:2016-01 --result total_seconds:uint64,trips:uint32 \\\n",
-        "      --detail seconds:uint64,trips:uint32 --out draft.json"))]
+        "      --detail seconds:uint64,trips:uint32,unbilled:uint32 --out draft.json"))]
     Draft(Box<DraftArgs>),
     /// Check a draft and sign it as one of its users
     #[command(

@@ -44,7 +44,7 @@ pub enum Command {
         "CSV: a header sensor,time,NAME:TYPE,... and a message a line. JSON: {\"t\":0,\"from\":0,\"to\":0,\"leaves\":[{\"sensor\":\"0x...\",\n",
         "\"messages\":[{\"time\":1,\"values\":\"0x01\"}]}]}. Any other file is binary: a window, or with --input the whole input of f\n",
         "(carry and window), as GET /v1/agreements/{a}/windows/{t} and evidence bundles give it.\n\n",
-        "Example:\n  diversity code run bike-lock.wasm july.csv --result total_seconds:uint64,trips:uint32 --detail seconds:uint64,trips:uint32"))]
+        "Example:\n  diversity code run bike-lock.wasm july.csv --result total_seconds:uint64,trips:uint32 --detail seconds:uint64,trips:uint32,unbilled:uint32"))]
     Run(Box<RunArgs>),
 }
 
@@ -87,29 +87,44 @@ struct Checked {
     bytes: usize,
     memory_bytes_min: u64,
     memory_bytes_max: u64,
+    /// What it gives on a window without sensors.
+    on_nothing: &'static str,
 }
 
 /// Runs the command.
 pub async fn run(command: Command, output: Output) -> Outcome {
     match command {
         Command::Check { module } => {
-            let info = executor()?
-                .check(&read(&module)?)
+            let (engine, bytes) = (executor()?, read(&module)?);
+            let info = engine
+                .check(&bytes)
                 .map_err(|e| Failure::new(MISMATCH, format_args!("{}: {e}", module.display())))?;
+            let nothing = Window {
+                t: 0,
+                from: 0,
+                to: 0,
+                leaves: Vec::new(),
+            };
+            let id = engine.add(&bytes).map_err(|e| Failure::new(FAILED, e))?;
+            let ran = engine
+                .run(&id, &nothing.input(&[]))
+                .context("the module did not run")?;
             let checked = Checked {
                 sha256: hexed::encode(&info.sha256),
                 bytes: info.bytes,
                 memory_bytes_min: info.memory_bytes_min,
                 memory_bytes_max: info.memory_bytes_max,
+                on_nothing: kind(&ran.kind),
             };
             output.item(&checked, |c| {
                 format!(
-                    "{} can run: SHA-256 {}, {} bytes, {} to {} bytes of memory",
+                    "{} can run: SHA-256 {}, {} bytes, {} to {} bytes of memory\n{}",
                     module.display(),
                     c.sha256,
                     c.bytes,
                     c.memory_bytes_min,
-                    c.memory_bytes_max
+                    c.memory_bytes_max,
+                    on_nothing(c.on_nothing)
                 )
             })
         }
@@ -133,6 +148,15 @@ pub async fn run(command: Command, output: Output) -> Outcome {
 /// The engine with the limits of a node.
 pub fn executor() -> Outcome<Executor> {
     Executor::new(Limits::default()).context("cannot set up the WebAssembly engine")
+}
+
+/// What a trial without sensors shows: that a module passes the check does not say that it can answer.
+fn on_nothing(kind: &str) -> String {
+    match kind {
+        "trap" => "note: on a window without sensors it traps, and a trap is an answer that settles nothing: see with `code run` that it answers on recorded messages before anybody signs".into(),
+        "abstain" => "note: on a window without sensors nodes would abstain, since it takes more than they lend: no month would settle".into(),
+        kind => format!("on a window without sensors it answers: {kind}"),
+    }
 }
 
 fn read(path: &Path) -> Outcome<Vec<u8>> {

@@ -38,7 +38,9 @@ pub async fn ready(State(api): State<Arc<Api>>) -> Response {
             .health
             .waiting()
             .into_iter()
-            .map(|(a, reason)| format!("note: agreement {a}: {reason}\n"))
+            .map(|(a, reason)| format!("agreement {a}: {reason}"))
+            .chain(api.rooms.health.odd())
+            .map(|note| format!("note: {note}\n"))
             .collect();
         return format!("ready\n{notes}").into_response();
     }

@@ -13,6 +13,8 @@ pub struct ChainView {
     pub head: Option<u64>,
     /// When the newest block was first seen, Unix milliseconds.
     pub head_at_ms: u64,
+    /// When the chain answered last, Unix milliseconds.
+    pub looked_at_ms: Option<u64>,
     /// Last block whose events are taken in.
     pub processed: Option<u64>,
     /// Wei on the account that pays gas.

@@ -24,6 +24,7 @@ use diversity_proto::{AgreementId, Digest, NodeId, PublicKey, SensorId};
 use diversity_store::{Op, StoreError};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::node::clocks::Clocks;
 use crate::node::cut::CutError;
 use crate::node::peers::{Change, PeerMap};
 use crate::node::shared::{Code, Durable, Peers};
@@ -119,6 +120,8 @@ pub enum Command {
     Peers(Vec<Change>),
     /// The outbox has made the submission durable (R13).
     Taken(SubmissionId),
+    /// A submission has ended, and cost this much gas.
+    Paid(SubmissionId, u64),
 }
 
 /// Everything that the loop needs of an agreement.
@@ -201,6 +204,8 @@ pub struct Parts {
     pub net_events: mpsc::Receiver<NetEvent>,
     /// Who is who.
     pub peers: Peers,
+    /// What clocks of others show.
+    pub clocks: Clocks,
     /// The chain's side.
     pub outbox: Arc<dyn Outbox>,
     /// Terms from and for peers.
@@ -510,6 +515,7 @@ impl Driver {
                 }
             }
             Command::Taken(id) => self.input(Input::Taken(id)),
+            Command::Paid(id, gas) => self.input(Input::Paid { id, gas }),
         }
     }
 

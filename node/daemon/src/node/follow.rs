@@ -170,7 +170,9 @@ impl Follow {
         outbox: &submitter::Outbox,
         report: Delivered,
     ) -> Result<(), FollowError> {
-        self.to_chain.report(&report);
+        if let Some((id, gas)) = self.to_chain.report(&report) {
+            self.command(Command::Paid(id, gas)).await?;
+        }
         outbox.acknowledge(report.id).await?;
         Ok(())
     }
@@ -318,10 +320,17 @@ impl Follow {
         self.view.send_modify(|v| {
             v.trouble = None;
             if v.head != Some(progress.head.number) {
+                // A block that was mined since the last look; the first one may be old, and so may those that are caught up with.
+                let since = v.looked_at_ms.filter(|_| v.head.is_some());
+                if let Some(since) = since.filter(|_| progress.caught_up) {
+                    let times = (progress.head.timestamp, since, unix_ms());
+                    self.shared.clocks.block(times.0, times.1, times.2);
+                }
                 v.head = Some(progress.head.number);
                 v.head_at_ms = unix_ms();
             }
             v.processed = processed;
+            v.looked_at_ms = Some(unix_ms());
         });
         Ok(())
     }

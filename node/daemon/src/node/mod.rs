@@ -2,6 +2,7 @@
 
 pub mod activation;
 pub mod chain;
+pub mod clocks;
 pub mod cut;
 pub mod driver;
 mod encode;

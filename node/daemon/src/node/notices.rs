@@ -55,6 +55,9 @@ pub(super) fn event(notice: &Notice) -> Option<Event> {
             reason: why,
         },
         // Of a contradiction listeners hear once the chain holds it.
-        Notice::Fault { .. } | Notice::Contradiction { .. } => return None,
+        Notice::Fault { .. }
+        | Notice::Contradiction { .. }
+        | Notice::WrongTime { .. }
+        | Notice::GasBudget { .. } => return None,
     })
 }

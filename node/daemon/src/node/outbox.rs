@@ -88,6 +88,8 @@ struct Queues {
     retired: BTreeMap<AgreementId, u64>,
     /// What fits no call, and was said already.
     told: BTreeSet<SubmissionId>,
+    /// What of the core the outbox carries, by the outbox's name.
+    carried: BTreeMap<Digest, SubmissionId>,
     relays: HashMap<Digest, Vec<oneshot::Sender<Result<Mined, RelayError>>>>,
 }
 
@@ -199,6 +201,7 @@ impl ToChain {
             }
         };
         let label = call.label.clone();
+        self.queues().carried.insert(call.id, id);
         match outbox.submit(call).await {
             Ok(()) => {
                 self.metrics.submissions("taken");
@@ -265,13 +268,22 @@ impl ToChain {
         }
     }
 
-    /// Deals with a report of the outbox.
-    pub fn report(&self, delivered: &Delivered) {
-        let waiting = self
-            .queues()
-            .relays
-            .remove(&delivered.id)
-            .unwrap_or_default();
+    /// Deals with a report of the outbox. Returns what a submission of the core cost, once it has ended: that counts towards what its
+    /// agreement may cost in a day.
+    pub fn report(&self, delivered: &Delivered) -> Option<(SubmissionId, u64)> {
+        let (waiting, carried) = {
+            let mut queues = self.queues();
+            let waiting = queues.relays.remove(&delivered.id).unwrap_or_default();
+            (waiting, queues.carried.remove(&delivered.id))
+        };
+        let gas = match &delivered.report {
+            Report::Mined { gas_used, .. } => *gas_used,
+            Report::Reverted { mined, .. } => mined.map_or(0, |m| m.1),
+            Report::Pointless { .. } | Report::Undone { .. } => 0,
+        };
+        if carried.is_some() {
+            self.metrics.gas_paid.inc_by(gas);
+        }
         let answer = match &delivered.report {
             Report::Mined {
                 tx,
@@ -311,6 +323,7 @@ impl ToChain {
             // A caller that has gone away asks again.
             let _ = one.send(answer.clone());
         }
+        carried.map(|id| (id, gas))
     }
 }
 

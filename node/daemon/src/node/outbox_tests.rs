@@ -162,3 +162,45 @@ fn what_is_signed_anew_under_another_epoch_is_another_submission() {
     assert_eq!((row.agreement, row.from, row.t), (A, 3, 4));
     assert_eq!(row.gas, calls::settlement_gas(&first.data));
 }
+
+#[test]
+fn what_a_submission_cost_is_said_once_it_has_ended() {
+    let (to_chain, _taken) = to_chain();
+    let submission = single(0, 3, 3);
+    let id = submission.id();
+    let report = |report| Delivered {
+        id: Digest([7; 32]),
+        report,
+    };
+    let mined = || Report::Mined {
+        tx: Digest([1; 32]),
+        gas_used: 36_000,
+        block: 1,
+        contract: None,
+    };
+    assert_eq!(to_chain.report(&report(mined())), None, "a relayed call");
+    let endings = [
+        (mined(), 36_000),
+        (
+            // A lost race costs gas too.
+            Report::Reverted {
+                name: String::new(),
+                words: String::new(),
+                mined: Some((Digest([1; 32]), 30_000, 1)),
+            },
+            30_000,
+        ),
+        (
+            Report::Pointless {
+                reason: String::new(),
+            },
+            0,
+        ),
+    ];
+    for (ending, gas) in endings {
+        to_chain.queues().carried.insert(Digest([7; 32]), id);
+        assert_eq!(to_chain.report(&report(ending)), Some((id, gas)));
+        assert!(to_chain.queues().carried.is_empty());
+    }
+    assert!(to_chain.metrics.text().contains("gas_paid_total 66000"));
+}

@@ -55,6 +55,7 @@ pub(super) fn recover(
         settle_stage_ms: config.settle_stage_ms,
         ahead_max: config.ahead_max,
         q_ahead_max: config.q_ahead_max,
+        gas_per_day: config.gas_per_day,
         inflight_max: config.inflight_max,
     };
     // One family after the other, and nothing of it is kept here.

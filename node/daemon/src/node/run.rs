@@ -15,6 +15,7 @@ use crate::config::{ConfigError, NodeConfig};
 use crate::http::{self, Api};
 use crate::keyring::{Keyring, KeyringError, Tokens};
 use crate::node::chain::ChainView;
+use crate::node::clocks::Clocks;
 use crate::node::driver::{Activation, Driver, DriverError, Inbox, Parts};
 use crate::node::follow::{Follow, FollowError, stored_identity};
 use crate::node::frames::Frames;
@@ -182,6 +183,7 @@ impl RunningNode {
             net: net.clone(),
             net_events,
             peers: shared.peers.clone(),
+            clocks: shared.clocks.clone(),
             outbox: Arc::clone(&to_chain) as _,
             terms_parts: terms_sender,
             metrics: Arc::clone(&shared.metrics),
@@ -337,6 +339,7 @@ fn open(
     let registry = Registry::load(&durable.store)?;
     let peers = peer_map(&config, identity.node, &registry)?;
     let (events, _) = broadcast::channel(EVENTS_BEHIND_MAX);
+    let metrics = Arc::default();
     Ok(Shared {
         config: Arc::new(config),
         identity,
@@ -344,10 +347,11 @@ fn open(
         code,
         registered: Registered::new(registry),
         peers: Peers::new(peers),
+        clocks: Clocks::new(Arc::clone(&metrics)),
         agreements: Agreements::default(),
         waiting: Arc::default(),
         events,
-        metrics: Arc::default(),
+        metrics,
     })
 }
 

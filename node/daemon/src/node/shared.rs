@@ -13,6 +13,7 @@ use tokio::sync::{broadcast, oneshot};
 use crate::config::NodeConfig;
 use crate::keyring::Keyring;
 use crate::node::activation::Waiting;
+use crate::node::clocks::Clocks;
 use crate::node::frames::Frames;
 use crate::node::modules::Modules;
 use crate::node::outbox::Agreements;
@@ -36,6 +37,8 @@ pub struct Shared {
     pub registered: Registered,
     /// Who is connected.
     pub peers: Peers,
+    /// What clocks of others show.
+    pub clocks: Clocks,
     /// Agreements that run.
     pub agreements: Agreements,
     /// Agreements that cannot run yet, and what they wait for.

@@ -3,9 +3,11 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use diversity_client::api::{ACKNOWLEDGED_SENSORS_MAX, Acknowledgement, Held, RefusedFrame, codes};
+use diversity_client::api::{
+    ACKNOWLEDGED_SENSORS_MAX, Acknowledgement, Held, RefusedFrame, Remark, codes,
+};
 pub use diversity_engine::api::Refusal;
-use diversity_engine::api::Refused;
+use diversity_engine::api::{Refused, WrongTime};
 use diversity_proto::frame::acknowledgement_digest;
 use diversity_proto::{SensorId, Signature};
 
@@ -70,12 +72,15 @@ impl Intake {
                 .get_or_create(&[("code", code(refusal).into())])
                 .inc();
         }
+        self.metrics
+            .implausible_times
+            .inc_by(answer.wrong_times.len() as u64);
         answer
             .held
             .sort_by_key(|(sensor, ..)| mentioned.get(sensor).copied());
         Ok(Receipt {
             refusals: answer.refused.iter().map(|r| r.2.clone()).collect(),
-            acknowledgement: self.sign(answer.held, answer.refused),
+            acknowledgement: self.sign(answer.held, answer.refused, &answer.wrong_times),
             frames: count,
         })
     }
@@ -98,10 +103,15 @@ impl Intake {
             .zip(found)
             .filter_map(|(s, held)| held.map(|h| (s, h.0, h.1)))
             .collect();
-        Ok(self.sign(held, Vec::new()))
+        Ok(self.sign(held, Vec::new(), &[]))
     }
 
-    fn sign(&self, held: Vec<(SensorId, u32, u64)>, refused: Vec<Refused>) -> Acknowledgement {
+    fn sign(
+        &self,
+        held: Vec<(SensorId, u32, u64)>,
+        refused: Vec<Refused>,
+        wrong_times: &[WrongTime],
+    ) -> Acknowledgement {
         let Identity {
             deployment,
             node,
@@ -131,7 +141,22 @@ impl Intake {
                     detail: words(&refusal),
                 })
                 .collect(),
+            remarks: wrong_times.iter().map(remark).collect(),
         }
+    }
+}
+
+/// What whoever sent a frame with a time that cannot be is told: it is kept, since nobody signs a q anew and other nodes keep it too.
+fn remark(wrong: &WrongTime) -> Remark {
+    Remark {
+        index: u32::try_from(wrong.index).unwrap_or(u32::MAX),
+        sensor: wrong.sensor,
+        first_q: wrong.first_q,
+        code: codes::IMPLAUSIBLE_TIME.into(),
+        detail: format!(
+            "the time {} cannot be: {}. The frame is kept as it is; set the clock of the sensor before it signs more",
+            wrong.time, wrong.why
+        ),
     }
 }
 

@@ -2,6 +2,7 @@ use super::*;
 use crate::rooms::testkit::{DEPLOYMENT, Kit, Loop, key, sensor};
 use diversity_engine::api::IngestAnswer;
 use diversity_keys::VerifyingKey;
+use diversity_proto::time::Implausible;
 use tokio::sync::mpsc;
 
 /// As much of a frame as the order of mention needs.
@@ -23,6 +24,13 @@ async fn what_is_held_is_signed_in_the_order_of_mention() {
     let answer = IngestAnswer {
         held: vec![(sensor(1), 0, 5), (sensor(2), 3, 9)],
         refused: vec![(1, Some((sensor(1), 7)), Refusal::TooFarAhead { next_q: 5 })],
+        wrong_times: vec![WrongTime {
+            index: 2,
+            sensor: sensor(2),
+            first_q: 8,
+            time: 1_795_834_000_000,
+            why: Implausible::Milliseconds,
+        }],
     };
     let frames = vec![frame(2), frame(1), frame(2)];
     let receipt = intake(&kit, answer).take(frames).await.expect("taken");
@@ -37,6 +45,16 @@ async fn what_is_held_is_signed_in_the_order_of_mention() {
         (1, codes::TOO_FAR_AHEAD)
     );
     assert!(ack.refused[0].detail.contains("q 5"), "{ack:?}");
+    let [remark] = &ack.remarks[..] else {
+        panic!("one frame is odd: {ack:?}")
+    };
+    assert_eq!(
+        (remark.index, remark.first_q, remark.code.as_str()),
+        (2, 8, codes::IMPLAUSIBLE_TIME)
+    );
+    assert!(remark.detail.contains("milliseconds"), "{remark:?}");
+    let metrics = kit.shared.metrics.text();
+    assert!(metrics.contains("implausible_times_total 1"), "{metrics}");
 }
 
 #[tokio::test]
@@ -48,6 +66,7 @@ async fn nothing_taken_is_said_with_every_reason() {
             (0, None, Refusal::UnknownSensor),
             (1, None, Refusal::BadSignature),
         ],
+        wrong_times: Vec::new(),
     };
     let taken = intake(&kit, answer).take(vec![frame(1), frame(2)]).await;
     let receipt = taken.expect("answered");
@@ -61,6 +80,7 @@ async fn nothing_taken_is_said_with_every_reason() {
         IngestAnswer {
             held: vec![],
             refused: vec![],
+            wrong_times: vec![],
         },
     )
     .take(Vec::new())

@@ -24,6 +24,7 @@ use super::core::Core;
 use crate::config::NodeConfig;
 use crate::keyring::Keyring;
 use crate::node::activation::aggregate;
+use crate::node::clocks::Clocks;
 use crate::node::driver::{Command, HeldSensor};
 use crate::node::frames::Frames;
 use crate::node::modules::Modules;
@@ -123,6 +124,7 @@ impl Kit {
             },
             registered: Registered::new(registry()),
             peers: Peers::default(),
+            clocks: Clocks::new(Arc::default()),
             agreements: Arc::default(),
             waiting: Arc::default(),
             events: broadcast::channel(8).0,

@@ -351,7 +351,11 @@ pub fn terms(
         batch: 1,
         qos: QosJson::OffChain,
         result: vec![field("total_seconds", "uint64"), field("trips", "uint32")],
-        detail: vec![field("seconds", "uint64"), field("trips", "uint32")],
+        detail: vec![
+            field("seconds", "uint64"),
+            field("trips", "uint32"),
+            field("unbilled", "uint32"),
+        ],
         abstain_ms: 60_000,
     }
 }

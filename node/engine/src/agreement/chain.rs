@@ -186,7 +186,7 @@ impl Agreement {
     /// t+1 starts from what was said of t.
     fn start_anew(&mut self, t: u64, r: Resolution, io: &mut Io) {
         self.pipeline
-            .start_anew(&self.setting, t + 1, r.carry, r.q_next, io.now);
+            .start_anew(&self.setting, t + 1, r.carry, r.q_next);
         for timer in [
             Timer::Grace,
             Timer::HeldAgain,

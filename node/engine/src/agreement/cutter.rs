@@ -43,9 +43,11 @@ impl Void {
         let of_t = settled.into_iter().filter(|(at, _)| *at == t && !hole);
         self.fixed.extend(of_t.map(|(_, k)| k));
     }
+    fn has(&self, k: usize) -> bool {
+        self.fixed.contains(&k) || self.pending.iter().any(|p| p.1 == k)
+    }
     fn all(&self, n: usize) -> bool {
-        let void = |k: usize| self.fixed.contains(&k) || self.pending.iter().any(|p| p.1 == k);
-        (0..n).all(void)
+        (0..n).all(|k| self.has(k))
     }
 }
 
@@ -117,6 +119,13 @@ impl Cutter {
     }
     pub fn void(&mut self) -> &mut Void {
         &mut self.void
+    }
+    /// Whether there is anything of sensor `k` that the open window is about: a message of it, or a contradiction that no window
+    /// has voided it for. A count window about nothing is never cut (P-HELD-6).
+    pub fn is_about(&self, k: usize, trace: &Trace) -> bool {
+        let doubtful = trace.doubtful_from();
+        let news = doubtful < trace.next_q() && !self.void.has(k);
+        trace.next_q().min(doubtful) > self.start[k] || news
     }
     /// When a message that was from the future no longer is.
     pub fn due(&self) -> Option<Millis> {

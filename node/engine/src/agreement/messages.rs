@@ -96,7 +96,7 @@ impl Agreement {
                 self.readings
                     .leaves(from, t, &hashes, traces, cx!(self, io));
             }
-            Part::Status { .. } | Part::Terms { .. } => {}
+            Part::Status { .. } | Part::Clock { .. } | Part::Terms { .. } => {}
         }
         self.reveal_if_due(io);
         self.progress(traces, io);

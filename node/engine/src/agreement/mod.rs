@@ -23,7 +23,8 @@ mod timers;
 
 use crate::alloc_prelude::*;
 use crate::api::{
-    AgreementStatus, ChainEvent, Effect, Evidence, Execution, Millis, Notice, Resolution, Waiting,
+    AgreementStatus, ChainEvent, Effect, Evidence, Execution, Millis, Notice, Resolution,
+    WRONG_TIMES_MAX, Waiting,
 };
 use crate::ingest::Traces;
 use crate::io::{After, Io, Then};
@@ -33,6 +34,7 @@ use diversity_proto::held::Held;
 use diversity_proto::round::{
     Blinding, Body, Commit, OutputKind, PublicNonce, Reveal, Session, reading_of,
 };
+use diversity_proto::time::Implausible;
 use diversity_proto::{AgreementId, Digest, NodeId, SensorId, Signature};
 use diversity_round::sabotage::{Defect, on};
 use diversity_round::{Decision, Fault};
@@ -178,9 +180,14 @@ impl Agreement {
     pub fn deadline(&self) -> Option<Millis> {
         self.timers.next()
     }
-    pub fn status(&self) -> AgreementStatus {
+    pub fn status(&self, traces: &Traces, io: &Io) -> AgreementStatus {
         let (s, h) = (&self.setting, &self.history);
         let reading = |t| self.readings.missing(t, s);
+        let wrong_time = |sensor: SensorId| {
+            let (q, time) = traces[&sensor].newest()?;
+            Implausible::look(time, io.now / 1_000).map(|_| (sensor, q, time))
+        };
+        let by_time = s.span(0).is_some();
         AgreementStatus {
             open_t: self.pipeline.open_t(),
             undecided_t: h.next(),
@@ -188,10 +195,18 @@ impl Agreement {
             epoch: h.epoch(),
             waiting: Waiting {
                 sensors: self.pipeline.waits_for(s).collect(),
+                wrong_times: self
+                    .pipeline
+                    .waits_for(s)
+                    .filter(|_| by_time)
+                    .filter_map(wrong_time)
+                    .take(WRONG_TIMES_MAX)
+                    .collect(),
                 held: self.pipeline.waits_for_lists(s),
                 reading: h.blocked().map(reading).unwrap_or_default(),
                 nodes: self.rounds.missing(h),
             },
+            gas: io.gas_wait(&s.id),
             blocked: h.blocked(),
             halted: self.halted.clone(),
             ended: self.pipeline.ended(h),

@@ -76,8 +76,8 @@ pub(crate) struct Pipeline {
     started: Millis,
     /// When the agreement became known here.
     heard: Millis,
-    /// When the window before the open one was cut here.
-    cut: Millis,
+    /// Since when this node holds something that the open count window is about: a message of it, or a new contradiction.
+    about: Option<Millis>,
     /// Closed windows that `f` has not run on yet.
     closed: VecDeque<Closed>,
     /// What `f` is running on, or what waits for its commit.
@@ -104,7 +104,7 @@ impl Pipeline {
             kept: BTreeMap::new(),
             started: 0,
             heard,
-            cut: heard,
+            about: None,
             closed: VecDeque::new(),
             working: BTreeMap::new(),
             signed: BTreeMap::new(),
@@ -143,20 +143,12 @@ impl Pipeline {
         self.own.remove(&t);
     }
     /// Everything from t on starts anew from an agreed state (P-CELL-2, P-BAND-1).
-    pub fn start_anew(
-        &mut self,
-        s: &Setting,
-        t: u64,
-        carry: Vec<u8>,
-        q_next: Vec<u64>,
-        now: Millis,
-    ) {
+    pub fn start_anew(&mut self, s: &Setting, t: u64, carry: Vec<u8>, q_next: Vec<u64>) {
         *self = Self {
             cutter: Cutter::new(&s.terms, t, q_next, Void::default()),
             started: self.started,
             carry,
             execute_next: t,
-            cut: now,
             ..Self::new(s, self.heard)
         };
     }
@@ -221,6 +213,9 @@ impl Pipeline {
             if let Err(forgotten) = looked {
                 cx.io.load_times(id, forgotten.0);
             }
+            if self.about.is_none() && self.cutter.is_about(k, trace) {
+                self.about = Some(cx.io.now);
+            }
         }
     }
 
@@ -241,7 +236,7 @@ impl Pipeline {
             self.closed.push_back(window);
             let own = self.kept.remove(&self.cutter.t());
             self.lists = own.map(Lists::restore).unwrap_or_default();
-            self.cut = cx.io.now;
+            self.about = None;
             cx.timers.clear(Timer::HeldAgain);
             cx.timers.clear(Timer::Grace);
             self.look(0..cx.setting.sensors.len(), traces, cx);
@@ -258,14 +253,16 @@ impl Pipeline {
         if self.ended(h) || self.lists.bound() || self.cutter.open().is_empty() {
             cx.timers.clear(Timer::Grace);
         } else if !cx.timers.runs(Timer::Grace) {
-            // P-HELD-1: from the latest of T1, the agreement's creation and the node's start; count windows from the close
-            // of the window before.
+            // P-HELD-1: from the latest of T1, the agreement's creation and the node's start. A count window needs messages: its
+            // grace begins when there is one, so that silence costs nothing.
             let since = match cx.setting.span(self.cutter.t()) {
-                Some((_, to)) => to.saturating_mul(1_000).max(self.heard),
-                None => self.cut,
+                Some((_, to)) => Some(to.saturating_mul(1_000).max(self.heard)),
+                None => self.about,
             };
-            let due = since.max(self.started) + cx.setting.grace_ms();
-            cx.timers.set(Timer::Grace, due);
+            if let Some(since) = since {
+                let due = since.max(self.started) + cx.setting.grace_ms();
+                cx.timers.set(Timer::Grace, due);
+            }
         }
         if self.lists.own().is_some() {
             let again = cx.io.now + cx.setting.timeout_max_ms();

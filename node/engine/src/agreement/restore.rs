@@ -112,7 +112,7 @@ impl Agreement {
             return;
         };
         self.pipeline
-            .start_anew(&self.setting, t + 1, r.carry, r.q_next, 0);
+            .start_anew(&self.setting, t + 1, r.carry, r.q_next);
     }
 
     /// An execution, in order of t. After certificates.

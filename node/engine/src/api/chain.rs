@@ -250,6 +250,27 @@ pub enum SubmissionId {
     Contradiction(SensorId, u64),
 }
 
+impl SubmissionId {
+    /// The agreement that pays for it; a contradiction of a sensor belongs to none.
+    pub fn agreement(&self) -> Option<AgreementId> {
+        match self {
+            Self::Settle(a, ..)
+            | Self::Hole(a, ..)
+            | Self::Reading(a, ..)
+            | Self::Misbehaviour(a, ..) => Some(*a),
+            Self::Contradiction(..) => None,
+        }
+    }
+    /// Whether it is a settlement or a door that says nothing new once everything of the agreement up to t is final.
+    pub(crate) fn is_final_by(&self, agreement: &AgreementId, t: u64) -> bool {
+        match self {
+            Self::Settle(a, _, _, last, _) => a == agreement && *last <= t,
+            Self::Hole(a, _, at) => a == agreement && *at <= t,
+            _ => false,
+        }
+    }
+}
+
 impl Submission {
     /// Its name.
     pub fn id(&self) -> SubmissionId {

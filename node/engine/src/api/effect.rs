@@ -6,6 +6,7 @@ use crate::api::{
 };
 use alloc::sync::Arc;
 use diversity_proto::round::{Computed, PublicNonce, Session, Subject};
+use diversity_proto::time::Implausible;
 use diversity_proto::wire::{Part, Range};
 use diversity_proto::{AgreementId, DecodeError, Digest, NodeId, PublicKey, SensorId, Signature};
 
@@ -78,6 +79,21 @@ pub enum Refusal {
 /// Position in the request, sensor and first q where they could be read, and why.
 pub type Refused = (usize, Option<(SensorId, u64)>, Refusal);
 
+/// A frame that was taken although a time in it cannot be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WrongTime {
+    /// Position in the request.
+    pub index: usize,
+    /// Whose.
+    pub sensor: SensorId,
+    /// First q of the frame.
+    pub first_q: u64,
+    /// The first such time in it, Unix seconds.
+    pub time: u64,
+    /// Why it cannot be.
+    pub why: Implausible,
+}
+
 /// What becomes of the frames of one ticket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IngestAnswer {
@@ -85,6 +101,8 @@ pub struct IngestAnswer {
     pub held: Vec<(SensorId, u32, u64)>,
     /// What was not taken.
     pub refused: Vec<Refused>,
+    /// What was taken, or is held already, and has a time that cannot be.
+    pub wrong_times: Vec<WrongTime>,
 }
 
 /// What the core wants done. All effects of a step are carried out, in order, before the next input.

@@ -173,4 +173,11 @@ pub enum Input {
     Chain(ChainEvent),
     /// The outbox has made the submission durable and carries it from here (R13).
     Taken(SubmissionId),
+    /// A submission of this node has ended, and its transactions took this much gas: nothing if none was mined. Each once.
+    Paid {
+        /// Which.
+        id: SubmissionId,
+        /// By the receipt, whether it had an effect or not.
+        gas: u64,
+    },
 }

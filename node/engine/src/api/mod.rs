@@ -15,9 +15,9 @@ pub use chain::{
     ChainEvent, Evidence, Resolution, Settlement, Submission, SubmissionId, Writer as CellWriter,
 };
 pub use diversity_round::SignatureCheck;
-pub use effect::{Effect, IngestAnswer, Op, Refusal, Refused};
+pub use effect::{Effect, IngestAnswer, Op, Refusal, Refused, WrongTime};
 pub use input::{Input, Source};
-pub use notice::{AgreementStatus, Notice, Waiting};
+pub use notice::{AgreementStatus, GasWait, Notice, Waiting};
 pub use window::{Execution, ExecutionPlan, FrameRef, LeafPlan, Piece, Stretch};
 
 use diversity_proto::{Deployment, NodeId};
@@ -40,6 +40,9 @@ pub(crate) const LOOKAHEAD: u64 = 2 * AHEAD_MAX as u64;
 /// A submission that the outbox has not taken is handed to it again after this long, milliseconds (R13).
 pub const OWED_AGAIN_MS: u64 = 30_000;
 
+/// Sensors with a time that cannot be that a status names, at most.
+pub const WRONG_TIMES_MAX: usize = 10;
+
 /// Settings of the core; none of them changes what is signed.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -60,6 +63,8 @@ pub struct Config {
     pub ahead_max: usize,
     /// How far ahead of the first missing q frames of a sensor are stored, messages.
     pub q_ahead_max: u64,
+    /// Gas that one agreement may cost this node in a day (UTC, by its clock); beyond it settlements wait, owed (P-BUDGET-1).
+    pub gas_per_day: u64,
     /// Frames being verified or persisted, at most; beyond it the API is told to come back.
     pub inflight_max: usize,
 }

@@ -1,6 +1,7 @@
 //! What people and metrics want to know; never needed for correctness.
 
 use crate::alloc_prelude::*;
+use crate::api::Millis;
 use diversity_proto::{AgreementId, NodeId, SensorId};
 
 /// Something that people and metrics want to know.
@@ -76,12 +77,28 @@ pub enum Notice {
         /// Open sensors.
         open: usize,
     },
+    /// What a sensor says has a time that cannot be; told once until it says one that can.
+    WrongTime {
+        /// Whose.
+        sensor: SensorId,
+        /// First q of the frame.
+        q: u64,
+        /// Unix seconds.
+        time: u64,
+    },
     /// A sensor contradicted itself.
     Contradiction {
         /// Whose.
         sensor: SensorId,
         /// From where on nothing counts.
         q: u64,
+    },
+    /// What is to be submitted for the agreement waits for the next day: it has cost this node what it may in a day (P-BUDGET-1).
+    GasBudget {
+        /// `a`.
+        agreement: AgreementId,
+        /// Gas of today, what is on its way included.
+        used: u64,
     },
     /// A node misbehaved; named only by what it signed, or by what it sent itself.
     Fault {
@@ -106,12 +123,28 @@ pub enum Notice {
 pub struct Waiting {
     /// Sensors whose part of the open window has not ended.
     pub sensors: Vec<SensorId>,
+    /// Sensors among them whose newest message has a time that cannot be: its q and time, Unix seconds. At most
+    /// [`crate::api::WRONG_TIMES_MAX`].
+    pub wrong_times: Vec<(SensorId, u64, u64)>,
     /// Nodes whose list of what they hold is missing for the open window, once this node has given its own (P-HELD-1).
     pub held: Vec<NodeId>,
     /// Nodes whose list, commit or reveal a second reading of the t that blocks waits for.
     pub reading: Vec<NodeId>,
     /// Nodes whose commit or reveal of the first undecided t is missing, once this node has committed.
     pub nodes: Vec<NodeId>,
+}
+
+/// What the gas of an agreement is up to today.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GasWait {
+    /// Submissions that wait for it.
+    pub waiting: usize,
+    /// Gas of today, what is on its way included.
+    pub used: u64,
+    /// [`crate::Config::gas_per_day`].
+    pub per_day: u64,
+    /// When the next day begins, Unix milliseconds.
+    pub until: Millis,
 }
 
 /// What the core knows of an agreement, for people.
@@ -127,6 +160,8 @@ pub struct AgreementStatus {
     pub epoch: u32,
     /// What it waits for.
     pub waiting: Waiting,
+    /// What is to be submitted waits for the gas of another day.
+    pub gas: Option<GasWait>,
     /// Unequal states at this t: what counts must be said on chain first.
     pub blocked: Option<u64>,
     /// Why this node signs nothing more.

@@ -216,6 +216,9 @@ pub struct Stage {
     pub chain: BTreeMap<AgreementId, Chain>,
     /// Whether submissions reach the chain.
     pub chain_on: bool,
+    /// What an agreement may cost a node in a day, and what each transaction takes.
+    pub gas_per_day: u64,
+    pub gas: u64,
     members: BTreeMap<AgreementId, usize>,
     tokens: BTreeMap<u64, (usize, usize)>,
     next: u64,
@@ -224,6 +227,9 @@ pub struct Stage {
 
 impl Stage {
     pub fn new(n: usize, f: F) -> Self {
+        Self::with_budget(n, f, 5_000_000)
+    }
+    pub fn with_budget(n: usize, f: F, gas_per_day: u64) -> Self {
         let mut s = Self {
             now: START,
             nodes: vec![],
@@ -246,6 +252,8 @@ impl Stage {
             writes_left: vec![usize::MAX; n],
             chain: BTreeMap::new(),
             chain_on: true,
+            gas_per_day,
+            gas: 36_000,
             members: BTreeMap::new(),
             tokens: BTreeMap::new(),
             next: 1,
@@ -268,6 +276,7 @@ impl Stage {
             settle_stage_ms: 2_000,
             ahead_max: 16,
             q_ahead_max: 1_000,
+            gas_per_day: self.gas_per_day,
             inflight_max: 1_000,
         };
         let store = &self.store[i];
@@ -593,10 +602,12 @@ impl Stage {
                 if !self.outbox_on {
                     return;
                 }
-                if self.chain_on {
-                    self.mine(&submission);
+                self.ready[i].push_back(Input::Taken(id));
+                if !self.chain_on {
+                    return;
                 }
-                Input::Taken(id)
+                self.mine(&submission);
+                Input::Paid { id, gas: self.gas }
             }
             Effect::Retire { .. } => return,
             Effect::Notice(n) => {

@@ -302,6 +302,7 @@ impl Node {
             acknowledged: sensors.iter().map(held).collect(),
             signature: Signature([0; 64]),
             refused,
+            remarks: Vec::new(),
         };
         let digest = out.digest(&DEPLOYMENT);
         let forger = SecretKey::from_bytes(&[1; 32]).unwrap();

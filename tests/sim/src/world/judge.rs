@@ -172,6 +172,12 @@ pub(super) fn ready_at(
     let on_every_clock = |time_s: u64| (time_s * 1000).saturating_add_signed(-slowest);
     let count = matches!(plan.window, WindowSpec::Count { .. });
     let (_, to) = plan.window.span(t);
+    let closes = |k: usize, q: Option<u64>| q.is_some_and(|q| q < sensors[k].said.doubtful_from);
+    let mut by_message = plan.sensors.iter().zip(&w.closing_q);
+    // P-HELD-6: a count window about nothing is never cut, and this one may be.
+    if count && !by_message.any(|((k, _), q)| closes(*k, *q)) {
+        return None;
+    }
     let mut ready = plan.created_at + catch_up_ms(s, plan);
     for ((k, _), q) in plan.sensors.iter().zip(&w.closing_q) {
         let said = &sensors[*k].said;

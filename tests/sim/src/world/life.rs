@@ -14,6 +14,7 @@ impl World {
             settle_stage_ms: self.s.settle_stage_ms,
             ahead_max: self.s.ahead_max,
             q_ahead_max: self.s.q_ahead_max,
+            gas_per_day: u64::MAX,
             inflight_max: 256,
         };
         let faulty = self.faulty();

@@ -108,7 +108,8 @@ impl World {
                 );
             }
         }
-        let stops = self.sensors[sensor].done() && self.now > self.s.heal_at + 2_000;
+        let said = self.s.heal_at.max(self.sensors[sensor].all_made_at());
+        let stops = self.sensors[sensor].done() && self.now > said + 2_000;
         if !stops {
             self.schedule(self.now + RESEND_MS, Event::Sensor { sensor });
         }

@@ -6,7 +6,7 @@ use diversity_proto::wire::{
     FRAME_BATCH_BYTES_MAX, Part, decode_envelope, decode_ranges, split_frames,
 };
 
-use super::{Driver, TermsPart};
+use super::{Driver, TermsPart, unix_ms};
 
 impl Driver {
     pub(super) fn net(&mut self, event: NetEvent) {
@@ -139,6 +139,14 @@ impl Driver {
                     agreement,
                     terms,
                 });
+            }
+        }
+        for part in &parts {
+            if let Part::Clock {
+                unix_ms: theirs, ..
+            } = part
+            {
+                self.parts.clocks.peer(from, *theirs, unix_ms());
             }
         }
         if !parts.is_empty() {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use super::Standing;
 use crate::config::NodeConfig;
 use crate::node::chain::ChainView;
+use crate::node::clocks::Clocks;
 use crate::node::driver::unix_ms;
 use crate::node::shared::{Identity, Shared};
 use crate::rooms::declaration::Own;
@@ -27,6 +28,7 @@ pub struct Health {
     metrics: Arc<Metrics>,
     standing: Standing,
     own: Own,
+    clocks: Clocks,
 }
 
 impl Health {
@@ -39,6 +41,7 @@ impl Health {
             metrics: Arc::clone(&shared.metrics),
             standing,
             own,
+            clocks: shared.clocks.clone(),
         }
     }
 
@@ -99,6 +102,11 @@ impl Health {
             unix_ms(),
         ));
         out
+    }
+
+    /// What is odd and keeps nothing from working: this node's clock beside those of others.
+    pub fn odd(&self) -> Vec<String> {
+        self.clocks.off()
     }
 
     /// Agreements that stand on chain and cannot run here yet, with the reason in words.

@@ -9,7 +9,7 @@ use diversity_chain::events::DisputeKind;
 use diversity_client::api::{AgreementSummary, AgreementView, Life, Page, Progress};
 use diversity_client::terms_json::TermsJson;
 use diversity_engine::AgreementStatus;
-use diversity_proto::terms::Terms;
+use diversity_proto::terms::{Terms, WindowSpec};
 use diversity_proto::{AgreementId, NodeId};
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -20,6 +20,7 @@ use super::error::RoomResult;
 use super::page;
 use crate::node::activation::Waiting;
 use crate::node::chain::ChainView;
+use crate::node::clocks::Clocks;
 use crate::node::driver::unix_ms;
 use crate::node::registry::AgreementRecord;
 use crate::node::shared::{Peers, Registered, Shared};
@@ -35,6 +36,7 @@ pub struct Standing {
     chain: watch::Receiver<ChainView>,
     book: Book,
     core: Core,
+    clocks: Clocks,
 }
 
 impl Standing {
@@ -48,6 +50,7 @@ impl Standing {
             chain,
             book,
             core,
+            clocks: shared.clocks.clone(),
         }
     }
 
@@ -142,12 +145,17 @@ impl Standing {
             trouble: trouble.as_deref(),
             now_s: unix_ms() / 1000,
         };
+        let mut waiting_for = sight.waiting_for(terms, &s);
+        if !s.ended && !matches!(terms.window, WindowSpec::Count { .. }) {
+            // Windows close by this node's clock.
+            waiting_for.extend(self.clocks.off());
+        }
         Ok(Progress {
             next_window: s.open_t,
             next_execution,
             next_certificate: s.undecided_t,
             next_settlement: s.unsettled_t,
-            waiting_for: sight.waiting_for(terms, &s),
+            waiting_for,
             holes,
         })
     }

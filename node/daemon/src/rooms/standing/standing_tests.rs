@@ -3,7 +3,7 @@ use super::*;
 use crate::node::peers::KnownNode;
 use crate::rooms::testkit::{Kit, Loop, key, sensor};
 use diversity_chain::events::{ChainEvent, DisputeKind};
-use diversity_engine::api::Waiting;
+use diversity_engine::api::{GasWait, Waiting};
 use diversity_proto::Digest;
 use diversity_proto::terms::WindowSpec;
 
@@ -15,10 +15,12 @@ fn at(open_t: u64, undecided_t: u64, unsettled_t: u64) -> AgreementStatus {
         epoch: 0,
         waiting: Waiting {
             sensors: vec![sensor(21), sensor(22)],
+            wrong_times: Vec::new(),
             held: Vec::new(),
             reading: Vec::new(),
             nodes: vec![node(12)],
         },
+        gas: None,
         blocked: None,
         halted: None,
         ended: false,
@@ -81,6 +83,31 @@ fn the_first_thing_that_is_due_is_named() {
     assert_eq!(
         waits(&kit, Some("it is down"), &certified),
         ["t 1 is decided and waits for the chain (it is down)"]
+    );
+}
+
+#[test]
+fn gas_and_clocks_are_named_by_their_codes() {
+    let kit = Kit::new();
+    let mut s = at(1, 1, 0);
+    s.gas = Some(GasWait {
+        waiting: 2,
+        used: 5_012_000,
+        per_day: 5_000_000,
+        until: 86_400_000,
+    });
+    let said = waits(&kit, None, &s);
+    assert!(
+        said[0].starts_with("gas_budget: 2 submissions wait") && said[0].contains("in 24 h"),
+        "{said:?}"
+    );
+    assert!(said[1].contains("t 0 is decided"), "{said:?}");
+    let mut s = at(1, 1, 1);
+    s.waiting.wrong_times = vec![(sensor(21), 7, 0), (sensor(22), 9, 2_082_758_400)];
+    let said = waits(&kit, None, &s);
+    assert!(
+        said[0].starts_with("implausible_time: ") && said[0].contains("lock 21 says 0 at q 7"),
+        "{said:?}"
     );
 }
 

@@ -2,6 +2,7 @@
 
 use diversity_engine::AgreementStatus;
 use diversity_proto::terms::{Terms, WindowSpec};
+use diversity_proto::time::Implausible;
 use diversity_proto::{NodeId, SensorId};
 
 use crate::node::peers::PeerMap;
@@ -40,6 +41,16 @@ impl Sight<'_> {
                 ));
             }
         }
+        if let Some(gas) = &s.gas {
+            let hours = gas
+                .until
+                .saturating_sub(self.now_s * 1_000)
+                .div_ceil(3_600_000);
+            out.push(format!(
+                "gas_budget: {} submissions wait: the agreement has cost this node {} gas today, of {} a day (gas_per_day); they go on in {hours} h, at midnight UTC, or another node settles",
+                gas.waiting, gas.used, gas.per_day
+            ));
+        }
         if s.unsettled_t < s.undecided_t {
             let why = self.trouble.map_or_else(String::new, |t| format!(" ({t})"));
             out.push(format!(
@@ -51,7 +62,32 @@ impl Sight<'_> {
         } else if !s.ended {
             out.extend(self.sensors(terms, s));
         }
+        if !s.ended {
+            out.extend(self.wrong_times(s));
+        }
         out
+    }
+
+    /// Sensors whose clocks are wrong end no window by their messages.
+    fn wrong_times(&self, s: &AgreementStatus) -> Option<String> {
+        let wrong = &s.waiting.wrong_times;
+        let said = |(sensor, q, time): &(SensorId, u64, u64)| {
+            let why = Implausible::look(*time, self.now_s);
+            let why = why.map_or_else(String::new, |why| format!(": {why}"));
+            format!("{} says {time} at q {q}{why}", self.label(sensor))
+        };
+        let all: Vec<_> = wrong.iter().map(said).collect();
+        (!all.is_empty()).then(|| {
+            format!(
+                "implausible_time: the newest message of these sensors has a time that cannot be, and ends no window; set their clocks: {}",
+                all.join("; ")
+            )
+        })
+    }
+
+    fn label(&self, s: &SensorId) -> String {
+        let known = self.registry.sensors.get(s);
+        known.map_or_else(|| s.hex(), |r| r.declaration.label.clone())
     }
 
     /// A round that has begun waits for nodes.
@@ -95,14 +131,12 @@ impl Sight<'_> {
         if !due || s.waiting.sensors.is_empty() {
             return None;
         }
-        let label = |s: &SensorId| {
-            self.registry
-                .sensors
-                .get(s)
-                .map_or_else(|| s.hex(), |r| r.declaration.label.clone())
-        };
         let sensors = &s.waiting.sensors;
-        let named: Vec<_> = sensors.iter().take(NAMED_MAX).map(label).collect();
+        let named: Vec<_> = sensors
+            .iter()
+            .take(NAMED_MAX)
+            .map(|s| self.label(s))
+            .collect();
         let more = match sensors.len().saturating_sub(NAMED_MAX) {
             0 => String::new(),
             more => format!(" and {more} more"),
