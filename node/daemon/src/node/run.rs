@@ -184,6 +184,7 @@ impl RunningNode {
             peers: shared.peers.clone(),
             outbox: Arc::clone(&to_chain) as _,
             terms_parts: terms_sender,
+            registered: shared.registered.clone(),
             metrics: Arc::clone(&shared.metrics),
             notices: Arc::new(move |notice| {
                 // Nobody needs to listen.
@@ -206,6 +207,7 @@ impl RunningNode {
             net,
             to_chain: Arc::clone(&to_chain),
             view,
+            tried: diversity_proto::AgreementId([0; 32]),
         };
         let line = Line {
             chain: Arc::clone(&to_chain) as _,
@@ -334,7 +336,7 @@ fn open(
         modules: Arc::new(Modules::open(config.path("modules"))?),
         runner,
     };
-    let registry = Registry::load(&durable.store)?;
+    let registry = Registry::load(&durable.store, identity.node)?;
     let peers = peer_map(&config, identity.node, &registry)?;
     let (events, _) = broadcast::channel(EVENTS_BEHIND_MAX);
     Ok(Shared {
