@@ -3,6 +3,7 @@ pragma solidity 0.8.37;
 
 import {IMainContract} from "./IMainContract.sol";
 import {Registry} from "./Registry.sol";
+import {Bounds} from "./lib/Bounds.sol";
 import {Digests} from "./lib/Digests.sol";
 import {Hash} from "./lib/Hash.sol";
 import {PackedTerms} from "./lib/PackedTerms.sol";
@@ -19,7 +20,6 @@ abstract contract Agreements is Registry {
     uint256 internal constant HEAD_BIT = 64;
     /// All but the head.
     uint256 internal constant STATE = (1 << HEAD_BIT) - 1;
-    uint256 private constant NODES_MAX = 100;
 
     /// Where the terms start in the calldata of createAgreement.
     uint256 private constant TERMS = 100;
@@ -32,6 +32,7 @@ abstract contract Agreements is Registry {
         if (_slot(agreement) != 0) revert AlreadyCreated(agreement);
         PackedTerms.Layout l = PackedTerms.locate(TERMS);
         if (l.end() > msg.data.length) revert TermsCut(l.end(), msg.data.length);
+        if (msg.data.length > l.end() + Bounds.TERMS_BYTES_MAX) revert TermsTooLong(msg.data.length - l.end());
         bytes32 digest = _readTerms(l);
         Signed.open(deployment, agreement, key[0], key[1], digest);
         _checkCreators(agreement, digest, l);
@@ -61,7 +62,7 @@ abstract contract Agreements is Registry {
         uint256 slot = _known(agreement);
         if (_status(slot) != Status.Open) revert AlreadyClosed(agreement);
         if (end < uint40(slot)) revert EndBeforeSettled(end, uint40(slot));
-        if (end > Signed.T_LIMIT) revert TOutOfRange(end);
+        if (end > Bounds.T_MAX) revert TOutOfRange(end);
         Signed.openUsers(deployment, agreement, opening, users);
         bytes32 digest = Hash.triple(Digests.CLOSE_TYPE, agreement, bytes32(uint256(end)));
         Signed.byUsers(Digests.typed(domainSeparator, digest), users, userSignatures);
@@ -116,7 +117,8 @@ abstract contract Agreements is Registry {
     function _readTerms(PackedTerms.Layout l) private view returns (bytes32) {
         uint256 n = l.userCount();
         if (n < 2) revert TooFewUsers();
-        if (l.nodeCount() > NODES_MAX) revert TooManyNodes(l.nodeCount());
+        if (n > Bounds.USERS_MAX) revert TooManyUsers(n);
+        if (l.nodeCount() > Bounds.NODES_MAX) revert TooManyNodes(l.nodeCount());
         _checkCreatorsKnown(l.users(), n);
         (bool wrong, bytes32 nodes, bytes32 trust) = PackedTerms.readNodes(l.nodes(), l.nodeCount(), n);
         if (wrong) _refuseNodes(l);

@@ -199,15 +199,19 @@ interface IMainContract {
     error BadSignature(address expected);
     error NameEmptyOrTooLong();
     error DeclarationEmpty();
+    error DeclarationTooLong(uint256 given);
     error AlreadyRegistered(address user);
     error NotRegistered(address user);
     error RevisionNotNewer(uint32 given, uint32 stored);
     error TooFewUsers();
+    error TooManyUsers(uint256 given);
     error TooManyNodes(uint256 given);
     error UsersNotAscending(uint256 index);
     error NodesNotAscending(uint256 index);
     error TrustOutOfRange(uint256 node);
     error TermsCut(uint256 needed, uint256 given);
+    /// More is published with an agreement than terms can be.
+    error TermsTooLong(uint256 given);
     error UserSignaturesDiffer(uint256 given, uint256 users);
     error AcceptanceOfUserMissing(uint256 user);
     error AcceptanceIndexOutOfRange(uint256 index);
@@ -237,6 +241,9 @@ interface IMainContract {
     error EntriesMalformed(uint256 offset);
     error EntriesDoNotCover(uint256 entries, uint256 range);
     error HolesNotAscendingInRange(uint256 index);
+    error TooManyHoles(uint256 given);
+    /// A batch covers more executions than readers take.
+    error RangeTooLong(uint256 given);
     error NodeIndexOutOfRange(uint256 index);
     error SameCommit();
     error OpeningHashDiffers();
@@ -253,6 +260,8 @@ interface IMainContract {
     error QOutOfRange(uint256 index);
     /// A call that brings evidence is exactly as long as its arguments.
     error CallNotExact(uint256 needed, uint256 given);
+    /// Evidence longer than readers take.
+    error CallTooLong(uint256 given);
     /// A call that brings evidence has the one plain encoding of its arguments: no gaps, nothing shared, clean padding.
     error CallNotCanonical();
     error FrameMalformed(uint256 offset);
@@ -271,19 +280,20 @@ interface IMainContract {
 
     /// @notice Registers a sensor of a registered user, with the consent of the sensor's own key.
     /// @dev Tail: the encoded declaration. Signed by the owner: EIP-712
-    /// `Sensor(address sensor,address owner,bytes32 declaration)`; by the sensor: the sensor registration digest.
+    /// `Sensor(address sensor,address owner,bytes32 declaration,uint64 count)`, where `count` is that of `users(owner)` before
+    /// this registration, so that it registers once; by the sensor: the sensor registration digest.
     function registerSensor(address sensor, address owner, Signature calldata ownerSignature, Signature calldata consent)
         external;
 
     /// @notice Registers many sensors of one owner under one signature of the owner.
-    /// @dev Signed by the owner: EIP-712 `Sensors(Sensor[] sensors)`; by each sensor as in `registerSensor`.
+    /// @dev Signed by the owner: EIP-712 `Sensors(Sensor[] sensors)`, in which `count` grows by one with each; by each sensor as in `registerSensor`.
     function registerSensors(address owner, Signature calldata ownerSignature, SensorEntry[] calldata entries) external;
 
     /// @notice Registers an intermediate node of a registered user, or a new revision of its declaration (keys and
     /// network addresses). The protocol key's signature binds account, peer key and addresses.
     /// @dev Tail: the encoded declaration; its last four bytes are the revision. Revision 0 is accepted until a
     /// higher one is stored; after that only higher ones, so an old signed declaration cannot come back. Signed by the
-    /// owner: EIP-712 `Node(address node,address owner,bytes32 declaration)`; by the node: the node registration digest.
+    /// owner: EIP-712 `Node(address node,address owner,bytes32 declaration,uint64 count)`, with `count` as for a sensor; by the node: the node registration digest.
     function registerNode(address node, address owner, Signature calldata ownerSignature, Signature calldata binding)
         external;
 
@@ -298,7 +308,7 @@ interface IMainContract {
     ///     acceptances node index u8, r 32 and vs 32, n times: for each user in order, the acceptance digest signed by a
     ///                 node that this user trusts
     ///     extra       whatever the parties publish with it, such as the sensors and the conditions in full
-    /// Users (two or more, registered) and nodes (100 at most) are strictly ascending; trust is the index of the user that named the
+    /// Users (2 to 32, registered) and nodes (100 at most) are strictly ascending; trust is the index of the user that named the
     /// node; a node's place is its index in a round.
     /// @param agreement `a`. @param key `K.x` and `a.y`, as in `Opening`.
     function createAgreement(bytes32 agreement, bytes32[2] calldata key) external;

@@ -3,6 +3,7 @@ pragma solidity 0.8.37;
 
 import {IMainContract} from "./IMainContract.sol";
 import {Deployment} from "./Deployment.sol";
+import {Bounds} from "./lib/Bounds.sol";
 import {Digests} from "./lib/Digests.sol";
 import {Hash} from "./lib/Hash.sol";
 import {Signed} from "./lib/Signed.sol";
@@ -12,7 +13,6 @@ import {Signed} from "./lib/Signed.sol";
 /// in events, and the head proves that a list of events is complete and in order. A slot per sensor or node would
 /// cost 22,100 gas and tell no more.
 abstract contract Registry is Deployment {
-    uint256 private constant NAME_BYTES_MAX = 64;
     /// Bits of the count below the head in a user's slot.
     uint256 private constant COUNT_BITS = 72;
 
@@ -32,7 +32,7 @@ abstract contract Registry is Deployment {
         }
         unchecked {
             // Also when there is less than a user: the length is then next to 2^256.
-            if (name.length - 1 >= NAME_BYTES_MAX) revert NameEmptyOrTooLong();
+            if (name.length - 1 >= Bounds.NAME_BYTES_MAX) revert NameEmptyOrTooLong();
         }
         if (_users[user] != 0) revert AlreadyRegistered(user);
         bytes32 digest = Digests.user(user, name);
@@ -51,10 +51,10 @@ abstract contract Registry is Deployment {
     function registerSensor(address sensor, address owner, Signature calldata ownerSignature, Signature calldata consent)
         external
     {
-        bytes calldata declaration = msg.data[196:];
-        bytes32 digest = _sensor(owner, sensor, consent, declaration);
+        uint256 slot = _registered(owner);
+        bytes32 digest = _sensor(owner, sensor, slot, consent, msg.data[196:]);
         _checkTyped(owner, digest, ownerSignature.r, ownerSignature.vs);
-        _users[owner] = _append(_registered(owner), digest);
+        _users[owner] = _append(slot, digest);
     }
 
     /// @inheritdoc IMainContract
@@ -63,7 +63,7 @@ abstract contract Registry is Deployment {
         bytes32[] memory digests = new bytes32[](entries.length);
         for (uint256 i; i < entries.length; ++i) {
             SensorEntry calldata e = entries[i];
-            digests[i] = _sensor(owner, e.sensor, e.consent, e.declaration);
+            digests[i] = _sensor(owner, e.sensor, slot, e.consent, e.declaration);
             slot = _append(slot, digests[i]);
         }
         bytes32 list = keccak256(abi.encodePacked(digests));
@@ -78,18 +78,19 @@ abstract contract Registry is Deployment {
         external
     {
         bytes calldata declaration = msg.data[196:];
-        if (declaration.length < 4) revert DeclarationEmpty();
+        _checkDeclaration(declaration, 4);
         uint32 given = uint32(bytes4(declaration[declaration.length - 4:]));
         uint32 stored = uint32(_revisions[node]);
         if (given <= stored && (given | stored) != 0) revert RevisionNotNewer(given, stored);
         if (given != 0) _revisions[node] = given;
 
+        uint256 slot = _registered(owner);
         bytes32 hash = Hash.data(declaration);
-        bytes32 digest = Digests.entity(Digests.NODE_TYPE, node, owner, hash);
+        bytes32 digest = Digests.entity(Digests.NODE_TYPE, node, owner, hash, uint64(slot));
         _checkTyped(owner, digest, ownerSignature.r, ownerSignature.vs);
         bytes32 bound = Digests.registration(Digests.NODE_REGISTRATION, deployment, owner, node, hash);
         Signed.by(node, bound, binding.r, binding.vs);
-        _users[owner] = _append(_registered(owner), digest);
+        _users[owner] = _append(slot, digest);
         _logTail(NodeRegistered.selector, node, owner, declaration);
     }
 
@@ -110,17 +111,26 @@ abstract contract Registry is Deployment {
         if (slot == 0) revert NotRegistered(user);
     }
 
-    /// Checks the consent of a sensor, emits its event, and returns what its owner has to sign.
-    function _sensor(address owner, address sensor, Signature calldata consent, bytes calldata declaration)
-        private
-        returns (bytes32)
-    {
-        if (declaration.length == 0) revert DeclarationEmpty();
+    /// Checks the consent of a sensor, emits its event, and returns what its owner has to sign: the number of entities that
+    /// the owner has had so far is part of it, so what was signed once registers once.
+    function _sensor(
+        address owner,
+        address sensor,
+        uint256 slot,
+        Signature calldata consent,
+        bytes calldata declaration
+    ) private returns (bytes32) {
+        _checkDeclaration(declaration, 1);
         bytes32 hash = Hash.data(declaration);
         bytes32 consented = Digests.registration(Digests.SENSOR_REGISTRATION, deployment, owner, sensor, hash);
         Signed.by(sensor, consented, consent.r, consent.vs);
         _logTail(SensorRegistered.selector, sensor, owner, declaration);
-        return Digests.entity(Digests.SENSOR_TYPE, sensor, owner, hash);
+        return Digests.entity(Digests.SENSOR_TYPE, sensor, owner, hash, uint64(slot));
+    }
+
+    function _checkDeclaration(bytes calldata declaration, uint256 least) private pure {
+        if (declaration.length < least) revert DeclarationEmpty();
+        if (declaration.length > Bounds.DECLARATION_BYTES_MAX) revert DeclarationTooLong(declaration.length);
     }
 
     /// A user's slot after one more entity.

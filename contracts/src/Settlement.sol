@@ -5,6 +5,7 @@ import {IMainContract} from "./IMainContract.sol";
 import {Agreements} from "./Agreements.sol";
 import {Linked} from "./Linked.sol";
 import {Unanimous} from "./Unanimous.sol";
+import {Bounds} from "./lib/Bounds.sol";
 import {Digests} from "./lib/Digests.sol";
 import {Ecdsa} from "./lib/Ecdsa.sol";
 import {Entries} from "./lib/Entries.sol";
@@ -23,6 +24,8 @@ abstract contract Settlement is Agreements, Unanimous, Linked {
     uint256 private constant WORD = (1 << 168) - 1;
     /// Where the result, or the entries, start in the calldata of the signed forms.
     uint256 private constant TAIL = 185;
+    /// Calldata of the longest result in the signed forms: TAIL and Bounds.RESULT_BYTES_MAX.
+    uint256 private constant SIZE_MAX = 4_281;
 
     bytes32 internal immutable _outcomePrefix;
     bytes32 private immutable _batchPrefix;
@@ -40,7 +43,7 @@ abstract contract Settlement is Agreements, Unanimous, Linked {
         bool unusual;
         assembly ("memory-safe") {
             // Usual: kind value, status open, the epoch in force (an epoch of more than 16 bits is equal to none),
-            // from = nextT <= t < 2^40 - 1.
+            // from = nextT <= t < 2^40 - 1; a result that readers take.
             let t := and(raw, 0xffffffffffffffff)
             let next := and(slot, 0xffffffffff)
             unusual := or(
@@ -51,7 +54,7 @@ abstract contract Settlement is Agreements, Unanimous, Linked {
                     ),
                     xor(byte(24, slot), 1)
                 ),
-                or(lt(t, next), gt(t, 0xfffffffffe))
+                or(or(lt(t, next), gt(t, 0xfffffffffe)), gt(calldatasize(), SIZE_MAX))
             )
         }
         if (unusual) _checkUnusual(agreement, slot, raw & WORD);
@@ -83,6 +86,10 @@ abstract contract Settlement is Agreements, Unanimous, Linked {
 
     /// @inheritdoc IMainContract
     function attestCertificate(CertificateNumbers calldata) external unanimous(_outcomePrefix) {
+        if (msg.data.length > SIZE_MAX) {
+            _restoreMemory();
+            revert ResultTooLong(msg.data.length - TAIL);
+        }
         assembly ("memory-safe") {
             mstore(0xa0, or(calldataload(121), ATTESTED))
             mstore(0x8b, calldataload(100))
@@ -101,6 +108,7 @@ abstract contract Settlement is Agreements, Unanimous, Linked {
         if (kind != Signed.KIND_BATCH) revert KindNotSettled(kind);
         _advance(agreement, word, digest);
         uint256 range = uint256(uint64(word)) + 1 - uint64(word >> 64);
+        if (range > Bounds.BATCH_RANGE_MAX) revert RangeTooLong(range);
         uint256 entries = Entries.count(msg.data[TAIL:]);
         if (entries != range) revert EntriesDoNotCover(entries, range);
         bytes32 topic = BatchSettled.selector;
@@ -180,6 +188,7 @@ abstract contract Settlement is Agreements, Unanimous, Linked {
     /// A single outcome that may settle is a value, or a trap without result; the first 11 bytes of the word are zero.
     function _checkSingle(uint256 word, uint256 resultBytes) private pure {
         uint256 kind = word >> KIND_BIT;
+        if (resultBytes > Bounds.RESULT_BYTES_MAX) revert ResultTooLong(resultBytes);
         if (kind == Signed.KIND_VALUE) return;
         if (kind != Signed.KIND_TRAP) revert KindNotSettled(kind);
         if (resultBytes != 0) revert TrapWithResult();
@@ -215,7 +224,7 @@ abstract contract Settlement is Agreements, Unanimous, Linked {
     }
 
     function _checkEnd(bytes32 agreement, uint256 slot, uint64 t) private view {
-        uint64 end = _status(slot) == Status.Closing ? uint64(_ends[agreement]) : Signed.T_LIMIT;
+        uint64 end = _status(slot) == Status.Closing ? uint64(_ends[agreement]) : uint64(Bounds.T_MAX);
         if (t >= end) revert BeyondEnd(t, end);
     }
 

@@ -101,6 +101,21 @@ contract AgreementsTest is Kit {
         );
     }
 
+    /// What readers take at most: 32 users, and 512 KiB that are published beside the signatures.
+    function test_tooManyUsersAndBytes() public {
+        Made memory m = registered(1, 33, 33);
+        refused(createCall(m), abi.encodeCall(Errors.TooManyUsers, (33)));
+        m = registered(2, 2, 3);
+        IMainContract.Signature[] memory users = userSignatures(m, agreementDigest(m.id, m.digest));
+        refused(
+            createCallWith(m, users, acceptancesOf(m), new bytes(524_289)),
+            abi.encodeCall(Errors.TermsTooLong, (524_289))
+        );
+        send(createCallWith(m, users, acceptancesOf(m), new bytes(524_288)));
+        m = registered(3, 32, 32);
+        send(createCall(m));
+    }
+
     /// One hundred nodes are enough for anybody: more could not settle by their reveals in a block of its gas.
     function test_tooManyNodes() public {
         Made memory m = registered(1, 2, 101);

@@ -186,6 +186,24 @@ contract DisputesTest is Kit {
         send(sent);
     }
 
+    /// Evidence that no reader takes: of a kind that there is not, with a result or more holes than there can be.
+    function test_evidenceBeyondBounds() public {
+        IMainContract.Computed memory c = computed("true");
+        IMainContract.Commit memory commit = commitOf(1, commitmentOf(1, c), openingHash());
+        c.kind = 4;
+        refused(falseReveal(commit, revealOf(1, c)), abi.encodeCall(Errors.KindNotSettled, (4)));
+        c.kind = 1;
+        c.result = new bytes(4_097);
+        refused(falseReveal(commit, revealOf(1, c)), abi.encodeCall(Errors.ResultTooLong, (4_097)));
+        c.result = new bytes(1 << 20);
+        (bool ok, bytes memory answer) = address(main).call(falseReveal(commit, revealOf(1, c)));
+        yes(!ok);
+        eq(bytes32(bytes4(answer)), bytes32(IMainContract.CallTooLong.selector));
+        IMainContract.Reveal memory r = revealOf(1, computed("false"));
+        r.holes = new uint64[](257);
+        refused(falseReveal(commit, r), abi.encodeCall(Errors.TooManyHoles, (257)));
+    }
+
     /// Bytes behind the arguments would be logged as evidence, and are nobody's word.
     function test_paddedEvidence() public {
         longer(equivocation(1, commitOf(1, "one", "opening"), commitOf(1, "two", "opening")));

@@ -407,6 +407,16 @@ contract HolesTest is Kit {
         refused(sent, notSigned(0));
     }
 
+    /// A reveal of a kind that there is not, or with a result that no reader takes, is no part of a certificate.
+    function test_revealsBeyondBounds() public {
+        Round memory r = round();
+        r.computed[1].result = new bytes(4_097);
+        refused(holeCall(m, r), abi.encodeCall(Errors.ResultTooLong, (4_097)));
+        r = round();
+        r.computed[1].kind = 4;
+        refused(holeCall(m, r), abi.encodeCall(Errors.KindNotSettled, (4)));
+    }
+
     function test_padded() public {
         Round memory r = round();
         r.computed[1].result = "of another length, so that words count";

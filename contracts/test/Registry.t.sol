@@ -118,7 +118,7 @@ contract RegistryTest is Kit {
         eq(log.data, DECLARATION);
         (bytes32 h, uint64 count) = head(vm.addr(USER));
         eq(count, 2);
-        eq(h, chain(before, entityHash("Sensor", vm.addr(SENSOR), vm.addr(USER), DECLARATION)));
+        eq(h, chain(before, entityHash("Sensor", vm.addr(SENSOR), vm.addr(USER), DECLARATION, 1)));
     }
 
     function test_sensorOfUnknownOwner() public {
@@ -135,7 +135,7 @@ contract RegistryTest is Kit {
         registerUser(USER, "owner");
         registerUser(OTHER, "thief");
         (address thief, address s) = (vm.addr(OTHER), vm.addr(SENSOR));
-        IMainContract.Signature memory mine = sign(OTHER, typed(entityHash("Sensor", s, thief, DECLARATION)));
+        IMainContract.Signature memory mine = sign(OTHER, typed(entityHash("Sensor", s, thief, DECLARATION, 1)));
         // The consent to the true owner, and one by another key.
         IMainContract.Signature memory consent = sign(SENSOR, bindingDigest(2, vm.addr(USER), s, DECLARATION));
         refused(
@@ -154,7 +154,7 @@ contract RegistryTest is Kit {
         registerUser(USER, "owner");
         (address o, address s) = (vm.addr(USER), vm.addr(SENSOR));
         IMainContract.Signature memory consent = sign(SENSOR, bindingDigest(2, o, s, DECLARATION));
-        IMainContract.Signature memory forged = sign(SENSOR, typed(entityHash("Sensor", s, o, DECLARATION)));
+        IMainContract.Signature memory forged = sign(SENSOR, typed(entityHash("Sensor", s, o, DECLARATION, 1)));
         refused(
             abi.encodePacked(abi.encodeCall(IMainContract.registerSensor, (s, o, forged, consent)), DECLARATION),
             abi.encodeCall(Errors.BadSignature, (o))
@@ -177,13 +177,13 @@ contract RegistryTest is Kit {
         registerUser(USER, "owner");
         (address o, address s) = (vm.addr(USER), vm.addr(SENSOR));
         bytes memory declaration = hex"0100000000";
-        IMainContract.Signature memory owner = sign(USER, typed(entityHash("Node", s, o, declaration)));
+        IMainContract.Signature memory owner = sign(USER, typed(entityHash("Node", s, o, declaration, 1)));
         IMainContract.Signature memory consent = sign(SENSOR, bindingDigest(2, o, s, declaration));
         refused(
             abi.encodePacked(abi.encodeCall(IMainContract.registerNode, (s, o, owner, consent)), declaration),
             abi.encodeCall(Errors.BadSignature, (s))
         );
-        owner = sign(USER, typed(entityHash("Sensor", s, o, declaration)));
+        owner = sign(USER, typed(entityHash("Sensor", s, o, declaration, 1)));
         refused(
             abi.encodePacked(abi.encodeCall(IMainContract.registerNode, (s, o, owner, consent)), declaration),
             abi.encodeCall(Errors.BadSignature, (o))
@@ -201,13 +201,13 @@ contract RegistryTest is Kit {
             address s = vm.addr(SENSOR + i);
             list[i] =
                 IMainContract.SensorEntry(s, sign(SENSOR + i, bindingDigest(2, o, s, declaration)), declaration);
-            hashes[i] = entityHash("Sensor", s, o, declaration);
+            hashes[i] = entityHash("Sensor", s, o, declaration, uint64(1 + i));
         }
         digest = typed(
             keccak256(
                 abi.encode(
                     keccak256(
-                        "Sensors(Sensor[] sensors)Sensor(address sensor,address owner,bytes32 declaration)"
+                        "Sensors(Sensor[] sensors)Sensor(address sensor,address owner,bytes32 declaration,uint64 count)"
                     ),
                     keccak256(abi.encodePacked(hashes))
                 )
@@ -226,7 +226,7 @@ contract RegistryTest is Kit {
         for (uint256 i; i < 5; ++i) {
             eq(logs[i].topics[1], bytes32(uint256(uint160(list[i].sensor))));
             eq(logs[i].data, list[i].declaration);
-            h = chain(h, entityHash("Sensor", list[i].sensor, vm.addr(USER), list[i].declaration));
+            h = chain(h, entityHash("Sensor", list[i].sensor, vm.addr(USER), list[i].declaration, uint64(1 + i)));
         }
         (bytes32 now_, uint64 count) = head(vm.addr(USER));
         eq(now_, h);
@@ -292,11 +292,53 @@ contract RegistryTest is Kit {
         refused(nodeCall(USER, NODE, "abc"), IMainContract.DeclarationEmpty.selector);
         refused(abi.encodePacked(data, hex"00000001"), abi.encodeCall(Errors.BadSignature, (vm.addr(USER))));
         (address o, address n) = (vm.addr(USER), vm.addr(NODE));
-        IMainContract.Signature memory owner = sign(USER, typed(entityHash("Node", n, o, declared(0))));
+        IMainContract.Signature memory owner = sign(USER, typed(entityHash("Node", n, o, declared(0), 1)));
         refused(
             abi.encodePacked(abi.encodeCall(IMainContract.registerNode, (n, o, owner, owner)), declared(0)),
             abi.encodeCall(Errors.BadSignature, (n))
         );
+    }
+
+    // ------------------------------------------------------------------------------------------------ replays
+
+    /// What an owner has signed once registers once, whoever brings it: sensors, many of them, and nodes of revision 0.
+    function test_registrationsDoNotReplay() public {
+        registerUser(USER, "owner");
+        (IMainContract.SensorEntry[] memory list, bytes32 digest) = bulk(3);
+        bytes[3] memory calls = [
+            abi.encodeCall(IMainContract.registerSensors, (vm.addr(USER), sign(USER, digest), list)),
+            sensorCall(USER, SENSOR, DECLARATION),
+            nodeCall(USER, NODE, declared(0))
+        ];
+        for (uint256 i; i < calls.length; ++i) {
+            uint256 before = vm.snapshotState();
+            send(calls[i]);
+            (, uint64 count) = head(vm.addr(USER));
+            vm.prank(address(0xbad));
+            (bool ok,) = address(main).call(calls[i]);
+            yes(!ok);
+            (, uint64 now_) = head(vm.addr(USER));
+            eq(now_, count);
+            vm.revertToState(before);
+        }
+    }
+
+    /// An older declaration of a node does not come back, although its revision was never stored.
+    function test_revisionZeroDoesNotComeBack() public {
+        registerUser(USER, "owner");
+        bytes memory old = nodeCall(USER, NODE, hex"aa00000000");
+        send(old);
+        send(nodeCall(USER, NODE, hex"bb00000001"));
+        refused(old, abi.encodeCall(Errors.RevisionNotNewer, (0, 1)));
+    }
+
+    function test_declarationBounds() public {
+        registerUser(USER, "owner");
+        bytes memory tooLong = abi.encodeCall(Errors.DeclarationTooLong, (4_097));
+        refused(sensorCall(USER, SENSOR, new bytes(4_097)), tooLong);
+        refused(nodeCall(USER, NODE, new bytes(4_097)), tooLong);
+        send(sensorCall(USER, SENSOR, new bytes(4_096)));
+        send(nodeCall(USER, NODE, new bytes(4_096)));
     }
 
     function test_unknownUser() public view {

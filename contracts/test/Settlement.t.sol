@@ -538,14 +538,21 @@ contract SettlementTest is Kit {
         refused(batchCall(m, wordOf(4, 0, 0, 1), CONTEXT, ""), abi.encodeCall(Errors.EntriesDoNotCover, (0, 2)));
         refused(
             batchCall(m, wordOf(4, 0, 0, T_LIMIT - 1), CONTEXT, hex"fd"),
-            abi.encodeCall(Errors.EntriesDoNotCover, (1, T_LIMIT))
+            abi.encodeCall(Errors.RangeTooLong, (T_LIMIT))
+        );
+        refused(
+            batchCall(m, wordOf(4, 0, 0, 65_536), CONTEXT, hex"fd"), abi.encodeCall(Errors.RangeTooLong, (65_537))
+        );
+        refused(
+            batchCall(m, wordOf(4, 0, 0, 65_535), CONTEXT, hex"fd"),
+            abi.encodeCall(Errors.EntriesDoNotCover, (1, 65_536))
         );
     }
 
     function test_batchMalformed() public {
         // cut in the middle of an entry: what is missing is missing at the end
-        bytes[9] memory cut = [
-            bytes(hex"01"), hex"0201", hex"f0", hex"f000", hex"f00001", hex"f1", hex"f100", hex"f10001", hex"f101020a0b0c"
+        bytes[8] memory cut = [
+            bytes(hex"01"), hex"0201", hex"f000f0", hex"f01000", hex"f1", hex"f100", hex"f10001", hex"f101020a0b0c"
         ];
         for (uint256 i; i < cut.length; ++i) {
             refused(
@@ -553,8 +560,11 @@ contract SettlementTest is Kit {
                 abi.encodeCall(Errors.EntriesMalformed, (cut[i].length))
             );
         }
-        // a code without meaning, a run of values that are too long for one
-        bytes[4] memory bad = [bytes(hex"f100f0"), hex"f2", hex"fc", hex"f5000000"];
+        // a code without meaning, a run of values that are too long for one, a length cut, in another than its one
+        // encoding, or of a result that no reader takes
+        bytes[9] memory bad = [
+            bytes(hex"f100f0"), hex"f2", hex"fc", hex"f5000000", hex"f0", hex"f000", hex"f0000101", hex"f000ef", hex"f01001"
+        ];
         for (uint256 i; i < bad.length; ++i) {
             refused(
                 batchCall(m, wordOf(4, 0, 0, 1), CONTEXT, abi.encodePacked(hex"fd", bad[i])),
@@ -574,7 +584,7 @@ contract SettlementTest is Kit {
     /// Whatever the entries are, either they are counted as this test counts them, or the call reverts.
     function testFuzz_entries(bytes memory entries) public {
         (bool good, uint256 n) = count(entries);
-        vm.assume(!good || n > 0);
+        vm.assume(!good || (n > 0 && n <= 65_536));
         bytes memory call = batchCall(m, wordOf(4, 0, 0, uint64(good ? n - 1 : 0)), CONTEXT, entries);
         vm.recordLogs();
         (bool ok,) = address(main).call(call);
@@ -588,8 +598,11 @@ contract SettlementTest is Kit {
             uint256 c = uint8(b[i]);
             if (c < 240) i += 1 + c;
             else if (c >= 253) i += 1;
-            else if (c == 240 && i + 2 < b.length) i += 3 + uint256(uint8(b[i + 1])) * 256 + uint8(b[i + 2]);
-            else if (c == 241 && i + 2 < b.length && uint8(b[i + 2]) < 240) {
+            else if (c == 240 && i + 2 < b.length) {
+                uint256 size = uint256(uint8(b[i + 1])) * 256 + uint8(b[i + 2]);
+                if (size < 240 || size > 4_096) return (false, 0);
+                i += 3 + size;
+            } else if (c == 241 && i + 2 < b.length && uint8(b[i + 2]) < 240) {
                 n += uint8(b[i + 1]);
                 i += 3 + (uint256(uint8(b[i + 1])) + 1) * uint8(b[i + 2]);
             } else return (false, 0);
@@ -626,6 +639,27 @@ contract SettlementTest is Kit {
         eq(logs[0].data, abi.encode(holes));
         checkSettled(logs[1], word, "r");
         checkMoved(slot, revealDigest(outcomeDigest(m.id, word, CONTEXT, "r"), holes), 7);
+    }
+
+    /// What no reader takes settles in no form.
+    function test_longestResult() public {
+        bytes memory long_ = new bytes(4_096);
+        send(attestCall(m, wordOf(1, 0, 0, 0), CONTEXT, long_));
+        send(settleCall(m, wordOf(1, 0, 0, 0), CONTEXT, long_));
+        send(revealsCall(m, wordOf(1, 0, 0, 1), CONTEXT, none, long_));
+        long_ = new bytes(4_097);
+        bytes memory words = abi.encodeCall(Errors.ResultTooLong, (4_097));
+        refused(attestCall(m, wordOf(1, 0, 0, 2), CONTEXT, long_), words);
+        refused(settleCall(m, wordOf(1, 0, 0, 2), CONTEXT, long_), words);
+        refused(revealsCall(m, wordOf(1, 0, 0, 2), CONTEXT, none, long_), words);
+    }
+
+    function test_tooManyHoles() public {
+        uint64[] memory holes = new uint64[](257);
+        for (uint64 i; i < 257; ++i) holes[i] = i;
+        refused(
+            revealsCall(m, wordOf(1, 0, 0, 300), CONTEXT, holes, "r"), abi.encodeCall(Errors.TooManyHoles, (257))
+        );
     }
 
     function test_holesMalformed() public {

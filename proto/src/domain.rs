@@ -14,6 +14,7 @@ pub enum Kind {
     NodeAcceptance = 4,
     Acknowledgement = 5,
     Held = 6,
+    PeerBinding = 7,
     WindowLeaf = 16,
     Window = 17,
     State = 18,

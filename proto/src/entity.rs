@@ -12,6 +12,12 @@ pub const NAME_BYTES_MAX: usize = 64;
 pub const VARIABLES_MAX: usize = 32;
 /// Most network addresses of a node.
 pub const ADDRESSES_MAX: usize = 8;
+/// Longest network address, bytes.
+pub const ADDRESS_BYTES_MAX: usize = 256;
+/// Longest declaration of a sensor or node, bytes.
+pub const DECLARATION_BYTES_MAX: usize = 4_096;
+/// Version of a node's declaration. In version 1 the peer key proved nothing.
+pub const NODE_DECLARATION_VERSION: u8 = 2;
 
 /// A span that no frame of a sensor crosses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,9 +113,11 @@ pub struct NodeDeclaration {
     pub account: Address,
     /// libp2p peer key (ed25519).
     pub peer_key: [u8; 32],
+    /// By the peer key (ed25519) over [`peer_binding_digest`], so that nobody claims the connections of another node.
+    pub peer_proof: [u8; 64],
     /// Name for people.
     pub name: String,
-    /// libp2p multiaddresses.
+    /// libp2p multiaddresses, each as [`check_address`] wants it.
     pub addresses: Vec<String>,
     /// Grows with each update of the declaration.
     pub revision: u32,
@@ -119,10 +127,11 @@ impl NodeDeclaration {
     /// Encodes it.
     pub fn encode(&self) -> Vec<u8> {
         let mut w = Writer::new();
-        w.u8(crate::VERSION)
+        w.u8(NODE_DECLARATION_VERSION)
             .raw(&self.public_key.0)
             .raw(&self.account.0)
             .raw(&self.peer_key)
+            .raw(&self.peer_proof)
             .text(&self.name);
         w.list(&self.addresses, |w, a| {
             w.text(a);
@@ -133,13 +142,17 @@ impl NodeDeclaration {
     /// Strict decoder.
     pub fn decode(input: &[u8]) -> Result<Self> {
         decode_all(input, |r| {
-            r.version("node declaration")?;
+            let version = NODE_DECLARATION_VERSION;
+            r.version_in("node declaration", version, version)?;
             Ok(Self {
                 public_key: PublicKey::read(r)?,
                 account: Address::read(r)?,
                 peer_key: r.array("peer key")?,
+                peer_proof: r.array("proof of the peer key")?,
                 name: name(r, "node name")?,
-                addresses: r.list(ADDRESSES_MAX, "addresses", |r| r.text(256, "address"))?,
+                addresses: r.list(ADDRESSES_MAX, "addresses", |r| {
+                    r.text(ADDRESS_BYTES_MAX, "address")
+                })?,
                 revision: r.u32("revision")?,
             })
         })
@@ -178,6 +191,66 @@ pub fn node_registration_digest(
         .raw(node.0)
         .raw(declaration.0)
         .finish()
+}
+
+/// What a node's peer key (ed25519) signs: that it carries the messages of this node, with this protocol key and account.
+pub fn peer_binding_digest(
+    d: &Deployment,
+    node: &NodeId,
+    public_key: &PublicKey,
+    account: &Address,
+) -> Digest {
+    keccak(Kind::PeerBinding)
+        .raw(d.bytes())
+        .raw(node.0)
+        .raw(public_key.0)
+        .raw(account.0)
+        .finish()
+}
+
+/// Whether peers can dial a node at this address: a host and a TCP port, such as `/ip4/203.0.113.7/tcp/7440` or
+/// `/dns4/node.example/tcp/7440`. It names no peer: the declaration does.
+///
+/// # Errors
+/// [`DecodeError::Invalid`].
+pub fn check_address(text: &str) -> Result<()> {
+    if text.len() > ADDRESS_BYTES_MAX {
+        return Err(DecodeError::Invalid("address (longer than 256 bytes)"));
+    }
+    let mut parts = text.split('/');
+    let mut next = || parts.next().unwrap_or_default();
+    let (start, family, host, transport, port) = (next(), next(), next(), next(), next());
+    let host_is_good = match family {
+        "ip4" => host.parse::<core::net::Ipv4Addr>().is_ok(),
+        "ip6" => host.parse::<core::net::Ipv6Addr>().is_ok(),
+        "dns" | "dns4" | "dns6" => {
+            let label = |l: &str| {
+                (1..=63).contains(&l.len())
+                    && l.bytes()
+                        .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+            };
+            host.len() <= 253 && host.split('.').all(label)
+        }
+        _ => false,
+    };
+    let digits = !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit());
+    let port_is_good = digits && port.parse::<u16>().is_ok_and(|p| p != 0);
+    if !start.is_empty()
+        || !host_is_good
+        || transport != "tcp"
+        || !port_is_good
+        || parts.next().is_some()
+    {
+        return Err(DecodeError::Invalid(
+            "address (write it like /ip4/203.0.113.7/tcp/7440 or /dns4/node.example/tcp/7440)",
+        ));
+    }
+    Ok(())
+}
+
+/// Whether a name can be shown to people: nothing in it moves a cursor or starts a line of its own.
+pub fn is_printable(name: &str) -> bool {
+    !name.chars().any(char::is_control)
 }
 
 fn name(r: &mut Reader<'_>, what: &'static str) -> Result<String> {

@@ -8,6 +8,10 @@ use alloc::vec::Vec;
 
 /// Most bytes of a result.
 pub const RESULT_BYTES_MAX: usize = 4_096;
+/// Longest carry, bytes.
+pub const CARRY_BYTES_MAX: usize = 1 << 20;
+/// Longest evidence on chain (the calldata that brought it), bytes: a hole of the most nodes with the longest results fits.
+pub const EVIDENCE_BYTES_MAX: usize = 1 << 20;
 /// Most holes between two outcomes.
 pub const HOLES_MAX: usize = 256;
 

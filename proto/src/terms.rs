@@ -21,6 +21,8 @@ pub const FIELDS_MAX: usize = 16;
 pub const TERMS_BYTES_MAX: usize = 512 * 1024;
 /// Most consecutive outcomes in one settlement.
 pub const BATCH_MAX: u16 = 256;
+/// Most executions that a batch on chain covers: more than [`BATCH_MAX`], so that terms may grow before contracts do.
+pub const BATCH_RANGE_MAX: usize = 65_536;
 
 /// How a sensor's trace is cut into windows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -386,56 +388,50 @@ pub fn user_digest(d: &Deployment, user: &UserId, name: &str) -> Digest {
     eip712_digest(d, &keccak_raw(&w.0))
 }
 
-/// What the owner of a sensor signs: EIP-712 `Sensor(address sensor,address owner,bytes32 declaration)`.
+const SENSOR_TYPE: &str = "Sensor(address sensor,address owner,bytes32 declaration,uint64 count)";
+const NODE_TYPE: &str = "Node(address node,address owner,bytes32 declaration,uint64 count)";
+
+/// What the owner of a sensor signs: EIP-712 `Sensor(address sensor,address owner,bytes32 declaration,uint64 count)`, where
+/// `count` is how many entities stand registered of the owner (itself included), so that what is signed registers once.
 pub fn sensor_owner_digest(
     d: &Deployment,
     sensor: &SensorId,
     owner: &UserId,
     declaration: &Digest,
+    count: u64,
 ) -> Digest {
-    entity_digest(
-        b"Sensor(address sensor,address owner,bytes32 declaration)",
-        d,
-        sensor.address(),
-        owner,
-        declaration,
-    )
+    let one = entity_struct(SENSOR_TYPE, sensor.address(), owner, declaration, count);
+    eip712_digest(d, &one)
 }
 
-/// What the owner of a node signs: EIP-712 `Node(address node,address owner,bytes32 declaration)`.
+/// What the owner of a node signs: EIP-712 `Node(address node,address owner,bytes32 declaration,uint64 count)`; `count` as for a
+/// sensor.
 pub fn node_owner_digest(
     d: &Deployment,
     node: &NodeId,
     owner: &UserId,
     declaration: &Digest,
+    count: u64,
 ) -> Digest {
-    entity_digest(
-        b"Node(address node,address owner,bytes32 declaration)",
-        d,
-        node.address(),
-        owner,
-        declaration,
-    )
+    let one = entity_struct(NODE_TYPE, node.address(), owner, declaration, count);
+    eip712_digest(d, &one)
 }
 
 /// What the owner of several sensors signs once for all of them: EIP-712 `Sensors(Sensor[] sensors)`, each with the digest of
-/// its declaration, in the order of the registration.
+/// its declaration, in the order of the registration. `count` is that of the first; it grows by one with each.
 pub fn sensors_owner_digest(
     d: &Deployment,
     owner: &UserId,
     sensors: &[(SensorId, Digest)],
+    count: u64,
 ) -> Digest {
-    const SENSOR: &str = "Sensor(address sensor,address owner,bytes32 declaration)";
     let mut list = Vec::with_capacity(32 * sensors.len());
-    for (sensor, declaration) in sensors {
-        list.extend_from_slice(&entity_struct(
-            SENSOR.as_bytes(),
-            sensor.address(),
-            owner,
-            declaration,
-        ));
+    for (i, (sensor, declaration)) in (0..).zip(sensors) {
+        let count = count.wrapping_add(i);
+        let one = entity_struct(SENSOR_TYPE, sensor.address(), owner, declaration, count);
+        list.extend_from_slice(&one);
     }
-    let ty = alloc::format!("Sensors(Sensor[] sensors){SENSOR}");
+    let ty = alloc::format!("Sensors(Sensor[] sensors){SENSOR_TYPE}");
     let mut w = Writer::new();
     w.raw(&keccak_raw(ty.as_bytes())).raw(&keccak_raw(&list));
     eip712_digest(d, &keccak_raw(&w.0))
@@ -475,24 +471,22 @@ pub fn resolution_digest(d: &Deployment, signed: &Digest) -> Digest {
     eip712_digest(d, &signed.0)
 }
 
-fn entity_digest(
-    ty: &[u8],
-    d: &Deployment,
+fn entity_struct(
+    ty: &str,
     id: Address,
     owner: &UserId,
     declaration: &Digest,
-) -> Digest {
-    eip712_digest(d, &entity_struct(ty, id, owner, declaration))
-}
-
-fn entity_struct(ty: &[u8], id: Address, owner: &UserId, declaration: &Digest) -> [u8; 32] {
+    count: u64,
+) -> [u8; 32] {
     let mut w = Writer::new();
-    w.raw(&keccak_raw(ty))
+    w.raw(&keccak_raw(ty.as_bytes()))
         .raw(&[0; 12])
         .raw(&id.0)
         .raw(&[0; 12])
         .raw(&owner.0)
-        .raw(&declaration.0);
+        .raw(&declaration.0)
+        .raw(&[0; 24])
+        .u64(count);
     keccak_raw(&w.0)
 }
 

@@ -197,13 +197,19 @@ fn sensor_declaration() -> impl Strategy<Value = SensorDeclaration> + Clone {
 }
 
 fn node_declaration() -> impl Strategy<Value = NodeDeclaration> + Clone {
-    let ids = (signature(), any::<[u8; 20]>(), any::<[u8; 32]>());
+    let ids = (
+        signature(),
+        any::<[u8; 20]>(),
+        any::<[u8; 32]>(),
+        signature(),
+    );
     let addresses = vec("[a-z0-9/]{0,60}", 0..8);
     (ids, "[a-z]{1,64}", addresses, any::<u32>()).prop_map(|(ids, name, addresses, revision)| {
         NodeDeclaration {
             public_key: PublicKey(ids.0.0[..33].try_into().unwrap()),
             account: Address(ids.1),
             peer_key: ids.2,
+            peer_proof: ids.3.0,
             name,
             addresses,
             revision,

@@ -25,7 +25,7 @@ const allowed = {
   "diversity-sensor-core": [],
   "diversity-round": ["proto"],
   "diversity-engine": ["proto", "round"],
-  "diversity-chain": ["proto"],
+  "diversity-chain": ["proto", "keys"],
   "diversity-client": ["proto", "keys"],
   "diversity-daemon": ["proto", "engine", "exec", "net", "chain", "store", "keys", "client"],
   "diversity-sensor-sim": ["proto", "client", "keys", "sensor-core"],
@@ -46,6 +46,7 @@ const homes = {
   figment: ["diversity-daemon"],
   musig2: ["diversity-keys"],
   secp256k1: ["diversity-keys"],
+  "ed25519-dalek": ["diversity-keys"],
   k256: ["diversity-sensor-core"],
   reqwest: ["diversity-client", "diversity-chain"],
 };

@@ -30,10 +30,12 @@ library Digests {
     bytes32 internal constant DOMAIN_TYPE =
         keccak256("EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)");
     bytes32 internal constant USER_TYPE = keccak256("User(address user,string name)");
-    bytes32 internal constant SENSOR_TYPE = keccak256("Sensor(address sensor,address owner,bytes32 declaration)");
+    bytes32 internal constant SENSOR_TYPE = 
+        keccak256("Sensor(address sensor,address owner,bytes32 declaration,uint64 count)");
     bytes32 internal constant SENSORS_TYPE =
-        keccak256("Sensors(Sensor[] sensors)Sensor(address sensor,address owner,bytes32 declaration)");
-    bytes32 internal constant NODE_TYPE = keccak256("Node(address node,address owner,bytes32 declaration)");
+        keccak256("Sensors(Sensor[] sensors)Sensor(address sensor,address owner,bytes32 declaration,uint64 count)");
+    bytes32 internal constant NODE_TYPE = 
+        keccak256("Node(address node,address owner,bytes32 declaration,uint64 count)");
     bytes32 internal constant TERMS_TYPE = keccak256(
         "Terms(address[] users,address[] nodes,uint8[] trust,bytes32 sensorsRoot,bytes32 offChainCode,bytes32 conditions)"
     );
@@ -60,9 +62,13 @@ library Digests {
         }
     }
 
-    /// `hashStruct` of `Sensor` and `Node`, which differ in their type alone.
-    function entity(bytes32 entityType, address id, address owner, bytes32 declaration) internal pure returns (bytes32) {
-        return Hash.quadruple(entityType, Hash.word(id), Hash.word(owner), declaration);
+    /// `hashStruct` of `Sensor` and `Node`, which differ in their type alone. `count` is how many entities the owner has had.
+    function entity(bytes32 entityType, address id, address owner, bytes32 declaration, uint64 count)
+        internal
+        pure
+        returns (bytes32)
+    {
+        return Hash.quintuple(entityType, Hash.word(id), Hash.word(owner), declaration, bytes32(uint256(count)));
     }
 
     function user(address id, bytes calldata name) internal pure returns (bytes32) {

@@ -2,6 +2,7 @@
 pragma solidity 0.8.37;
 
 import {IMainContract} from "../IMainContract.sol";
+import {Bounds} from "./Bounds.sol";
 
 /// @title The entries of a batch (wire-format §7)
 library Entries {
@@ -31,7 +32,12 @@ library Entries {
                     n += second;
                     offset += 3 + (second + 1) * third;
                 } else if (code == LONG) {
-                    offset += 3 + (second << 8) + third;
+                    // Its one encoding, and no longer than readers take.
+                    uint256 size = (second << 8) + third;
+                    if (size < LONG || size > Bounds.RESULT_BYTES_MAX) {
+                        revert IMainContract.EntriesMalformed(offset - start);
+                    }
+                    offset += 3 + size;
                 } else {
                     revert IMainContract.EntriesMalformed(offset - start);
                 }

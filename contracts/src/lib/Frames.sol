@@ -2,20 +2,17 @@
 pragma solidity 0.8.37;
 
 import {IMainContract} from "../IMainContract.sol";
+import {Bounds} from "./Bounds.sol";
 import {Digests} from "./Digests.sol";
 import {Ecdsa} from "./Ecdsa.sol";
 
 /// @title Sensor frames as evidence (wire-format §3)
 library Frames {
-    uint256 internal constant MESSAGES_MAX = 1024;
-    uint256 internal constant BODY_BYTES_MAX = 16_384;
     uint256 internal constant SIGNATURE_BYTES = 64;
     /// version, flags, sensor, epoch, first_q, count, width
     uint256 internal constant HEADER_BYTES = 37;
     /// last_q, last_frame_digest
     uint256 internal constant OPENING_BYTES = 40;
-    uint256 internal constant Q_LIMIT = 1 << 62;
-    uint256 internal constant TIME_LIMIT = 1 << 48;
 
     /// A gap has `count` = the messages that it says are lost, and no body.
     struct Header {
@@ -44,9 +41,9 @@ library Frames {
         h.sensor = address(bytes20(frame[2:22]));
         h.epoch = uint32(bytes4(frame[22:26]));
         h.firstQ = uint64(bytes8(frame[26:34]));
-        if (h.firstQ >= Q_LIMIT) revert IMainContract.FrameMalformed(26);
+        if (h.firstQ >= Bounds.Q_MAX) revert IMainContract.FrameMalformed(26);
         h.count = uint16(bytes2(frame[34:36]));
-        if (h.gap ? h.count != 0 : h.count == 0 || h.count > MESSAGES_MAX) revert IMainContract.FrameMalformed(34);
+        if (h.gap ? h.count != 0 : h.count == 0 || h.count > Bounds.FRAME_MESSAGES_MAX) revert IMainContract.FrameMalformed(34);
         h.width = uint8(frame[36]);
         if (h.gap && h.width != 0) revert IMainContract.FrameMalformed(36);
         uint256 cursor = HEADER_BYTES + (flags & 1 == 1 ? OPENING_BYTES : 0);
@@ -58,7 +55,7 @@ library Frames {
             (h.count, length) = (length, 0);
         }
         h.end = h.body + length;
-        if (length > BODY_BYTES_MAX || h.end + SIGNATURE_BYTES != frame.length) {
+        if (length > Bounds.FRAME_BODY_BYTES_MAX || h.end + SIGNATURE_BYTES != frame.length) {
             revert IMainContract.FrameMalformed(cursor);
         }
     }
@@ -96,7 +93,7 @@ library Frames {
             uint256 zigzag;
             (zigzag, cursor) = _varint(frame, cursor, h.end);
             clock += zigzag & 1 == 0 ? int256(zigzag >> 1) : -int256(zigzag >> 1) - 1;
-            if (clock < 0 || clock >= int256(TIME_LIMIT) || cursor + h.width > h.end) {
+            if (clock < 0 || clock >= int256(Bounds.TIME_MAX) || cursor + h.width > h.end) {
                 revert IMainContract.FrameMalformed(start);
             }
             if (i == wanted) {

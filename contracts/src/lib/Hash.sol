@@ -21,14 +21,15 @@ library Hash {
         }
     }
 
-    function quadruple(bytes32 a, bytes32 b, bytes32 c, bytes32 d) internal pure returns (bytes32 digest) {
+    function quintuple(bytes32 a, bytes32 b, bytes32 c, bytes32 d, bytes32 e) internal pure returns (bytes32 digest) {
         assembly ("memory-safe") {
             let p := mload(0x40)
             mstore(p, a)
             mstore(add(p, 0x20), b)
             mstore(add(p, 0x40), c)
             mstore(add(p, 0x60), d)
-            digest := keccak256(p, 0x80)
+            mstore(add(p, 0x80), e)
+            digest := keccak256(p, 0xa0)
         }
     }
 

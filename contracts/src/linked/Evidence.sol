@@ -3,6 +3,7 @@ pragma solidity 0.8.37;
 
 import {IMainContract} from "../IMainContract.sol";
 import {IDomain} from "../Linked.sol";
+import {Bounds} from "../lib/Bounds.sol";
 import {Digests} from "../lib/Digests.sol";
 import {Frames} from "../lib/Frames.sol";
 import {Signed} from "../lib/Signed.sol";
@@ -49,6 +50,8 @@ library Evidence {
         Signed.checkExact(
             abi.encode(agreement, epoch, t, opening, nodes, commit, seal, secret, salt, reveal)
         );
+        Signed.checkComputed(computed);
+        if (reveal.holes.length > Bounds.HOLES_MAX) revert IMainContract.TooManyHoles(reveal.holes.length);
         bytes28 d = _opened(agreement, t, opening, nodes);
         accused = _at(nodes, reveal.node);
         bytes memory subject = Digests.subject(d, agreement, epoch, t);
@@ -96,7 +99,7 @@ library Evidence {
         view
         returns (bytes28 d)
     {
-        if (t >= Signed.T_LIMIT) revert IMainContract.TOutOfRange(t);
+        if (t >= Bounds.T_MAX) revert IMainContract.TOutOfRange(t);
         d = IDomain(address(this)).deployment();
         Signed.openNodes(d, agreement, opening, nodes);
     }

@@ -88,6 +88,7 @@ library Holes {
         IMainContract.Commit calldata commit,
         IMainContract.OpenedReveal calldata reveal
     ) private pure {
+        Signed.checkComputed(reveal.computed);
         if (
             Digests.opening(reveal.secret, reveal.salt) != commit.openingHash
                 || Digests.commitment(subject, node, reveal.computed, reveal.secret, reveal.salt) != commit.commitment

@@ -3,15 +3,12 @@ pragma solidity 0.8.37;
 
 import {IMainContract} from "../IMainContract.sol";
 import {IDomain} from "../Linked.sol";
+import {Bounds} from "../lib/Bounds.sol";
 import {Digests} from "../lib/Digests.sol";
 import {Signed} from "../lib/Signed.sol";
 
 /// @title The check of what the users say together, in band and as a cell
 library Resolutions {
-    uint256 private constant RESULT_BYTES_MAX = 4096;
-    uint256 private constant CARRY_BYTES_MAX = 1 << 20;
-    uint256 private constant Q_LIMIT = 1 << 62;
-
     /// @notice Takes the arguments of `resolve`. Returns the struct hash that all users have signed.
     function check(
         IMainContract.Resolution calldata resolution,
@@ -22,12 +19,11 @@ library Resolutions {
         address[] calldata users,
         IMainContract.Signature[] calldata userSignatures
     ) external view returns (bytes32 structHash) {
-        uint256 size = resolution.result.length;
-        Signed.checkKind(resolution.kind, size);
-        if (size > RESULT_BYTES_MAX) revert IMainContract.ResultTooLong(size);
-        if (carry.length > CARRY_BYTES_MAX) revert IMainContract.CarryTooLong(carry.length);
+        Signed.checkKind(resolution.kind, resolution.result.length);
+        if (qNext.length > Bounds.SENSORS_MAX) revert IMainContract.SensorsDoNotOpen(qNext.length);
+        if (carry.length > Bounds.CARRY_BYTES_MAX) revert IMainContract.CarryTooLong(carry.length);
         for (uint256 i; i < qNext.length; ++i) {
-            if (qNext[i] >= Q_LIMIT) revert IMainContract.QOutOfRange(i);
+            if (qNext[i] >= Bounds.Q_MAX) revert IMainContract.QOutOfRange(i);
         }
         if (Digests.sensors(qNext.length, sensors) != opening.sensorsRoot) {
             revert IMainContract.SensorsDoNotOpen(qNext.length);

@@ -69,9 +69,9 @@ contract GasTest is Kit {
             50_000
         );
         row("entity: sensor (80-byte declaration)", sensorCall(owner, 0x5E25, declaration(80, 0)), 1, 50_000);
-        row("entity: node (160-byte declaration)", nodeCall(owner, 0x20DE, declaration(160, 0)), 1, 50_000);
-        row("entity: node, first update", nodeCall(owner, 0x20DE, declaration(160, 1)), 1, 0);
-        row("entity: node, later update", nodeCall(owner, 0x20DE, declaration(160, 2)), 1, 50_000);
+        row("entity: node (224-byte declaration)", nodeCall(owner, 0x20DE, declaration(224, 0)), 1, 50_000);
+        row("entity: node, first update", nodeCall(owner, 0x20DE, declaration(224, 1)), 1, 0);
+        row("entity: node, later update", nodeCall(owner, 0x20DE, declaration(224, 2)), 1, 50_000);
         row("entity in bulk of 64: sensor (80-byte declaration)", bulkCall(owner, 64), 64, 11_000);
     }
 
@@ -83,13 +83,13 @@ contract GasTest is Kit {
             bytes memory d = abi.encodePacked(declaration(76, uint32(i)), bytes4(keccak256(abi.encode(i))));
             bytes32 consent = bindingDigest(2, vm.addr(owner), vm.addr(key), d);
             list[i] = IMainContract.SensorEntry(vm.addr(key), sign(key, consent), d);
-            hashes[i] = entityHash("Sensor", vm.addr(key), vm.addr(owner), d);
+            hashes[i] = entityHash("Sensor", vm.addr(key), vm.addr(owner), d, countOf(vm.addr(owner)) + uint64(i));
         }
         bytes32 digest = typed(
             keccak256(
                 abi.encode(
                     keccak256(
-                        "Sensors(Sensor[] sensors)Sensor(address sensor,address owner,bytes32 declaration)"
+                        "Sensors(Sensor[] sensors)Sensor(address sensor,address owner,bytes32 declaration,uint64 count)"
                     ),
                     keccak256(abi.encodePacked(hashes))
                 )

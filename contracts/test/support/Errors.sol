@@ -6,6 +6,7 @@ interface Errors {
     function BadSignature(address expected) external;
     function NameEmptyOrTooLong() external;
     function DeclarationEmpty() external;
+    function DeclarationTooLong(uint256 given) external;
     function AlreadyRegistered(address user) external;
     function NotRegistered(address user) external;
     function RevisionNotNewer(uint32 given, uint32 stored) external;
@@ -43,6 +44,11 @@ interface Errors {
     function MessagesEqual(uint64 q) external;
     function AlreadyRecorded(bytes32 dispute) external;
     function TooManyNodes(uint256 given) external;
+    function TooManyUsers(uint256 given) external;
+    function TermsTooLong(uint256 given) external;
+    function TooManyHoles(uint256 given) external;
+    function RangeTooLong(uint256 given) external;
+    function CallTooLong(uint256 given) external;
     function EpochNotInForce(uint32 given, uint32 inForce) external;
     function EpochsSpent(uint32 inForce) external;
     function AlreadySettled(uint64 t, uint64 nextT) external;

@@ -181,15 +181,16 @@ abstract contract Kit {
         return typed(keccak256(abi.encode(keccak256("User(address user,string name)"), user, keccak256(name))));
     }
 
-    function entityHash(string memory name, address id, address owner, bytes memory declaration)
+    /// `count`: entities of the owner so far.
+    function entityHash(string memory name, address id, address owner, bytes memory declaration, uint64 count)
         internal
         pure
         returns (bytes32)
     {
         bytes memory lower = bytes(name)[0] == "S" ? bytes("sensor") : bytes("node");
         bytes32 typeHash =
-            keccak256(abi.encodePacked(name, "(address ", lower, ",address owner,bytes32 declaration)"));
-        return keccak256(abi.encode(typeHash, id, owner, keccak256(declaration)));
+            keccak256(abi.encodePacked(name, "(address ", lower, ",address owner,bytes32 declaration,uint64 count)"));
+        return keccak256(abi.encode(typeHash, id, owner, keccak256(declaration), count));
     }
 
     function bindingDigest(uint16 kind, address owner, address id, bytes memory declaration)
@@ -200,6 +201,10 @@ abstract contract Kit {
         return keccak256(abi.encodePacked(tag(kind), deploymentBytes(), owner, id, keccak256(declaration)));
     }
 
+    function countOf(address owner) internal view returns (uint64 count) {
+        (, count) = main.users(owner);
+    }
+
     function sensorCall(uint256 owner, uint256 sensor, bytes memory declaration) internal view returns (bytes memory) {
         (address o, address s) = (vm.addr(owner), vm.addr(sensor));
         return abi.encodePacked(
@@ -208,7 +213,7 @@ abstract contract Kit {
                 (
                     s,
                     o,
-                    sign(owner, typed(entityHash("Sensor", s, o, declaration))),
+                    sign(owner, typed(entityHash("Sensor", s, o, declaration, countOf(o)))),
                     sign(sensor, bindingDigest(2, o, s, declaration))
                 )
             ),
@@ -224,7 +229,7 @@ abstract contract Kit {
                 (
                     n,
                     o,
-                    sign(owner, typed(entityHash("Node", n, o, declaration))),
+                    sign(owner, typed(entityHash("Node", n, o, declaration, countOf(o)))),
                     sign(node, bindingDigest(3, o, n, declaration))
                 )
             ),

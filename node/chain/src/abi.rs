@@ -227,15 +227,18 @@ mod interface {
             error BadSignature(address expected);
             error NameEmptyOrTooLong();
             error DeclarationEmpty();
+            error DeclarationTooLong(uint256 given);
             error AlreadyRegistered(address user);
             error NotRegistered(address user);
             error RevisionNotNewer(uint32 given, uint32 stored);
             error TooFewUsers();
+            error TooManyUsers(uint256 given);
             error TooManyNodes(uint256 given);
             error UsersNotAscending(uint256 index);
             error NodesNotAscending(uint256 index);
             error TrustOutOfRange(uint256 node);
             error TermsCut(uint256 needed, uint256 given);
+            error TermsTooLong(uint256 given);
             error UserSignaturesDiffer(uint256 given, uint256 users);
             error AcceptanceOfUserMissing(uint256 user);
             error AcceptanceIndexOutOfRange(uint256 index);
@@ -260,6 +263,8 @@ mod interface {
             error EntriesMalformed(uint256 offset);
             error EntriesDoNotCover(uint256 entries, uint256 range);
             error HolesNotAscendingInRange(uint256 index);
+            error TooManyHoles(uint256 given);
+            error RangeTooLong(uint256 given);
             error NodeIndexOutOfRange(uint256 index);
             error SameCommit();
             error OpeningHashDiffers();
@@ -273,6 +278,7 @@ mod interface {
             error SensorsDoNotOpen(uint256 count);
             error QOutOfRange(uint256 index);
             error CallNotExact(uint256 needed, uint256 given);
+            error CallTooLong(uint256 given);
             error CallNotCanonical();
             error FrameMalformed(uint256 offset);
             error GapsAgree();

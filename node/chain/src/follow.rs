@@ -6,10 +6,10 @@
 //! that was killed does.
 
 use crate::abi::Contracts;
-use crate::events::{Located, decode, wants_gas};
-use crate::rpc::{Block, LOG_RANGE, Log, Rpc, RpcError};
+use crate::events::{ChainEvent, Located, Position, Refusal, decode, wants_gas};
+use crate::rpc::{Block, BulkyBlock, LOG_RANGE, Log, Rpc, RpcError};
 use diversity_proto::codec::{Reader, Writer, decode_all};
-use diversity_proto::{DecodeError, Digest};
+use diversity_proto::{AgreementId, DecodeError, Deployment, Digest};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -92,6 +92,8 @@ impl Cursor {
 /// Settings of the follower.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FollowConfig {
+    /// The chain, for which everything on it is signed.
+    pub chain_id: u64,
     /// First block that matters: where the contract was deployed, or 0.
     pub start: u64,
     /// Blocks on top of a block before it is read; 0 on QBFT, whose blocks are final.
@@ -111,6 +113,7 @@ impl FollowConfig {
     pub fn for_chain(chain_id: u64) -> Self {
         let anvil = chain_id == crate::ANVIL_CHAIN_ID;
         Self {
+            chain_id,
             start: 0,
             confirmations: 0,
             range_max: LOG_RANGE,
@@ -192,6 +195,8 @@ pub struct Follower {
     cursor: Cursor,
     behind_since: Option<Instant>,
     range: u64,
+    /// Agreements whose events are wanted out of transactions that are too large to be read whole.
+    wanted: Vec<Digest>,
 }
 
 impl Follower {
@@ -209,7 +214,14 @@ impl Follower {
             config,
             cursor: cursor.unwrap_or_default(),
             behind_since: None,
+            wanted: Vec::new(),
         }
+    }
+
+    /// What is said of these agreements is read even where somebody has put it into a transaction of more log bytes than an answer
+    /// may hold.
+    pub fn want(&mut self, agreements: impl IntoIterator<Item = AgreementId>) {
+        self.wanted = agreements.into_iter().map(|a| Digest(a.0)).collect();
     }
 
     /// Where it is.
@@ -308,10 +320,8 @@ impl Follower {
         };
         let to = target.min(from.saturating_add(self.range - 1));
         let before = self.end(&head, to).await?;
-        let (logs, last) = self
-            .rpc
-            .logs(&[self.contracts.main, self.contracts.cells], from, to)
-            .await?;
+        let (bulky, last) = self.logs(from, to).await?;
+        let BulkyBlock { logs, skipped } = bulky;
         // An endpoint may cover less than was asked for; then the end is another block.
         let end = if last == to {
             before
@@ -322,7 +332,8 @@ impl Follower {
         if logs.iter().any(foreign) || !self.follows(from, &end).await? {
             return Err(FollowError::Moved { block: last });
         }
-        let events = self.events(&logs).await?;
+        let mut events = self.events(&logs).await?;
+        events.extend(too_large(&skipped, &end));
         let mut seen: BTreeMap<_, _> = logs
             .iter()
             .map(|l| (l.block_number, l.block_hash))
@@ -351,6 +362,25 @@ impl Follower {
             self.cursor.push(number, hash);
         }
         Ok(self.progress(events, head, last == target))
+    }
+
+    /// The events of a range, and the last block that they cover. A block of more log bytes than an answer may hold is read by
+    /// itself, transaction by transaction.
+    async fn logs(&self, from: u64, to: u64) -> Result<(BulkyBlock, u64), FollowError> {
+        let contracts = [self.contracts.main, self.contracts.cells];
+        let error = match self.rpc.logs(&contracts, from, to).await {
+            Ok((logs, last)) => {
+                let skipped = Vec::new();
+                return Ok((BulkyBlock { logs, skipped }, last));
+            }
+            Err(error) if error.may_be_too_much() => error,
+            Err(error) => return Err(error.into()),
+        };
+        match self.rpc.bulky_block(&contracts, from, &self.wanted).await {
+            Ok(block) => Ok((block, from)),
+            // What was wrong at first says more.
+            Err(_) => Err(error.into()),
+        }
     }
 
     fn progress(&self, events: Vec<Located>, head: Block, caught_up: bool) -> Progress {
@@ -389,28 +419,56 @@ impl Follower {
         Ok(first.is_some_and(|b| b.parent_hash == hash))
     }
 
+    fn deployment(&self) -> Deployment {
+        Deployment {
+            chain_id: self.config.chain_id,
+            contract: self.contracts.main,
+        }
+    }
+
     /// Decodes transaction by transaction; of those with settlements the gas is asked for.
     async fn events(&self, logs: &[Log]) -> Result<Vec<Located>, FollowError> {
         let mut out = Vec::new();
         for logs in logs.chunk_by(|a, b| a.tx == b.tx) {
             let tx = logs[0].tx;
             let gas_used = if logs.iter().any(wants_gas) {
-                let receipt = self
-                    .rpc
-                    .receipt(&tx)
-                    .await?
-                    .filter(|r| r.block_hash == logs[0].block_hash);
-                let moved = FollowError::Moved {
-                    block: logs[0].block_number,
-                };
-                receipt.ok_or(moved)?.gas_used
+                match self.rpc.receipt(&tx).await {
+                    Ok(receipt) => {
+                        let receipt = receipt.filter(|r| r.block_hash == logs[0].block_hash);
+                        let moved = FollowError::Moved {
+                            block: logs[0].block_number,
+                        };
+                        receipt.ok_or(moved)?.gas_used
+                    }
+                    // Whoever wraps a settlement into a transaction of his own can log beside it as much as he likes: it settles
+                    // all the same, and its gas is not that of the settlement anyway.
+                    Err(RpcError::Malformed { .. }) => 0,
+                    Err(error) => return Err(error.into()),
+                }
             } else {
                 0
             };
-            out.extend(decode(logs, gas_used));
+            out.extend(decode(logs, gas_used, &self.deployment()));
         }
         Ok(out)
     }
+}
+
+/// Transactions of a block whose events are too many to be read: said once each, at places behind all logs.
+fn too_large(skipped: &[Digest], block: &Block) -> Vec<Located> {
+    let place = |(i, tx): (usize, &Digest)| Located {
+        at: Position {
+            block: block.number,
+            block_hash: block.hash,
+            log_index: u64::MAX - i as u64,
+            tx: *tx,
+        },
+        event: ChainEvent::Skipped(
+            Refusal::BlockTooLarge
+                .because("a transaction with more log bytes than this node reads"),
+        ),
+    };
+    skipped.iter().enumerate().map(place).collect()
 }
 
 #[cfg(test)]

@@ -10,6 +10,8 @@
 mod abi;
 mod account;
 pub mod anvil;
+#[cfg(test)]
+mod bounds;
 pub mod calls;
 pub mod contract;
 pub mod events;

@@ -4,11 +4,9 @@
 use crate::signature::SignatureError;
 use diversity_proto::codec::{DecodeError, Reader};
 use diversity_proto::domain::keccak_raw;
-use diversity_proto::terms::{Terms, TermsHeader, TrustedNode};
+use diversity_proto::entity::NAME_BYTES_MAX;
+use diversity_proto::terms::{NODES_MAX, Terms, TermsHeader, TrustedNode, USERS_MAX};
 use diversity_proto::{Digest, NodeId, UserId};
-
-/// Most bytes of a user's name, by the contract.
-const NAME_BYTES_MAX: usize = 64;
 
 /// `user 20 | name`
 pub(crate) fn user(user: &UserId, name: &str) -> Vec<u8> {
@@ -68,10 +66,19 @@ pub(crate) struct PackedTerms<'a> {
 /// Reads [`terms`]. Strict: what it refuses, no `MainContract` has accepted.
 pub(crate) fn read_terms(data: &[u8]) -> Result<PackedTerms<'_>, DecodeError> {
     let mut r = Reader::new(data);
-    let users = (0..r.u8("number of users")?)
+    let bounded = |what, len: u8, max: usize| {
+        let len = usize::from(len);
+        if len > max {
+            return Err(DecodeError::TooLong { what, len, max });
+        }
+        Ok(len)
+    };
+    let n = bounded("users", r.u8("number of users")?, USERS_MAX)?;
+    let users = (0..n)
         .map(|_| Ok(UserId(r.array("users")?)))
         .collect::<Result<Vec<_>, _>>()?;
-    let nodes = (0..r.u8("number of nodes")?)
+    let m = bounded("nodes", r.u8("number of nodes")?, NODES_MAX)?;
+    let nodes = (0..m)
         .map(|_| {
             Ok(TrustedNode {
                 node: NodeId(r.array("nodes")?),

@@ -121,6 +121,13 @@ fn contract_error(error: &E) -> (RevertClass, &'static str, String) {
             "the name must have 1 to 64 bytes"
         ),
         E::DeclarationEmpty(_) => is!(Wrong, "DeclarationEmpty", "the declaration is empty"),
+        E::DeclarationTooLong(e) => is!(
+            Wrong,
+            "DeclarationTooLong",
+            "a declaration of {} bytes: {} at most",
+            e.given,
+            diversity_proto::entity::DECLARATION_BYTES_MAX
+        ),
         E::AlreadyRegistered(e) => is!(
             Pointless,
             "AlreadyRegistered",
@@ -139,6 +146,20 @@ fn contract_error(error: &E) -> (RevertClass, &'static str, String) {
             "the node has revision {} of its declaration already, this is revision {}",
             e.stored,
             e.given
+        ),
+        E::TooManyUsers(e) => is!(
+            Wrong,
+            "TooManyUsers",
+            "{} users are more than an agreement may have ({})",
+            e.given,
+            diversity_proto::terms::USERS_MAX
+        ),
+        E::TermsTooLong(e) => is!(
+            Wrong,
+            "TermsTooLong",
+            "{} bytes are published with the agreement: {} at most",
+            e.given,
+            diversity_proto::terms::TERMS_BYTES_MAX
         ),
         E::TooManyNodes(e) => is!(
             Wrong,
@@ -326,6 +347,20 @@ fn contract_error(error: &E) -> (RevertClass, &'static str, String) {
             "hole {} is not in the range, or not in ascending order",
             e.index
         ),
+        E::TooManyHoles(e) => is!(
+            Wrong,
+            "TooManyHoles",
+            "{} holes: {} at most are listed",
+            e.given,
+            diversity_proto::round::HOLES_MAX
+        ),
+        E::RangeTooLong(e) => is!(
+            Wrong,
+            "RangeTooLong",
+            "a batch of {} executions: {} at most",
+            e.given,
+            diversity_proto::terms::BATCH_RANGE_MAX
+        ),
         E::NodeIndexOutOfRange(e) => is!(
             Wrong,
             "NodeIndexOutOfRange",
@@ -390,6 +425,13 @@ fn contract_error(error: &E) -> (RevertClass, &'static str, String) {
             "QOutOfRange",
             "the start of the next window of sensor {} is too large",
             e.index
+        ),
+        E::CallTooLong(e) => is!(
+            Wrong,
+            "CallTooLong",
+            "evidence of {} bytes: {} at most",
+            e.given,
+            diversity_proto::round::EVIDENCE_BYTES_MAX
         ),
         E::CallNotExact(e) => is!(
             Wrong,

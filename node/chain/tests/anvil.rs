@@ -296,7 +296,7 @@ async fn everything_that_a_node_does_on_the_chain() {
     assert!(
         !events
             .iter()
-            .any(|e| matches!(e.event, ChainEvent::Unreadable { .. })),
+            .any(|e| matches!(e.event, ChainEvent::Skipped(_))),
         "{events:#?}"
     );
     let count = |f: fn(&ChainEvent) -> bool| events.iter().filter(|e| f(&e.event)).count();

@@ -54,6 +54,12 @@ pub enum ApiError {
         /// Which URL.
         url: String,
     },
+    /// The node cannot ask its chain now.
+    #[error("{url} cannot ask its chain now: see its /readyz, and ask again")]
+    NoChain {
+        /// Which node.
+        url: String,
+    },
     /// The connection broke before the answer was whole.
     #[error(
         "the connection to {url} broke before the answer was whole ({reason}); it is safe to ask again"
@@ -114,7 +120,10 @@ impl ApiError {
     /// Whether the same request may succeed later: no connection, no answer, too busy or not ready.
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Unreachable { .. } | Self::Timeout { .. } | Self::Broken { .. } => true,
+            Self::Unreachable { .. }
+            | Self::Timeout { .. }
+            | Self::NoChain { .. }
+            | Self::Broken { .. } => true,
             Self::Problem { problem, .. } => matches!(problem.status, 429 | 502..=504),
             _ => false,
         }

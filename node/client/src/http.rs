@@ -5,7 +5,7 @@ use crate::api::{
     BindingRequest, CloseRequest, CodeView, DisputeView, EvidenceBundle, Info, JsonFrames,
     NodeAcceptance, NodeBinding, NodeRegistration, NodeView, PROBLEM_MEDIA_TYPE, Page,
     RereadRequest, ResolutionView, ResolveRequest, ResultsPage, SensorRegistrations, SensorView,
-    SensorsRegistered, UserRegistration, UserView, WindowView,
+    SensorsRegistered, SkippedView, UserRegistration, UserView, WindowView,
 };
 use crate::error::{ANSWER_BYTES_MAX, ApiError, Result, chain, transport_error, unexpected};
 use crate::events::Events;
@@ -108,6 +108,17 @@ impl Api {
         self.get(&format!("v1/users/{user}")).await
     }
 
+    /// How many entities stand registered of a user, itself included: what its next signature of a sensor or node covers.
+    ///
+    /// # Errors
+    /// [`ApiError`]; [`ApiError::NoChain`] while the node cannot ask its chain.
+    pub async fn registered(&self, user: &UserId) -> Result<u64> {
+        let count = self.user(user).await?.count;
+        count.ok_or_else(|| ApiError::NoChain {
+            url: self.base.to_string(),
+        })
+    }
+
     /// Registers 1 to 64 sensors.
     ///
     /// # Errors
@@ -169,6 +180,14 @@ impl Api {
     /// [`ApiError`].
     pub async fn users(&self) -> Result<Vec<UserView>> {
         self.all("v1/users").await
+    }
+
+    /// The newest entries of the chain that the node does not believe.
+    ///
+    /// # Errors
+    /// [`ApiError`].
+    pub async fn skipped(&self) -> Result<Vec<SkippedView>> {
+        self.get("v1/chain/skipped").await
     }
 
     /// All registered sensors.

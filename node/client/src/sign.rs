@@ -111,13 +111,15 @@ impl Signer {
         }
     }
 
-    /// Registers sensors of this user; each comes with its own key, which signs too.
+    /// Registers sensors of this user; each comes with its own key, which signs too. `count` is how many entities stand registered
+    /// of this user ([`crate::Api::registered`]): what is signed serves once.
     ///
     /// # Errors
     /// [`SignError::ForeignKey`] if a declaration names another key.
     pub fn sensors(
         &self,
         sensors: &[(&SensorDeclaration, &SecretKey)],
+        count: u64,
     ) -> Result<SensorRegistrations, SignError> {
         let owner = self.id();
         let mut list: Vec<(SensorId, Digest)> = Vec::with_capacity(sensors.len());
@@ -137,22 +139,23 @@ impl Signer {
         }
         let digest = match &list[..] {
             [(sensor, declaration)] => {
-                sensor_owner_digest(&self.deployment, sensor, &owner, declaration)
+                sensor_owner_digest(&self.deployment, sensor, &owner, declaration, count)
             }
-            several => sensors_owner_digest(&self.deployment, &owner, several),
+            several => sensors_owner_digest(&self.deployment, &owner, several, count),
         };
         Ok(SensorRegistrations {
             owner,
+            count,
             owner_signature: self.sign(&digest),
             sensors: entries,
         })
     }
 
-    /// Registers a node that has consented to this owner, after checking its consent.
+    /// Registers a node that has consented to this owner, after checking its consent. `count` as for [`Signer::sensors`].
     ///
     /// # Errors
     /// [`SignError::Declaration`], [`SignError::Binding`].
-    pub fn node(&self, binding: NodeBinding) -> Result<NodeRegistration, SignError> {
+    pub fn node(&self, binding: NodeBinding, count: u64) -> Result<NodeRegistration, SignError> {
         let declaration = NodeDeclaration::decode(&binding.declaration.0)?;
         let owner = self.id();
         let digest = declaration.digest();
@@ -165,8 +168,9 @@ impl Signer {
         {
             return Err(SignError::Binding);
         }
-        let digest = node_owner_digest(&self.deployment, &binding.node, &owner, &digest);
+        let digest = node_owner_digest(&self.deployment, &binding.node, &owner, &digest, count);
         Ok(NodeRegistration {
+            count,
             owner_signature: self.sign(&digest),
             binding,
         })

@@ -258,22 +258,22 @@ fn users_and_sensors_sign_what_the_contract_checks() {
         })
         .collect();
     let pairs: Vec<_> = declarations.iter().zip(&keys).collect();
-    let one = owner.sensors(&pairs[..1]).unwrap();
+    let one = owner.sensors(&pairs[..1], 1).unwrap();
     let id = SensorId(keys[0].address());
-    let digest = sensor_owner_digest(&d, &id, &user.user, &declarations[0].digest());
+    let digest = sensor_owner_digest(&d, &id, &user.user, &declarations[0].digest(), 1);
     assert_eq!(one.owner_signature.signer(&digest), Ok(user.user.address()));
-    let all = owner.sensors(&pairs).unwrap();
+    let all = owner.sensors(&pairs, 2).unwrap();
     let list: Vec<_> = pairs
         .iter()
         .map(|(d, k)| (SensorId(k.address()), d.digest()))
         .collect();
-    let digest = sensors_owner_digest(&d, &user.user, &list);
+    let digest = sensors_owner_digest(&d, &user.user, &list, 2);
     assert_eq!(all.owner_signature.signer(&digest), Ok(user.user.address()));
     for (entry, (sensor, declaration)) in all.sensors.iter().zip(&list) {
         let digest = sensor_registration_digest(&d, &user.user, sensor, declaration);
         assert_eq!(entry.signature.signer(&digest), Ok(sensor.address()));
     }
-    let foreign = owner.sensors(&[(&declarations[0], &keys[1])]);
+    let foreign = owner.sensors(&[(&declarations[0], &keys[1])], 1);
     assert!(matches!(foreign, Err(SignError::ForeignKey(_))));
 }
 
@@ -285,6 +285,7 @@ fn a_node_is_registered_only_with_its_consent_to_this_owner() {
         public_key: PublicKey(node.public_key()),
         account: Address([1; 20]),
         peer_key: [2; 32],
+        peer_proof: [3; 64],
         name: "node1".into(),
         addresses: vec!["/ip4/127.0.0.1/tcp/1".into()],
         revision: 0,
@@ -297,8 +298,8 @@ fn a_node_is_registered_only_with_its_consent_to_this_owner() {
         declaration: Bytes(declaration.encode()),
         signature: WalletSignature(node.sign_recoverable(&digest.0)),
     };
-    let registration = owner.node(binding.clone()).unwrap();
-    let digest = node_owner_digest(&d, &id, &owner.id(), &declaration.digest());
+    let registration = owner.node(binding.clone(), 4).unwrap();
+    let digest = node_owner_digest(&d, &id, &owner.id(), &declaration.digest(), 4);
     assert_eq!(
         registration.owner_signature.signer(&digest),
         Ok(owner.id().address())
@@ -307,11 +308,11 @@ fn a_node_is_registered_only_with_its_consent_to_this_owner() {
     let json = serde_json::to_value(&registration).unwrap();
     assert!(json["declaration"].is_string() && json["owner_signature"].is_string());
 
-    let to_another = signer(0x42).node(binding.clone());
+    let to_another = signer(0x42).node(binding.clone(), 1);
     assert!(matches!(to_another, Err(SignError::Binding)));
     let mut other_id = binding.clone();
     other_id.node = NodeId([3; 20]);
-    assert!(matches!(owner.node(other_id), Err(SignError::Binding)));
+    assert!(matches!(owner.node(other_id, 1), Err(SignError::Binding)));
     let mut changed = binding.clone();
     changed.declaration = Bytes(
         NodeDeclaration {
@@ -320,11 +321,11 @@ fn a_node_is_registered_only_with_its_consent_to_this_owner() {
         }
         .encode(),
     );
-    assert!(matches!(owner.node(changed), Err(SignError::Binding)));
+    assert!(matches!(owner.node(changed, 1), Err(SignError::Binding)));
     let mut malformed = binding;
     malformed.declaration.0.pop();
     assert!(matches!(
-        owner.node(malformed),
+        owner.node(malformed, 1),
         Err(SignError::Declaration(_))
     ));
 }

@@ -15,6 +15,7 @@ use prometheus_client::registry::Registry;
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{LogFormat, NodeConfig};
+use crate::node::registry::SkippedRecord;
 
 /// Windows whose time to the certificate is being measured, at most.
 const MEASURED_MAX: usize = 4_096;
@@ -91,6 +92,8 @@ pub struct Metrics {
     pub gas_paid: Counter,
     /// By how many milliseconds this node's clock is ahead, by what it was compared `with`.
     pub clock_ahead_ms: Family<[(&'static str, String); 1], Gauge>,
+    /// Entries of the chain that nobody may believe, by `reason`.
+    pub chain_skipped: Labelled1,
     /// Requests, by `route` and `status`.
     pub requests: Family<[(&'static str, String); 2], Counter>,
     /// Seconds of a request.
@@ -183,6 +186,11 @@ impl Default for Metrics {
             "By how much this node's clock is ahead of the chain's and the peers', milliseconds"
         );
         metric!(
+            chain_skipped,
+            Labelled1::default(),
+            "Entries of the chain that were skipped, by reason"
+        );
+        metric!(
             requests,
             Family::default(),
             "HTTP requests, by route and status"
@@ -211,6 +219,7 @@ impl Default for Metrics {
             gas_used,
             gas_paid,
             clock_ahead_ms,
+            chain_skipped,
             requests,
             request_seconds,
             closed_at: Mutex::default(),
@@ -224,6 +233,24 @@ impl Metrics {
         let mut out = String::new();
         encode(&mut out, &self.registry).expect("a string takes everything");
         out
+    }
+
+    /// Counts entries of the chain that were skipped. They are listed by `diversity doctor`; in the log only the first of each kind
+    /// stands as a warning, since whoever has an account can make any number of them.
+    pub fn skipped(&self, records: &[SkippedRecord]) {
+        for r in records {
+            let reason = r.skipped.refusal.as_str();
+            let counted = self
+                .chain_skipped
+                .get_or_create(&[("reason", reason.into())])
+                .inc();
+            let words = &r.skipped.words;
+            if counted == 0 {
+                tracing::warn!(block = r.block, tx = %r.tx, reason, words, "chain.entry_skipped");
+            } else {
+                tracing::debug!(block = r.block, tx = %r.tx, reason, words, "chain.entry_skipped");
+            }
+        }
     }
 
     /// Counts what became of a submission.

@@ -3,6 +3,7 @@
 //! - [`SecretKey`], [`VerifyingKey`], [`recover`]: ECDSA over secp256k1 as `docs/wire-format.md` §1 wants it
 //!   (RFC 6979, low `s`, ids are addresses).
 //! - [`musig`]: the aggregate key of an agreement and its n-of-n Schnorr signature (BIP-327, BIP-340).
+//! - [`peer_sign`], [`peer_verify`]: the transport's ed25519 key, where it proves whose connections it carries.
 //! - [`derive_secret_salt`]: the secret and salt of a commit, the same after every restart (design rule R2).
 //! - [`keystore`]: secrets in files, as Web3 Secret Storage version 3.
 //!
@@ -17,11 +18,13 @@ mod derive;
 mod ecdsa;
 pub mod keystore;
 pub mod musig;
+mod peer;
 
 pub use derive::derive_secret_salt;
 pub use ecdsa::{
     KeyError, SecretKey, VerifyingKey, address_of, eip2098, recover, recovery_parity, verify,
 };
+pub use peer::{peer_public, peer_sign, peer_verify};
 
 use sha3::{Digest, Keccak256};
 

@@ -2,7 +2,7 @@
 
 use crate::file::File;
 use diversity_proto::entity::{
-    NodeDeclaration, Period, SensorDeclaration, node_registration_digest,
+    NodeDeclaration, Period, SensorDeclaration, node_registration_digest, peer_binding_digest,
     sensor_registration_digest,
 };
 use diversity_proto::frame::{Variable, VariableType};
@@ -51,7 +51,9 @@ fn registration() {
     f.gives("sensor_declaration", &encoding);
     f.gives("sensor_declaration_digest", declaration.digest().0);
     let (owner, id) = (user.id(), sensor.id());
-    let digest = sensor_owner_digest(&d, &id, &owner, &declaration.digest());
+    // How many entities the owner has had before: the user itself.
+    let count = f.number("sensor_count", 1);
+    let digest = sensor_owner_digest(&d, &id, &owner, &declaration.digest(), count);
     f.gives("sensor_owner_digest", digest.0);
     f.gives("sensor_owner_signature", user.sign_recoverable(&digest.0));
     let digest = sensor_registration_digest(&d, &owner, &id, &declaration.digest());
@@ -76,7 +78,8 @@ fn registration() {
         other.sign_recoverable(&digest.0),
     );
     let both = [(id, declaration.digest()), (other.id(), second.digest())];
-    let digest = sensors_owner_digest(&d, &owner, &both);
+    let count = f.number("sensors_count", 2);
+    let digest = sensors_owner_digest(&d, &owner, &both, count);
     f.gives("sensors_owner_digest", digest.0);
     f.gives("sensors_owner_signature", user.sign_recoverable(&digest.0));
 
@@ -87,6 +90,7 @@ fn registration() {
         public_key: node.public(),
         account: account.address(),
         peer_key: f.array("node_peer_key", [0x77; 32]),
+        peer_proof: f.array("node_peer_proof", [0x78; 64]),
         name: f.text("node_name", "operator-1"),
         addresses: f.texts("node_addresses", &addresses),
         revision: f.number("node_revision", 0) as u32,
@@ -97,8 +101,19 @@ fn registration() {
         Ok(&declaration)
     );
     f.gives("node_declaration", &encoding);
+    f.gives(
+        "node_peer_binding_digest",
+        peer_binding_digest(
+            &d,
+            &node.id(),
+            &declaration.public_key,
+            &declaration.account,
+        )
+        .0,
+    );
     f.gives("node_declaration_digest", declaration.digest().0);
-    let digest = node_owner_digest(&d, &node.id(), &owner, &declaration.digest());
+    let count = f.number("node_count", 4);
+    let digest = node_owner_digest(&d, &node.id(), &owner, &declaration.digest(), count);
     f.gives("node_owner_digest", digest.0);
     f.gives("node_owner_signature", user.sign_recoverable(&digest.0));
     let digest = node_registration_digest(&d, &owner, &node.id(), &declaration.digest());

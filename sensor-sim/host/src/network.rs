@@ -372,7 +372,11 @@ async fn register_nodes(
                 say(format!("registering node {}", target.name));
                 let owner = &signers[i % signers.len()];
                 let binding = target.api.node_binding(&owner.id()).await?;
-                target.api.register_node(&owner.node(binding)?).await?
+                let count = target.api.registered(&owner.id()).await?;
+                target
+                    .api
+                    .register_node(&owner.node(binding, count)?)
+                    .await?
             }
         });
     }
@@ -397,7 +401,8 @@ async fn register_locks(
         let pairs: Vec<_> = (declarations.iter())
             .zip(chunk.iter().map(|k| &k.secret))
             .collect();
-        api.register_sensors(&owner.sensors(&pairs)?).await?;
+        let count = api.registered(&owner.id()).await?;
+        api.register_sensors(&owner.sensors(&pairs, count)?).await?;
     }
     Ok(())
 }

@@ -4,6 +4,7 @@
 //! - [`trips`] and [`compare`]: the months computed a second time by code that shares nothing with the nodes, and compared.
 //! - [`onchain`]: what the chain itself says: who settled what how often, and what raw messages would have cost there.
 //! - [`locks`], [`agreement`]: sensors whose key a test holds, to send what no honest lock would, and agreements over them.
+//! - [`stranger`]: an account that is a party to nothing, and writes to the contracts whatever they take.
 //! - [`measure`]: what the bench measures on running nodes.
 //! - [`text`]: tables for people.
 
@@ -16,6 +17,7 @@ pub mod measure;
 pub mod net;
 pub mod onchain;
 pub mod programs;
+pub mod stranger;
 pub mod text;
 pub mod trips;
 

@@ -129,6 +129,7 @@ pub async fn register(api: &Api, owner: &Signer, locks: &[Lock]) -> Result {
         .iter()
         .zip(locks.iter().map(|l| &l.key))
         .collect();
-    api.register_sensors(&owner.sensors(&pairs)?).await?;
+    let count = api.registered(&owner.id()).await?;
+    api.register_sensors(&owner.sensors(&pairs, count)?).await?;
     Ok(())
 }

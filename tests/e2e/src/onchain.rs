@@ -1,5 +1,6 @@
 //! What the chain itself says, without asking a node.
 
+use crate::locks::deployment;
 use crate::{E2eError, Result};
 use diversity_chain::events::{self, ChainEvent};
 use diversity_chain::fees::FeePolicy;
@@ -51,7 +52,7 @@ pub async fn all_events(devnet: &Devnet) -> Result<Vec<ChainEvent>> {
             gas_used = receipt.gas_used;
         }
         out.extend(
-            events::decode(of_one, gas_used)
+            events::decode(of_one, gas_used, &deployment(devnet))
                 .into_iter()
                 .map(|l| l.event),
         );
@@ -80,7 +81,7 @@ pub async fn settlements(devnet: &Devnet, agreement: &AgreementId) -> Result<BTr
             {
                 next = place.t + 1;
             }
-            ChainEvent::Unreadable { reason } => return Err(E2eError::Chain(reason)),
+            ChainEvent::Skipped(skipped) => return Err(E2eError::Chain(skipped.words)),
             _ => {}
         }
     }
@@ -126,7 +127,11 @@ pub async fn raw_messages(devnet: &Devnet, messages: &[Vec<u8>]) -> Result<Vec<u
     Ok(out)
 }
 
-async fn mined(rpc: &Rpc, tx: &Digest) -> Result<Receipt> {
+/// Waits until a transaction is mined.
+///
+/// # Errors
+/// [`E2eError::NotSo`] if it is not in time.
+pub async fn mined(rpc: &Rpc, tx: &Digest) -> Result<Receipt> {
     let deadline = Instant::now() + MINED_WITHIN;
     loop {
         if let Some(receipt) = rpc.receipt(tx).await? {

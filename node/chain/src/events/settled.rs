@@ -1,17 +1,16 @@
 //! What has settled: words, and the entries of a batch (wire-format §7).
 
+use super::validate::{Refusal, Skipped};
 use super::{Outputs, Place, SettledEntry};
 use crate::abi::{ICells, IMainContract as C};
 use alloy::primitives::U256;
 use diversity_proto::codec::{DecodeError, Reader};
+use diversity_proto::frame::Q_MAX;
 use diversity_proto::round::{
-    Entry, HOLES_MAX, KIND_BATCH, KIND_HOLE, OutputKind, RESULT_BYTES_MAX, T_MAX,
+    CARRY_BYTES_MAX, Entry, HOLES_MAX, KIND_BATCH, KIND_HOLE, OutputKind, RESULT_BYTES_MAX, T_MAX,
 };
-use diversity_proto::terms::{BATCH_MAX, SENSORS_MAX};
+use diversity_proto::terms::{BATCH_MAX, BATCH_RANGE_MAX, SENSORS_MAX};
 use diversity_proto::{AgreementId, Digest};
-
-/// Longest carry that a resolution may bring, by the contract.
-const CARRY_BYTES_MAX: usize = 1 << 20;
 
 /// `0^11 | kind | epoch | from | t`.
 pub(super) struct Word {
@@ -22,7 +21,8 @@ pub(super) struct Word {
 }
 
 impl Word {
-    pub fn new(word: U256) -> Result<Self, String> {
+    /// Reads it. `t` is the one that the event is indexed by.
+    pub fn new(word: U256, t: u64) -> Result<Self, Skipped> {
         let bytes: [u8; 32] = word.to_be_bytes();
         let be8 = |i: usize| u64::from_be_bytes(bytes[i..i + 8].try_into().expect("8 bytes"));
         let out = Self {
@@ -31,10 +31,19 @@ impl Word {
             from: be8(16),
             t: be8(24),
         };
-        if bytes[..11] != [0; 11] || out.from > out.t || out.t >= T_MAX {
-            return Err(format!("a word that names no executions ({word:#x})"));
+        if bytes[..11] != [0; 11] || out.from > out.t || out.t >= T_MAX || out.t != t {
+            let words = format!("a word that names no executions ({word:#x})");
+            return Err(Refusal::OutOfBounds.because(words));
         }
         Ok(out)
+    }
+    /// In band, an epoch has 16 bits; above them it is that of a second reading.
+    pub fn in_band(self) -> Result<Self, Skipped> {
+        if self.epoch > u32::from(u16::MAX) {
+            let words = format!("epoch {}, which is never in force", self.epoch);
+            return Err(Refusal::OutOfBounds.because(words));
+        }
+        Ok(self)
     }
     pub fn place(&self, agreement: AgreementId) -> Place {
         Place {
@@ -46,24 +55,30 @@ impl Word {
     }
 }
 
-fn bounded(what: &str, len: usize, max: usize) -> Result<(), String> {
+fn bounded(what: &str, len: usize, max: usize) -> Result<(), Skipped> {
     if len > max {
-        return Err(format!("{what} of {len}, more than {max}"));
+        return Err(Refusal::OutOfBounds.because(format!("{what} of {len}, more than {max}")));
     }
     Ok(())
 }
 
-fn entry(kind: u8, result: &[u8]) -> Result<Entry, String> {
+fn entry(kind: u8, result: &[u8]) -> Result<Entry, Skipped> {
     bounded("a result", result.len(), RESULT_BYTES_MAX)?;
     match kind {
         1 => Ok(Entry::Value(result.to_vec())),
-        2 => Ok(Entry::Trap),
-        k => Err(format!("a settlement of kind {k}")),
+        2 if result.is_empty() => Ok(Entry::Trap),
+        k => Err(format!("a settlement of kind {k} with {} bytes", result.len()).into()),
     }
 }
 
-pub(super) fn holes(holes: &[u64]) -> Result<Vec<u64>, String> {
+/// Disputed t in `from..t`, strictly ascending.
+pub(super) fn holes(holes: &[u64], from: u64, t: u64) -> Result<Vec<u64>, Skipped> {
     bounded("a list of holes", holes.len(), HOLES_MAX)?;
+    if !holes.is_sorted_by(|a, b| a < b) || holes.iter().any(|h| !(from..t).contains(h)) {
+        return Err(
+            Refusal::OutOfBounds.because("holes that are not in the range that they are of")
+        );
+    }
     Ok(holes.to_vec())
 }
 
@@ -71,8 +86,9 @@ pub(super) fn holes(holes: &[u64]) -> Result<Vec<u64>, String> {
 pub(super) fn single(
     e: &C::Settled,
     holes: &[u64],
-) -> Result<(Place, Vec<SettledEntry>, Digest), String> {
-    let word = Word::new(e.word)?;
+) -> Result<(Place, Vec<SettledEntry>, Digest), Skipped> {
+    let word = Word::new(e.word, e.t)?.in_band()?;
+    let holes = self::holes(holes, word.from, word.t)?;
     let mut entries: Vec<_> = holes.iter().map(|t| (*t, Entry::Hole)).collect();
     entries.push((word.t, entry(word.kind, &e.result)?));
     let place = word.place(AgreementId(e.agreement.0));
@@ -80,18 +96,19 @@ pub(super) fn single(
 }
 
 /// An attestation: the last 20 bytes of its agreement and 21 of its word, then the result.
-pub(super) fn attested(data: &[u8]) -> Result<([u8; 20], Place, Entry), String> {
+pub(super) fn attested(data: &[u8]) -> Result<([u8; 20], Place, Entry), Skipped> {
     let Some((head, result)) = data.split_first_chunk::<41>() else {
-        return Err(format!("an attestation of {} bytes", data.len()));
+        return Err(format!("an attestation of {} bytes", data.len()).into());
     };
     let short: [u8; 20] = *head.first_chunk().expect("41 bytes have 20");
     let mut word = [0; 32];
     word[11..].copy_from_slice(&head[20..]);
     if word[11] & 0x80 == 0 {
-        return Err("a log without topics that is no attestation".into());
+        return Err(Refusal::Malformed.because("a log without topics that is no attestation"));
     }
     word[11] &= 0x7f;
-    let word = Word::new(U256::from_be_bytes(word))?;
+    let t = u64::from_be_bytes(*word.last_chunk().expect("32 bytes have 8"));
+    let word = Word::new(U256::from_be_bytes(word), t)?;
     let entry = match word.kind {
         0 if result.is_empty() => Entry::Null,
         kind => entry(kind, result)?,
@@ -100,18 +117,15 @@ pub(super) fn attested(data: &[u8]) -> Result<([u8; 20], Place, Entry), String> 
 }
 
 /// A batch: where, what each t says, and the root of its contexts.
-pub(super) fn batch(e: &C::BatchSettled) -> Result<(Place, Vec<SettledEntry>, Digest), String> {
-    let word = Word::new(e.word)?;
+pub(super) fn batch(e: &C::BatchSettled) -> Result<(Place, Vec<SettledEntry>, Digest), Skipped> {
+    let word = Word::new(e.word, e.t)?.in_band()?;
     if word.kind != KIND_BATCH {
-        return Err(format!("a batch of kind {}", word.kind));
+        return Err(format!("a batch of kind {}", word.kind).into());
     }
     let range = word.t - word.from;
-    bounded(
-        "a range",
-        usize::try_from(range).unwrap_or(usize::MAX),
-        usize::from(u16::MAX),
-    )?;
-    let found = entries(&e.entries, range + 1).map_err(|e| e.to_string())?;
+    let covered = usize::try_from(range).unwrap_or(usize::MAX);
+    bounded("a range", covered, BATCH_RANGE_MAX - 1)?;
+    let found = entries(&e.entries, range + 1).map_err(|e| Refusal::Malformed.because(e))?;
     let place = word.place(AgreementId(e.agreement.0));
     Ok((
         place,
@@ -166,26 +180,26 @@ fn read_entries(r: &mut Reader<'_>, out: &mut Vec<Entry>) -> Result<(), DecodeEr
 }
 
 /// A hole: where, and whether all abstained.
-pub(super) fn hole(e: &C::HoleSettled) -> Result<(Place, bool), String> {
-    let word = Word::new(e.word)?;
+pub(super) fn hole(e: &C::HoleSettled) -> Result<(Place, bool), Skipped> {
+    let word = Word::new(e.word, e.t)?.in_band()?;
     let abstained = match word.kind {
         KIND_HOLE => false,
         k if k == OutputKind::Abstain as u8 => true,
-        k => return Err(format!("a hole of kind {k}")),
+        k => return Err(format!("a hole of kind {k}").into()),
     };
     Ok((word.place(AgreementId(e.agreement.0)), abstained))
 }
 
 /// What the users said, in band.
-pub(super) fn resolved(e: &C::Resolved) -> Result<(Place, Outputs), String> {
-    let word = Word::new(e.word)?;
+pub(super) fn resolved(e: &C::Resolved) -> Result<(Place, Outputs), Skipped> {
+    let word = Word::new(e.word, e.t)?.in_band()?;
     let outputs = outputs(word.kind, &e.result, Digest(e.state.0), &e.carry, &e.qNext)?;
     Ok((word.place(AgreementId(e.agreement.0)), outputs))
 }
 
 /// What a cell was filled with.
-pub(super) fn cell(e: &ICells::CellWritten) -> Result<(Place, Outputs), String> {
-    let word = Word::new(e.word)?;
+pub(super) fn cell(e: &ICells::CellWritten) -> Result<(Place, Outputs), Skipped> {
+    let word = Word::new(e.word, e.t)?;
     let outputs = outputs(word.kind, &e.result, Digest(e.state.0), &e.carry, &e.qNext)?;
     Ok((word.place(AgreementId(e.agreement.0)), outputs))
 }
@@ -196,14 +210,20 @@ fn outputs(
     state: Digest,
     carry: &[u8],
     q_next: &[u64],
-) -> Result<Outputs, String> {
+) -> Result<Outputs, Skipped> {
     let kind = match OutputKind::from_code(kind) {
         Ok(kind @ (OutputKind::Null | OutputKind::Value | OutputKind::Trap)) => kind,
-        _ => return Err(format!("what counts is of kind {kind}")),
+        _ => return Err(format!("what counts is of kind {kind}").into()),
     };
     bounded("a result", result.len(), RESULT_BYTES_MAX)?;
     bounded("a carry", carry.len(), CARRY_BYTES_MAX)?;
     bounded("a list of sensors", q_next.len(), SENSORS_MAX)?;
+    if kind != OutputKind::Value && !result.is_empty() {
+        return Err(Refusal::Malformed.because("a result where there is none"));
+    }
+    if q_next.iter().any(|q| *q >= Q_MAX) {
+        return Err(Refusal::OutOfBounds.because("a q beyond 2^62"));
+    }
     Ok(Outputs {
         kind,
         result: result.to_vec(),

@@ -1,10 +1,15 @@
 use super::*;
 use alloy::primitives::U256;
+use diversity_proto::Deployment;
 use diversity_proto::round::{Batch, KIND_BATCH, KIND_HOLE, T_MAX, marked_epoch, word};
 
 const A: Digest = Digest([5; 32]);
+pub(super) const D: Deployment = Deployment {
+    chain_id: 31_337,
+    contract: Address([0xcc; 20]),
+};
 
-fn log(topics: Vec<Digest>, data: Vec<u8>, log_index: u64) -> Log {
+pub(super) fn log(topics: Vec<Digest>, data: Vec<u8>, log_index: u64) -> Log {
     Log {
         topics,
         data,
@@ -32,10 +37,17 @@ fn settled(word: [u8; 32], result: &[u8]) -> C::Settled {
     }
 }
 
-fn only(logs: &[Log]) -> ChainEvent {
-    let mut out = decode(logs, 31_000);
+pub(super) fn only(logs: &[Log]) -> ChainEvent {
+    let mut out = decode(logs, 31_000, &D);
     assert_eq!(out.len(), 1, "{out:?}");
     out.remove(0).event
+}
+
+pub(super) fn refused(event: &ChainEvent) -> Option<Refusal> {
+    match event {
+        ChainEvent::Skipped(skipped) => Some(skipped.refusal),
+        _ => None,
+    }
 }
 
 #[test]
@@ -83,7 +95,7 @@ fn an_attestation_says_in_its_kind_that_it_is_one() {
         panic!()
     };
     assert_eq!(agreement, short_id(&AgreementId(A.0)));
-    assert!(matches!(attested(1), ChainEvent::Unreadable { .. }));
+    assert!(matches!(attested(1), ChainEvent::Skipped(_)));
 }
 
 fn batch_log(word: [u8; 32], entries: Vec<u8>) -> Log {
@@ -131,13 +143,10 @@ fn a_batch_is_read_back_as_it_was_written() {
 
     for cut in [0, 1, 30, bytes.len() - 1] {
         let log = batch_log(word(KIND_BATCH, 0, 10, 14), bytes[..cut].to_vec());
-        assert!(
-            matches!(only(&[log]), ChainEvent::Unreadable { .. }),
-            "{cut}"
-        );
+        assert!(matches!(only(&[log]), ChainEvent::Skipped(_)), "{cut}");
     }
     let huge = batch_log(word(KIND_BATCH, 0, 10, 1 << 39), bytes);
-    assert!(matches!(only(&[huge]), ChainEvent::Unreadable { .. }));
+    assert!(matches!(only(&[huge]), ChainEvent::Skipped(_)));
 }
 
 #[test]
@@ -172,7 +181,7 @@ fn holes_agreed_belong_to_the_settlement_right_behind_them() {
             trap,
         ],
     ] {
-        let out = decode(&logs, 0);
+        let out = decode(&logs, 0, &D);
         let Some(ChainEvent::Settled { holes, .. }) = out.last().map(|l| &l.event) else {
             panic!("{out:?}")
         };
@@ -202,11 +211,9 @@ fn a_hole_has_its_dispute_right_before_it() {
         })
     };
     for (kind, all_abstained) in [(KIND_HOLE, false), (3, true)] {
-        let out = decode(&[recorded.clone(), hole(kind)], 9);
-        assert!(matches!(
-            out[0].event,
-            ChainEvent::DisputeRecorded { accused: None, .. }
-        ));
+        let out = decode(&[recorded.clone(), hole(kind)], 9, &D);
+        // Evidence that shows nothing is skipped, and the door that the contract has closed stays closed.
+        assert_eq!(refused(&out[0].event), Some(Refusal::Evidence));
         let ChainEvent::HoleSettled {
             place,
             abstained,
@@ -221,9 +228,9 @@ fn a_hole_has_its_dispute_right_before_it() {
         assert_eq!((*abstained, *dispute), (all_abstained, Digest([0xd; 32])));
         assert_eq!(holes, &[5]);
     }
-    assert!(matches!(only(&[hole(5)]), ChainEvent::Unreadable { .. }));
-    let out = decode(&[recorded, hole(1)], 0);
-    assert!(matches!(out[1].event, ChainEvent::Unreadable { .. }));
+    assert!(matches!(only(&[hole(5)]), ChainEvent::Skipped(_)));
+    let out = decode(&[recorded, hole(1)], 0, &D);
+    assert!(matches!(out[1].event, ChainEvent::Skipped(_)));
 }
 
 #[test]
@@ -254,7 +261,7 @@ fn what_counts_is_read_in_band_and_in_cells_and_bounded() {
         (1, 0, 0, 10_001),
     ] {
         let event = resolved(bad.0, bad.1, bad.2, bad.3);
-        assert!(matches!(event, ChainEvent::Unreadable { .. }), "{bad:?}");
+        assert!(matches!(event, ChainEvent::Skipped(_)), "{bad:?}");
     }
     let ChainEvent::CellWritten {
         place,
@@ -284,11 +291,11 @@ fn what_counts_is_read_in_band_and_in_cells_and_bounded() {
 fn words_that_name_no_executions_are_not_believed() {
     for bad in [word(1, 0, 4, 3), word(1, 0, 0, T_MAX), [1; 32]] {
         let event = only(&[logged(settled(bad, &[1]))]);
-        assert!(matches!(event, ChainEvent::Unreadable { .. }), "{bad:?}");
+        assert!(matches!(event, ChainEvent::Skipped(_)), "{bad:?}");
     }
     for kind in [0, 3, 5] {
         let event = only(&[logged(settled(word(kind, 0, 0, 3), &[]))]);
-        assert!(matches!(event, ChainEvent::Unreadable { .. }), "{kind}");
+        assert!(matches!(event, ChainEvent::Skipped(_)), "{kind}");
     }
 }
 
@@ -307,7 +314,7 @@ fn terms_that_are_not_those_signed_are_not_believed() {
     let whole = data.len();
     data.extend([9, 9]);
     let logs = [log(topics.clone(), data.clone(), 0)];
-    let out = decode(&logs, 0);
+    let out = decode(&logs, 0, &D);
     let ChainEvent::AgreementCreated {
         terms: PublishedTerms::HeaderOnly { reason },
         nodes,
@@ -320,8 +327,8 @@ fn terms_that_are_not_those_signed_are_not_believed() {
     assert_eq!(nodes[1], (NodeId([4; 20]), 1));
 
     let logs = [log(topics, data[..whole - 1].to_vec(), 0)];
-    let out = decode(&logs, 0);
-    let ChainEvent::Unreadable { reason } = &out[0].event else {
+    let out = decode(&logs, 0, &D);
+    let ChainEvent::Skipped(Skipped { words: reason, .. }) = &out[0].event else {
         panic!("{out:?}")
     };
     assert!(
@@ -352,10 +359,10 @@ fn what_cannot_be_read_is_shown_and_not_lost() {
             3,
         ),
     ];
-    let out = decode(&logs, 0);
+    let out = decode(&logs, 0, &D);
     assert_eq!(out.len(), logs.len());
     for l in out {
-        assert!(matches!(l.event, ChainEvent::Unreadable { .. }), "{l:?}");
+        assert!(matches!(l.event, ChainEvent::Skipped(_)), "{l:?}");
     }
 }
 

@@ -4,10 +4,12 @@
 //! at once lets an error win the race. Here every refusal is read by [`classify`]; only what is an endpoint's own fault
 //! is tried elsewhere; and no endpoint is used before its chain id and genesis are those of this node.
 
+mod bulky;
 mod classify;
 mod endpoint;
 mod types;
 
+pub use bulky::BulkyBlock;
 pub use classify::{RpcError, classify, classify_http};
 pub use endpoint::EndpointError;
 pub use types::{Block, Call, Log, Receipt, Transaction, quantity};

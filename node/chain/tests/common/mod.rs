@@ -94,6 +94,10 @@ impl Chain {
         }
     }
     pub fn log(&mut self, block: u64, index: u64, topics: Value, data: &[u8]) {
+        self.log_in(Digest([block as u8; 32]), block, index, topics, data);
+    }
+    /// An event in a transaction that has no other part than its events.
+    pub fn log_in(&mut self, tx: Digest, block: u64, index: u64, topics: Value, data: &[u8]) {
         let hash = self.hash(block);
         self.logs.push(json!({
             "address": "0x00000000000000000000000000000000000000cc",
@@ -101,7 +105,7 @@ impl Chain {
             "data": alloy::primitives::hex::encode_prefixed(data),
             "blockNumber": format!("{block:#x}"),
             "blockHash": hash.hex(),
-            "transactionHash": Digest([block as u8; 32]).hex(),
+            "transactionHash": tx.hex(),
             "transactionIndex": "0x0",
             "logIndex": format!("{index:#x}"),
             "removed": false,
@@ -113,6 +117,10 @@ impl Chain {
         body["hash"] = json!(self.hash(number).hex());
         let parent = number.checked_sub(1).map_or(Digest::ZERO, |n| self.hash(n));
         body["parentHash"] = json!(parent.hex());
+        let here = self.logs.iter().filter(|l| l["blockHash"] == body["hash"]);
+        let mut txs: Vec<_> = here.map(|l| l["transactionHash"].clone()).collect();
+        txs.dedup();
+        body["transactions"] = Value::Array(txs);
         body
     }
     pub fn asked_for(&self, method: &str) -> usize {
@@ -156,8 +164,12 @@ impl Chain {
                 if to - from > self.log_range {
                     return recorded("logs_range");
                 }
+                let topics = params[0]["topics"].as_array().cloned().unwrap_or_default();
                 let inside = |l: &&Value| {
                     number(&l["blockNumber"]).is_some_and(|n| (from..=to).contains(&n))
+                        && (topics.iter().enumerate()).all(|(i, any)| {
+                            any.as_array().is_none_or(|a| a.contains(&l["topics"][i]))
+                        })
                 };
                 ok(Value::Array(
                     self.logs.iter().filter(inside).cloned().collect(),
@@ -168,8 +180,21 @@ impl Chain {
                     .mined
                     .values()
                     .find(|(h, _)| Some(h.hex().as_str()) == params[0].as_str());
+                let logged = self
+                    .logs
+                    .iter()
+                    .filter(|l| l["transactionHash"] == params[0]);
+                let logged: Vec<_> = logged.cloned().collect();
                 let Some((hash, block)) = found else {
-                    return ok(Value::Null);
+                    let Some(first) = logged.first() else {
+                        return ok(Value::Null);
+                    };
+                    let mut receipt = recorded("receipt_mined").1["result"].clone();
+                    for field in ["transactionHash", "blockNumber", "blockHash"] {
+                        receipt[field] = first[field].clone();
+                    }
+                    receipt["logs"] = Value::Array(logged);
+                    return ok(receipt);
                 };
                 let mut receipt = recorded("receipt_mined").1["result"].clone();
                 receipt["transactionHash"] = json!(hash.hex());

@@ -11,7 +11,7 @@ use diversity_chain::submitter::{Delivered, Outbox, OutboxSettings, Report, Subm
 use diversity_chain::{ANVIL_CHAIN_ID, Account, Contracts, Deploying, EvmSignature};
 use diversity_keys::{SecretKey, musig, os_random};
 use diversity_proto::entity::{
-    NodeDeclaration, Period, SensorDeclaration, node_registration_digest,
+    NodeDeclaration, Period, SensorDeclaration, node_registration_digest, peer_binding_digest,
     sensor_registration_digest,
 };
 use diversity_proto::frame::{Variable, VariableType};
@@ -21,10 +21,13 @@ use diversity_proto::round::{
 use diversity_proto::terms::{
     self, Field, Leader, Protocol, Qos, SensorStart, Terms, TrustedNode, WindowSpec,
 };
-use diversity_proto::{Address, AgreementId, Deployment, Digest, NodeId, PublicKey, Signature};
+use diversity_proto::{
+    Address, AgreementId, Deployment, Digest, NodeId, PublicKey, Signature, UserId,
+};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Child, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::mpsc;
 
@@ -113,6 +116,7 @@ pub struct World {
     pub sensors: Vec<SecretKey>,
     pub terms: Terms,
     pub key: musig::AgreementKey,
+    counts: Mutex<BTreeMap<UserId, u64>>,
 }
 
 /// The address of a key as the id of a user, a sensor or a node.
@@ -180,6 +184,7 @@ impl World {
         let public: Vec<_> = nodes.iter().map(SecretKey::public_key).collect();
         let key = musig::agreement_key(&public, &d.bytes(), &terms.digest().0).unwrap();
         Self {
+            counts: Mutex::default(),
             d,
             users,
             nodes,
@@ -198,6 +203,14 @@ impl World {
             y: self.key.y,
         }
     }
+    /// How many entities an owner has, itself included, before so many more are signed for: calls are sent in the order in
+    /// which they are made.
+    fn counted(&self, owner: &UserId, more: u64) -> u64 {
+        let mut counts = self.counts.lock().unwrap();
+        let count = counts.entry(*owner).or_insert(1);
+        *count += more;
+        *count - more
+    }
     pub fn register_user(&self, i: usize) -> Vec<u8> {
         let user = id(&self.users[i]);
         let signature = wallet(
@@ -209,10 +222,19 @@ impl World {
     pub fn register_node(&self, i: usize) -> Vec<u8> {
         let owner_key = &self.users[usize::from(self.terms.nodes[i].trust)];
         let (node, owner) = (id(&self.nodes[i]), id(owner_key));
+        let (public_key, account) = (
+            PublicKey(self.nodes[i].public_key()),
+            Address([i as u8; 20]),
+        );
+        let peer = [i as u8 + 1; 32];
         let declaration = NodeDeclaration {
-            public_key: PublicKey(self.nodes[i].public_key()),
-            account: Address([i as u8; 20]),
-            peer_key: [i as u8; 32],
+            public_key,
+            account,
+            peer_key: diversity_keys::peer_public(&peer),
+            peer_proof: diversity_keys::peer_sign(
+                &peer,
+                &peer_binding_digest(&self.d, &node, &public_key, &account).0,
+            ),
             name: format!("node {i}"),
             addresses: vec!["/ip4/127.0.0.1/tcp/1".into()],
             revision: 0,
@@ -220,7 +242,7 @@ impl World {
         let digest = declaration.digest();
         let owner_signature = wallet(
             owner_key,
-            &terms::node_owner_digest(&self.d, &node, &owner, &digest),
+            &terms::node_owner_digest(&self.d, &node, &owner, &digest, self.counted(&owner, 1)),
         );
         let binding = sign(
             &self.nodes[i],
@@ -263,8 +285,9 @@ impl World {
     pub fn register_sensor(&self, i: usize) -> Vec<u8> {
         let owner = id(&self.users[0]);
         let entry = self.sensor_entry(i);
-        let digest =
-            terms::sensor_owner_digest(&self.d, &entry.sensor, &owner, &entry.declaration.digest());
+        let count = self.counted(&owner, 1);
+        let declared = entry.declaration.digest();
+        let digest = terms::sensor_owner_digest(&self.d, &entry.sensor, &owner, &declared, count);
         calls::register_sensor(&self.d, &owner, &wallet(&self.users[0], &digest), &entry).unwrap()
     }
     pub fn register_sensors(&self) -> Vec<u8> {
@@ -276,7 +299,8 @@ impl World {
             .iter()
             .map(|e| (e.sensor, e.declaration.digest()))
             .collect();
-        let digest = terms::sensors_owner_digest(&self.d, &owner, &listed);
+        let count = self.counted(&owner, listed.len() as u64);
+        let digest = terms::sensors_owner_digest(&self.d, &owner, &listed, count);
         calls::register_sensors(&self.d, &owner, &wallet(&self.users[0], &digest), &entries)
             .unwrap()
     }

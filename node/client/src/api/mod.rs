@@ -8,6 +8,7 @@
 //!   may be repeated; with other content it is a 409.
 
 mod agreements;
+mod chain;
 mod disputes;
 mod kinds;
 mod messages;
@@ -16,6 +17,7 @@ mod registration;
 mod routes;
 
 pub use agreements::*;
+pub use chain::SkippedView;
 pub use disputes::*;
 pub use kinds::{DisputeKind, Life, ResolvedKind, WindowStatus, end_name, output_name};
 pub use messages::*;

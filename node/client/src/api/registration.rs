@@ -27,6 +27,10 @@ pub struct UserView {
     /// Transaction that registered it.
     #[serde(with = "hexed")]
     pub tx: Digest,
+    /// How many entities stand registered of the user, itself included, as the contract counts them: the owner's next
+    /// signature of a sensor or node covers it. Only where one user is asked for; `null` while the chain cannot be asked.
+    #[serde(default)]
+    pub count: Option<u64>,
 }
 
 /// `POST /v1/sensors`: 1 to 64 sensors of one owner.
@@ -35,8 +39,10 @@ pub struct SensorRegistrations {
     /// Who registers them.
     #[serde(with = "hexed")]
     pub owner: UserId,
-    /// By the owner: for one sensor over EIP-712 `Sensor(address sensor,address owner,bytes32 declaration)`, for several over
-    /// `Sensors(Sensor[] sensors)` in this order.
+    /// How many entities stand registered of the owner: [`UserView::count`].
+    pub count: u64,
+    /// By the owner: for one sensor over EIP-712 `Sensor(address sensor,address owner,bytes32 declaration,uint64 count)`, for
+    /// several over `Sensors(Sensor[] sensors)` in this order, in which `count` grows by one with each.
     pub owner_signature: WalletSignature,
     /// The sensors.
     pub sensors: Vec<SensorEntry>,
@@ -135,7 +141,9 @@ pub struct NodeRegistration {
     /// From the node.
     #[serde(flatten)]
     pub binding: NodeBinding,
-    /// By the owner over EIP-712 `Node(address node,address owner,bytes32 declaration)`.
+    /// How many entities stand registered of the owner: [`UserView::count`].
+    pub count: u64,
+    /// By the owner over EIP-712 `Node(address node,address owner,bytes32 declaration,uint64 count)`.
     pub owner_signature: WalletSignature,
 }
 

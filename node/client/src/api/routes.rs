@@ -105,6 +105,8 @@ pub const ROUTES: &[Route] = &[
     post("/v1/disputes/{d}/reread", Operate, "", "AgreementView", "The same, for the hole that this dispute records"),
     get("/v1/disputes/{d}/evidence", Read, "EvidenceBundle", "Everything needed to re-run the disputed execution and to see who lied"),
 
+    get("/v1/chain/skipped", Read, "Vec<SkippedView>", "The newest entries of the chain that this node does not believe, oldest first, 256 at most: each with the reason"),
+
     get("/v1/events", Read, "text/event-stream (Event)", "Server-sent events from now on. Query: agreement"),
 
     get("/healthz", Public, "text/plain", "200 while the process runs"),

@@ -5,6 +5,7 @@ mod bench;
 mod code;
 mod devnet;
 mod dispute;
+mod doctor;
 mod draft;
 mod keys;
 mod locate;
@@ -59,6 +60,8 @@ enum Command {
     Dispute(dispute::Command),
     /// Print the settled results of an agreement
     Results(results::Args),
+    /// Say how a node is, and which entries of the chain it does not believe
+    Doctor(doctor::Args),
     /// Make, show and import keystores
     #[command(subcommand)]
     Keys(keys::Command),
@@ -96,6 +99,7 @@ fn run(command: Command, output: Output) -> Outcome {
         Command::Agreement(command) => block_on(agreement::run(*command, output)),
         Command::Dispute(command) => block_on(dispute::run(command, output)),
         Command::Results(args) => block_on(results::run(args, output)),
+        Command::Doctor(args) => block_on(doctor::run(args, output)),
         Command::Bench(args) => block_on(bench::run(args, output)),
     }
 }

@@ -144,8 +144,9 @@ pub async fn run(command: Command, output: Output) -> Outcome {
                     PeriodArg::Month => Period::Month,
                 },
             };
+            let count = api.registered(&signer.id()).await?;
             let request = signer
-                .sensors(&[(&declaration, &key)])
+                .sensors(&[(&declaration, &key)], count)
                 .context("cannot sign")?;
             let answer = api.register_sensors(&request).await?;
             output.item(&answer, |a| {
@@ -162,6 +163,7 @@ pub async fn register_node(
     owner: &Signer,
 ) -> Outcome<diversity_client::api::NodeView> {
     let binding = api.node_binding(&owner.id()).await?;
-    let registration = owner.node(binding).context("the node's consent")?;
+    let count = api.registered(&owner.id()).await?;
+    let registration = owner.node(binding, count).context("the node's consent")?;
     Ok(api.register_node(&registration).await?)
 }

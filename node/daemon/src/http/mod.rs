@@ -124,6 +124,7 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/v1/disputes/{d}", get(disputes::show))
         .route("/v1/disputes/{d}/reread", post(disputes::reread))
         .route("/v1/disputes/{d}/evidence", get(disputes::evidence))
+        .route("/v1/chain/skipped", get(status::skipped))
         .route("/v1/events", get(status::events))
         .route("/healthz", get(status::health))
         .route("/readyz", get(status::ready))

@@ -56,7 +56,9 @@ pub async fn user(
     State(api): State<Arc<Api>>,
     Id(user): Id<UserId>,
 ) -> ApiResult<JsonAnswer<UserView>> {
-    Ok(JsonAnswer(api.rooms.directory.user(&user)?))
+    let mut view = api.rooms.directory.user(&user)?;
+    view.count = api.rooms.relay.count(&user).await;
+    Ok(JsonAnswer(view))
 }
 
 // ---- sensors

@@ -10,7 +10,7 @@ use axum::http::StatusCode;
 use axum::http::header::{CONTENT_TYPE, HeaderValue};
 use axum::response::sse::{Event as SseEvent, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
-use diversity_client::api::{Event, Info};
+use diversity_client::api::{Event, Info, SkippedView};
 use diversity_proto::AgreementId;
 use serde::Deserialize;
 use tokio::sync::broadcast::error::RecvError;
@@ -22,6 +22,11 @@ use super::problem::{ApiError, ApiResult};
 /// `GET /v1/info`.
 pub async fn info(State(api): State<Arc<Api>>) -> ApiResult<JsonAnswer<Info>> {
     Ok(JsonAnswer(api.rooms.health.info().await?))
+}
+
+/// `GET /v1/chain/skipped`.
+pub async fn skipped(State(api): State<Arc<Api>>) -> JsonAnswer<Vec<SkippedView>> {
+    JsonAnswer(api.rooms.health.skipped())
 }
 
 /// `GET /healthz`.

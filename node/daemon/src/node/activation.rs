@@ -13,6 +13,9 @@ use crate::node::driver::Activation;
 use crate::node::registry::{self, Registry, RegistryError};
 use crate::node::shared::{Code, Identity, Shared};
 
+/// Agreements without this node's acceptance whose reasons are listed, at most.
+const WAITING_MAX: usize = 1_000;
+
 /// Agreements of this node that stand on chain and cannot run yet, with the reason in words.
 #[derive(Debug, Default)]
 pub struct Waiting {
@@ -38,12 +41,28 @@ impl Waiting {
             .collect()
     }
 
-    /// An agreement waits.
-    pub fn set(&self, a: AgreementId, reason: String) {
-        let old = self.reasons().insert(a, reason.clone());
-        if old.as_ref() != Some(&reason) {
-            tracing::warn!(agreement = %a, reason, "agreement.waits");
+    /// An agreement waits. Of those that this node has not accepted, which anybody can make, no more than [`WAITING_MAX`] are
+    /// listed, and none is a warning.
+    pub fn set(&self, a: AgreementId, reason: String, accepted: bool) {
+        let mut reasons = self.reasons();
+        if !accepted && reasons.len() >= WAITING_MAX && !reasons.contains_key(&a) {
+            return;
         }
+        let old = reasons.insert(a, reason.clone());
+        drop(reasons);
+        if old.as_ref() == Some(&reason) {
+            return;
+        }
+        if accepted {
+            tracing::warn!(agreement = %a, reason, "agreement.waits");
+        } else {
+            tracing::debug!(agreement = %a, reason, "agreement.waits");
+        }
+    }
+
+    /// Agreements that are not there any more wait for nothing.
+    pub fn retain(&self, there: impl Fn(&AgreementId) -> bool) {
+        self.reasons().retain(|a, _| there(a));
     }
 
     /// An agreement runs.

@@ -1,7 +1,7 @@
 //! How the rest of the node sees the chain.
 
 use diversity_chain::goal::Goal;
-use diversity_proto::Digest;
+use diversity_proto::{Digest, UserId};
 use futures::future::BoxFuture;
 
 /// How the chain is.
@@ -68,4 +68,7 @@ pub struct Relayed {
 pub trait Chain: Send + Sync + 'static {
     /// Has a call mined. It is kept durably first: it goes on when the caller goes away.
     fn relay(&self, call: Relayed) -> BoxFuture<'static, Result<Mined, RelayError>>;
+
+    /// How many entities stand registered of a user, as the contract counts them; 0 for a user that is not registered.
+    fn registered(&self, user: UserId) -> BoxFuture<'static, Result<u64, RelayError>>;
 }

@@ -27,7 +27,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::node::clocks::Clocks;
 use crate::node::cut::CutError;
 use crate::node::peers::{Change, PeerMap};
-use crate::node::shared::{Code, Durable, Peers};
+use crate::node::shared::{Code, Durable, Peers, Registered};
 use crate::node::signer::{SignError, Signer};
 use crate::node::workers::{Verifier, Workers};
 use crate::telemetry::Metrics;
@@ -210,6 +210,8 @@ pub struct Parts {
     pub outbox: Arc<dyn Outbox>,
     /// Terms from and for peers.
     pub terms_parts: mpsc::Sender<TermsPart>,
+    /// Who is registered.
+    pub registered: Registered,
     /// Numbers.
     pub metrics: Arc<Metrics>,
     /// Told every notice.
@@ -444,6 +446,26 @@ impl Driver {
         }
     }
 
+    /// Tells the core of registered sensors that it does not know yet: it is not told of all that anybody registers.
+    fn introduce(&mut self, sensors: impl Iterator<Item = SensorId>) {
+        let mut new: Vec<_> = sensors
+            .filter(|s| self.parts.core.sensor(s).is_none())
+            .collect();
+        new.sort_unstable();
+        new.dedup();
+        let inputs: Vec<_> = {
+            let registry = self.parts.registered.read();
+            new.iter().flat_map(|s| registry.introduce(s)).collect()
+        };
+        if !inputs.is_empty() {
+            self.inputs(inputs);
+        }
+    }
+
+    fn introduce_all(&mut self, frames: &[Vec<u8>]) {
+        self.introduce(frames.iter().filter_map(|f| sensor_of(f)));
+    }
+
     fn command(&mut self, command: Command) {
         match command {
             Command::Ingest { frames, reply } => {
@@ -451,6 +473,7 @@ impl Driver {
                 self.next_ticket += 1;
                 self.tickets.insert(ticket, reply);
                 self.count_frames("api", frames.len());
+                self.introduce_all(&frames);
                 self.input(Input::Frames {
                     source: Source::Api(ticket),
                     frames,
@@ -458,6 +481,7 @@ impl Driver {
             }
             // Whoever asked may be gone by now; nobody misses the answer then.
             Command::Held { sensors, reply } => {
+                self.introduce(sensors.iter().copied());
                 let _ = reply.send(sensors.iter().map(|s| self.parts.core.sensor(s)).collect());
             }
             Command::Find { ranges, reply } => {
@@ -537,6 +561,12 @@ impl Driver {
             .get_or_create(&[("source", source.into())])
             .inc_by(n as u64);
     }
+}
+
+/// Whose frame it is, before anything else of it is read.
+fn sensor_of(frame: &[u8]) -> Option<SensorId> {
+    let sensor = frame.get(2..22)?;
+    Some(SensorId(sensor.try_into().ok()?))
 }
 
 async fn stopped(stop: &mut watch::Receiver<bool>) {

@@ -24,7 +24,14 @@ pub fn kind(kind: DisputeKind) -> diversity_client::api::DisputeKind {
 }
 
 /// A dispute as the API shows it.
-pub fn view(registry: &Registry, terms: Option<&Terms>, d: &DisputeRecord) -> DisputeView {
+///
+/// `calldata` is what brought the evidence, as far as it is kept.
+pub fn view(
+    registry: &Registry,
+    terms: Option<&Terms>,
+    d: &DisputeRecord,
+    calldata: &[u8],
+) -> DisputeView {
     let sensor = d.kind == DisputeKind::SensorContradiction;
     let accused_name = d.accused.map_or_else(String::new, |a| {
         if sensor {
@@ -41,7 +48,7 @@ pub fn view(registry: &Registry, terms: Option<&Terms>, d: &DisputeRecord) -> Di
         q: sensor.then_some(d.at),
         epoch: d.epoch,
         accused: d.accused,
-        explanation: explanation(registry, terms, d, &accused_name),
+        explanation: explanation(registry, terms, d, calldata, &accused_name),
         accused_name,
         resolved: d.resolved,
         tx: d.tx,
@@ -70,6 +77,7 @@ fn explanation(
     registry: &Registry,
     terms: Option<&Terms>,
     d: &DisputeRecord,
+    calldata: &[u8],
     accused: &str,
 ) -> String {
     let t = d.at;
@@ -82,7 +90,7 @@ fn explanation(
     } else {
         "Nothing is paid for it until a second reading of the nodes, or the users (`diversity dispute resolve`), say what counts; anyone can re-run it from the evidence (`diversity dispute replay`)."
     };
-    match evidence::decode(&d.evidence) {
+    match evidence::decode(calldata) {
         Ok(Evidence::UnequalReveals { said, .. }) => {
             let reveals: Vec<_> = said.into_iter().map(|(n, _, r)| (n, r)).collect();
             let (said, same_state) = unequal(registry, terms, &reveals);

@@ -3,6 +3,7 @@
 //! One task does all of it, one thing after another, so that no event of an agreement falls between its gathering and its start.
 
 use std::collections::BTreeSet;
+use std::ops::Bound;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use diversity_chain::rpc::{ChainIdentity, Rpc};
 use diversity_chain::submitter::{self, Delivered, OutboxError, OutboxSettings};
 use diversity_chain::{Account, AccountError};
 use diversity_client::api::Event;
+use diversity_engine::api::Input;
 use diversity_net::NetHandle;
 use diversity_proto::terms::Terms;
 use diversity_proto::wire::{Part, encode_envelope};
@@ -25,13 +27,17 @@ use crate::node::chain::ChainView;
 use crate::node::driver::{Command, TermsPart, unix_ms};
 use crate::node::explain;
 use crate::node::outbox::{Known, StoreJournal, ToChain};
+use crate::node::peers::{Change, PeerMap};
 use crate::node::registry::{
-    self, Applied, ChainLog, RegistryError, cursor_key, identity_key, terms_key,
+    self, AgreementRecord, Applied, ChainLog, Registry, RegistryError, cursor_key, identity_key,
+    terms_key,
 };
 use crate::node::shared::Shared;
 
 /// How often what agreements wait for is looked for again.
 const RETRY: Duration = Duration::from_secs(10);
+/// Agreements that only name this node and are tried to be started at once.
+const TRIED_AT_ONCE: usize = 64;
 /// Pause after the chain could not be reached.
 const TROUBLE: Duration = Duration::from_secs(1);
 
@@ -76,6 +82,8 @@ pub struct Follow {
     pub to_chain: Arc<ToChain>,
     /// Told how the chain is.
     pub view: watch::Sender<ChainView>,
+    /// The last agreement that only names this node and was tried to be started.
+    pub tried: AgreementId,
 }
 
 /// The identity of the chain as an earlier run found it.
@@ -221,7 +229,8 @@ impl Follow {
             settings,
         )
         .await?;
-        self.to_chain.open(outbox.clone());
+        let main = MainContract::new(self.rpc.clone(), self.shared.identity.contracts().main);
+        self.to_chain.open(outbox.clone(), main);
         Ok((outbox, reports))
     }
 
@@ -268,6 +277,7 @@ impl Follow {
 
     /// One look at the chain; when to look again.
     async fn look(&mut self, follower: &mut Follower) -> Result<Instant, FollowError> {
+        follower.want(self.shared.registered.read().kept());
         match follower.look().await {
             Ok(progress) => {
                 let caught_up = progress.caught_up;
@@ -312,9 +322,13 @@ impl Follow {
             durable.await.map_err(|_| FollowError::Stopped)?;
         }
         self.shared.metrics.gas_used.inc_by(applied.gas_used);
+        self.shared.metrics.skipped(&applied.skipped);
         self.changed_nodes(&applied).await?;
         if !applied.created.is_empty() || !applied.nodes.is_empty() {
             self.activate_all().await?;
+            for a in applied.created.iter().take(TRIED_AT_ONCE) {
+                self.activate(*a).await?;
+            }
         }
         self.announce(&applied);
         self.view.send_modify(|v| {
@@ -340,6 +354,14 @@ impl Follow {
         {
             let registry = self.shared.registered.read();
             let mut peers = self.shared.peers.lock();
+            for a in applied
+                .created
+                .iter()
+                .filter_map(|a| registry.agreements.get(a))
+                .filter(|a| a.kept)
+            {
+                changes.extend(self.allow(&registry, &mut peers, &a.nodes));
+            }
             for node in applied
                 .nodes
                 .iter()
@@ -347,20 +369,19 @@ impl Follow {
             {
                 changes.extend(peers.registered(node.clone()));
             }
-            for a in applied
-                .created
-                .iter()
-                .filter_map(|a| registry.agreements.get(a))
-            {
-                if a.nodes.contains(&self.shared.identity.node) {
-                    peers.allow(a.nodes.iter().copied());
-                }
-            }
         }
         if applied.nodes.is_empty() && applied.created.is_empty() {
             return Ok(());
         }
         self.command(Command::Peers(changes)).await
+    }
+
+    /// Nodes of an agreement that is kept may connect.
+    fn allow(&self, registry: &Registry, peers: &mut PeerMap, nodes: &[NodeId]) -> Vec<Change> {
+        peers.allow(nodes.iter().copied());
+        let others = nodes.iter().filter(|n| **n != self.shared.identity.node);
+        let known = others.filter_map(|n| Some(registry.nodes.get(n)?.known(*n)));
+        known.flat_map(|node| peers.registered(node)).collect()
     }
 
     fn announce(&self, applied: &Applied) {
@@ -375,7 +396,9 @@ impl Follow {
                     .ok()
                     .flatten()
             });
-            let view = explain::view(&registry, terms.as_ref(), dispute);
+            // What cannot be read now is shown without its details.
+            let calldata = registry.evidence(&dispute.dispute).unwrap_or_default();
+            let view = explain::view(&registry, terms.as_ref(), dispute, &calldata);
             tracing::warn!(dispute = %view.dispute, kind = view.kind.as_str(), explanation = view.explanation, "chain.dispute");
             self.tell(Event::Dispute { dispute: view });
         }
@@ -409,8 +432,9 @@ impl Follow {
 
     // ---- agreements
 
-    /// Starts every agreement of this node that can run and does not yet.
-    async fn activate_all(&self) -> Result<(), FollowError> {
+    /// Starts every agreement that this node has accepted, that can run and does not yet; of those that only name it, which anybody
+    /// can make, [`TRIED_AT_ONCE`] in turn.
+    async fn activate_all(&mut self) -> Result<(), FollowError> {
         let running: BTreeSet<AgreementId> = {
             let agreements = self
                 .shared
@@ -419,12 +443,23 @@ impl Follow {
                 .unwrap_or_else(PoisonError::into_inner);
             agreements.keys().copied().collect()
         };
-        let ours: Vec<AgreementId> = {
+        let ours = {
             let registry = self.shared.registered.read();
-            let ours = registry.agreements.iter().filter(|(a, r)| {
-                r.nodes.contains(&self.shared.identity.node) && !running.contains(a)
-            });
-            ours.map(|(a, _)| *a).collect()
+            let waits = |(a, r): &(&AgreementId, &AgreementRecord)| {
+                r.nodes.contains(&self.shared.identity.node) && !running.contains(*a)
+            };
+            let kept = registry.agreements.iter().filter(waits);
+            let mut ours: Vec<_> = kept.filter(|(_, r)| r.kept).map(|(a, _)| *a).collect();
+            let after = (Bound::Excluded(self.tried), Bound::Unbounded);
+            let rest = registry.agreements.range(after);
+            let again = registry.agreements.range(..=self.tried);
+            let named = rest.chain(again).filter(waits).filter(|(_, r)| !r.kept);
+            let named: Vec<_> = named.map(|(a, _)| *a).take(TRIED_AT_ONCE).collect();
+            self.tried = named.last().copied().unwrap_or(self.tried);
+            ours.extend(named);
+            let waiting = &self.shared.waiting;
+            waiting.retain(|a| registry.agreements.contains_key(a));
+            ours
         };
         for a in ours {
             self.activate(a).await?;
@@ -433,6 +468,15 @@ impl Follow {
     }
 
     async fn activate(&self, a: AgreementId) -> Result<(), FollowError> {
+        let runs = {
+            let agreements = self.shared.agreements.read();
+            agreements
+                .unwrap_or_else(PoisonError::into_inner)
+                .contains_key(&a)
+        };
+        if runs {
+            return Ok(());
+        }
         let shared = self.shared.clone();
         let gathered = tokio::task::spawn_blocking(move || gather(&shared, &a)).await;
         let activation = match gathered.map_err(|_| FollowError::Stopped)? {
@@ -443,7 +487,12 @@ impl Follow {
                 if matches!(reason, NotYet::Terms) {
                     self.ask_for_terms(a);
                 }
-                self.shared.waiting.set(a, reason.to_string());
+                let accepted = {
+                    let registry = self.shared.registered.read();
+                    registry.agreements.get(&a).is_some_and(|r| r.kept)
+                };
+                let waiting = &self.shared.waiting;
+                waiting.set(a, reason.to_string(), accepted);
                 return Ok(());
             }
         };
@@ -456,6 +505,17 @@ impl Follow {
             .write()
             .unwrap_or_else(PoisonError::into_inner)
             .insert(a, Arc::new(known));
+        let (changes, ops, sensors) = self.keep(&a, &activation.terms);
+        let (done, durable) = oneshot::channel();
+        // Before the agreement: the core takes none over sensors that it does not know.
+        self.command(Command::Chain {
+            inputs: sensors,
+            ops,
+            done,
+        })
+        .await?;
+        durable.await.map_err(|_| FollowError::Stopped)?;
+        self.command(Command::Peers(changes)).await?;
         let logged = ChainLog::of(&self.shared.durable.store, &a)?;
         let inputs = logged.iter().filter_map(|entry| entry.input(a)).collect();
         tracing::info!(agreement = %a, title = activation.terms.title, "agreement.runs");
@@ -466,6 +526,22 @@ impl Follow {
         .await?;
         self.shared.waiting.clear(&a);
         Ok(())
+    }
+
+    /// An agreement that runs is kept, with its parties: who may connect now, what to write, and what the core has to hear of its
+    /// sensors.
+    fn keep(&self, a: &AgreementId, terms: &Terms) -> (Vec<Change>, Vec<Op>, Vec<Input>) {
+        let mut ops = Vec::new();
+        let mut registry = self.shared.registered.write();
+        registry.keep(a, terms, &mut ops);
+        let nodes: Vec<_> = terms.nodes.iter().map(|n| n.node).collect();
+        let mut peers = self.shared.peers.lock();
+        let changes = self.allow(&registry, &mut peers, &nodes);
+        let sensors = terms.sensors.iter();
+        let inputs = sensors
+            .flat_map(|s| registry.introduce(&s.sensor))
+            .collect();
+        (changes, ops, inputs)
     }
 
     fn send(&self, to: &NodeId, part: Part) {

@@ -5,13 +5,14 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
+use diversity_chain::contract::MainContract;
 use diversity_chain::submitter::{self, Delivered, Journal, JournalError, Report};
 use diversity_chain::{Contracts, calls};
 use diversity_engine::api::{Submission, SubmissionId};
 use diversity_keys::musig::AgreementKey;
 use diversity_proto::domain::keccak_raw;
 use diversity_proto::terms::Terms;
-use diversity_proto::{AgreementId, Deployment, Digest};
+use diversity_proto::{AgreementId, Deployment, Digest, UserId};
 use diversity_store::{Op, Store, Writer};
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -122,6 +123,15 @@ pub struct ToChain {
     more: Notify,
     /// The outbox itself, once the chain is known.
     outbox: watch::Sender<Option<submitter::Outbox>>,
+    /// The contract, once the chain is known.
+    main: Mutex<Option<MainContract>>,
+}
+
+fn not_reached() -> RelayError {
+    RelayError::Unavailable(
+        "the chain has not been reached since this node started: check rpc_urls and the chain"
+            .into(),
+    )
 }
 
 impl ToChain {
@@ -142,11 +152,13 @@ impl ToChain {
             queues: Mutex::default(),
             more: Notify::new(),
             outbox: watch::Sender::new(None),
+            main: Mutex::default(),
         })
     }
 
     /// The chain is known.
-    pub fn open(&self, outbox: submitter::Outbox) {
+    pub fn open(&self, outbox: submitter::Outbox, main: MainContract) {
+        *self.main.lock().unwrap_or_else(PoisonError::into_inner) = Some(main);
         self.outbox.send_replace(Some(outbox));
     }
 
@@ -357,8 +369,7 @@ impl Chain for ToChain {
     fn relay(&self, call: Relayed) -> BoxFuture<'static, Result<Mined, RelayError>> {
         let submission = self.call(call);
         let Some(outbox) = self.outbox.borrow().clone() else {
-            let reason = "the chain has not been reached since this node started: check rpc_urls and the chain".into();
-            return futures::future::ready(Err(RelayError::Unavailable(reason))).boxed();
+            return futures::future::ready(Err(not_reached())).boxed();
         };
         let (sender, answer) = oneshot::channel();
         {
@@ -381,6 +392,18 @@ impl Chain for ToChain {
             answer.await.unwrap_or_else(|_| {
                 Err(RelayError::Unavailable("the node is shutting down".into()))
             })
+        }
+        .boxed()
+    }
+
+    fn registered(&self, user: UserId) -> BoxFuture<'static, Result<u64, RelayError>> {
+        let main = self.main.lock().unwrap_or_else(PoisonError::into_inner);
+        let main = main.clone();
+        async move {
+            let main = main.ok_or_else(not_reached)?;
+            let found = main.user(&user).await;
+            let found = found.map_err(|e| RelayError::Unavailable(e.to_string()))?;
+            Ok(found.unwrap_or(0))
         }
         .boxed()
     }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use diversity_net::{NetError, Peer, PeerEntry, peer_from_text};
+use diversity_net::{NetError, NetLimits, Peer, PeerEntry, peer_from_text};
 use diversity_proto::NodeId;
 
 use crate::config::ConfigError;
@@ -42,7 +42,8 @@ pub struct PeerMap {
     bootstrap: Vec<PeerEntry>,
     nodes: BTreeMap<NodeId, KnownNode>,
     by_peer: BTreeMap<Peer, NodeId>,
-    allowed: BTreeSet<NodeId>,
+    /// In the order in which they were allowed.
+    allowed: Vec<NodeId>,
     connected: BTreeSet<Peer>,
 }
 
@@ -85,9 +86,16 @@ impl PeerMap {
         self.connected.len()
     }
 
-    /// A node stands registered, perhaps with a new peer key.
+    /// A node stands registered, perhaps with a new peer key. Only those that may connect are remembered: anybody registers nodes.
     pub fn registered(&mut self, node: KnownNode) -> Vec<Change> {
         let mut changes = Vec::new();
+        let wanted =
+            self.allowed.contains(&node.node) || self.bootstrap.iter().any(|b| b.peer == node.peer);
+        // A peer key is its first claimant's; the registry sees to it, and what slips through takes over nothing.
+        let taken = self.node(&node.peer).is_some_and(|n| n != node.node);
+        if !wanted || taken {
+            return changes;
+        }
         if let Some(old) = self.nodes.get(&node.node) {
             if old.peer == node.peer {
                 self.nodes.insert(node.node, node);
@@ -99,13 +107,7 @@ impl PeerMap {
                 changes.push(Change::Down(node.node));
             }
         }
-        // A key that two nodes claim is the later one's: the transport proves only the key.
-        if let Some(other) = self.by_peer.insert(node.peer, node.node) {
-            self.nodes.remove(&other);
-            if self.connected.contains(&node.peer) {
-                changes.push(Change::Down(other));
-            }
-        }
+        self.by_peer.insert(node.peer, node.node);
         if self.connected.contains(&node.peer) {
             changes.push(Change::Up(node.node));
         }
@@ -115,7 +117,11 @@ impl PeerMap {
 
     /// Nodes of an agreement of this node may connect.
     pub fn allow(&mut self, nodes: impl IntoIterator<Item = NodeId>) {
-        self.allowed.extend(nodes);
+        for node in nodes {
+            if !self.allowed.contains(&node) {
+                self.allowed.push(node);
+            }
+        }
     }
 
     /// A connection stands.
@@ -130,15 +136,21 @@ impl PeerMap {
         self.node(&peer).map(Change::Down)
     }
 
-    /// The list for the transport, without this node itself.
+    /// The list for the transport, without this node itself: no longer than it takes. Those of the settings come first, then the
+    /// nodes of agreements in the order in which these were kept.
     pub fn list(&self, local: &Peer) -> Vec<PeerEntry> {
+        let peers_max = NetLimits::default().peers_max;
         let mut list: BTreeMap<Peer, Vec<String>> = BTreeMap::new();
         for entry in &self.bootstrap {
             list.entry(entry.peer)
                 .or_default()
                 .extend(entry.addresses.iter().cloned());
         }
+        list.remove(local);
         for node in self.allowed.iter().filter_map(|id| self.nodes.get(id)) {
+            if node.peer == *local || (list.len() >= peers_max && !list.contains_key(&node.peer)) {
+                continue;
+            }
             let addresses = list.entry(node.peer).or_default();
             for address in &node.addresses {
                 if !addresses.contains(address) {
@@ -146,7 +158,6 @@ impl PeerMap {
                 }
             }
         }
-        list.remove(local);
         list.into_iter()
             .map(|(peer, addresses)| PeerEntry { peer, addresses })
             .collect()
@@ -168,6 +179,7 @@ mod tests {
     #[test]
     fn a_connection_that_stood_before_the_registration_counts_from_then_on() {
         let mut map = PeerMap::default();
+        map.allow([NodeId([7; 20])]);
         assert_eq!(map.up([1; 32]), None);
         assert_eq!(map.registered(node(7, 1)), [Change::Up(NodeId([7; 20]))]);
         assert_eq!(map.registered(node(7, 1)), []);
@@ -185,9 +197,9 @@ mod tests {
             addresses: vec!["/ip4/10.0.0.9/tcp/1".into()],
         };
         let mut map = PeerMap::new(vec![boot]);
+        map.allow([NodeId([1; 20])]);
         map.registered(node(1, 1));
         map.registered(node(2, 2));
-        map.allow([NodeId([1; 20])]);
         let listed = |map: &PeerMap, local| {
             map.list(&[local; 32])
                 .iter()
@@ -196,6 +208,41 @@ mod tests {
         };
         assert_eq!(listed(&map, 8), [1, 9]);
         assert_eq!(listed(&map, 1), [9]);
+    }
+
+    /// A later registration with the peer key of another node takes over nothing.
+    #[test]
+    fn the_first_claim_of_a_peer_key_stays() {
+        let mut map = PeerMap::default();
+        map.allow([NodeId([1; 20]), NodeId([2; 20])]);
+        map.up([7; 32]);
+        assert_eq!(map.registered(node(1, 7)), [Change::Up(NodeId([1; 20]))]);
+        assert_eq!(map.registered(node(2, 7)), []);
+        assert_eq!(map.node(&[7; 32]), Some(NodeId([1; 20])));
+        assert!(!map.connected(&NodeId([2; 20])));
+    }
+
+    /// The transport refuses a list that is too long, and a node with such a list would not start.
+    #[test]
+    fn the_list_is_as_long_as_the_transport_takes() {
+        let mut map = PeerMap::default();
+        let peers_max = NetLimits::default().peers_max;
+        for n in 0..=u16::try_from(peers_max).expect("few") {
+            let mut id = [0; 20];
+            id[..2].copy_from_slice(&n.to_be_bytes());
+            let mut peer = [1; 32];
+            peer[..2].copy_from_slice(&n.to_be_bytes());
+            map.allow([NodeId(id)]);
+            map.registered(KnownNode {
+                node: NodeId(id),
+                peer,
+                addresses: Vec::new(),
+            });
+        }
+        let list = map.list(&[9; 32]);
+        assert_eq!(list.len(), peers_max);
+        assert_eq!(list[0].peer[..2], [0, 0], "the first come first");
+        assert_eq!(map.list(&list[0].peer).len(), peers_max);
     }
 
     #[test]

@@ -87,15 +87,11 @@ pub(super) fn peer_map(
         .map(|p| bootstrap_peer(p))
         .collect::<Result<_, _>>()?;
     let mut peers = PeerMap::new(bootstrap);
+    for a in registry.agreements.values().filter(|a| a.kept) {
+        peers.allow(a.nodes.iter().copied());
+    }
     for (id, record) in registry.nodes.iter().filter(|(id, _)| **id != node) {
         peers.registered(record.known(*id));
-    }
-    for a in registry
-        .agreements
-        .values()
-        .filter(|a| a.nodes.contains(&node))
-    {
-        peers.allow(a.nodes.iter().copied());
     }
     Ok(peers)
 }

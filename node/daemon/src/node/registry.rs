@@ -1,30 +1,43 @@
 //! Who is registered, and what the chain says of agreements and disputes: rebuilt from events, and kept in the store
 //! together with the cursor, in one write.
 //!
-//! Records are small and all in memory; settlements are many and stay in the store ([`ChainLog`]).
+//! Records are small and in memory; settlements and evidence are many and stay in the store ([`ChainLog`], [`evidence_key`]). What
+//! others than the parties of this node's agreements register is kept as far as there is room for it ([`strangers`]). What
+//! nobody may believe was judged before it came here ([`diversity_chain::events`]); what is left to be judged needs to know what
+//! stands already: a revision must be newer, and a peer key is its first claimant's.
 
+mod keep;
+mod load;
 mod log;
 mod records;
+mod strangers;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
-use diversity_chain::events::{ChainEvent as Event, Located, Place, Position, PublishedTerms};
+use diversity_chain::events::{
+    ChainEvent as Event, Located, Place, Position, PublishedTerms, Refusal, Skipped,
+};
 use diversity_chain::evidence::{self, Evidence};
 use diversity_engine::api::{ChainEvent, Input};
 use diversity_proto::codec::DecodeError;
-use diversity_proto::entity::SensorDeclaration;
+use diversity_proto::entity::{NodeDeclaration, SensorDeclaration};
 use diversity_proto::frame::Contradiction;
 use diversity_proto::terms::{TERMS_BYTES_MAX, Terms, TermsHeader};
 use diversity_proto::{AgreementId, Digest, NodeId, SensorId, UserId};
 use diversity_store::{Op, Store, StoreError};
 
 use crate::node::peers::KnownNode;
+use keep::Parties;
 pub use log::ChainLog;
 pub use records::{
-    AgreementRecord, DisputeRecord, NodeRecord, SensorRecord, SettledRecord, UserRecord,
-    cursor_key, identity_key, outbox_key, terms_key,
+    AgreementRecord, DisputeRecord, NodeRecord, SensorRecord, SettledRecord, SkippedRecord,
+    UserRecord, cursor_key, evidence_key, identity_key, outbox_key, terms_key,
 };
-use records::{forget, get, key, put};
+use records::{counts_key, forget, key, log_key, put, skipped_key};
+use strangers::Strangers;
+
+/// Entries of the chain that were skipped: how many of the newest are listed.
+pub const SKIPPED_MAX: usize = 256;
 
 /// Why the registry cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +67,8 @@ pub struct Applied {
     pub disputes: Vec<Digest>,
     /// Sensors that are void now.
     pub void: Vec<(SensorId, u64)>,
+    /// Entries that were skipped, each once.
+    pub skipped: Vec<SkippedRecord>,
     /// Gas of settlements.
     pub gas_used: u64,
 }
@@ -61,6 +76,10 @@ pub struct Applied {
 /// Everything that is registered.
 #[derive(Debug, Default)]
 pub struct Registry {
+    /// Whose registry it is.
+    node: Option<NodeId>,
+    /// Where evidence and terms are.
+    store: Option<Store>,
     /// By account.
     pub users: BTreeMap<UserId, UserRecord>,
     /// By id.
@@ -71,81 +90,53 @@ pub struct Registry {
     pub agreements: BTreeMap<AgreementId, AgreementRecord>,
     /// By id.
     pub disputes: BTreeMap<Digest, DisputeRecord>,
+    /// The newest entries that were skipped, in the order of the chain.
+    pub skipped: VecDeque<SkippedRecord>,
+    /// Who claimed each peer key first.
+    peer_keys: BTreeMap<[u8; 32], NodeId>,
+    ours: Parties,
+    strangers: Strangers,
 }
 
 impl Registry {
-    /// Reads what was kept.
+    /// The calldata that brought a dispute.
     ///
     /// # Errors
     /// [`RegistryError`].
-    pub fn load(store: &Store) -> Result<Self, RegistryError> {
-        let mut registry = Self::default();
-        fn each<K>(
-            store: &Store,
-            kind: u8,
-            id: impl Fn(&[u8]) -> Option<K>,
-            mut take: impl FnMut(K, &[u8]) -> Result<(), DecodeError>,
-        ) -> Result<(), RegistryError> {
-            for item in store.scan_prefix(&key(kind, &[])) {
-                let (k, value) = item?;
-                let k = id(&k[2..]).ok_or(DecodeError::Invalid("key of the registry"))?;
-                take(k, &value)?;
-            }
-            Ok(())
+    pub fn evidence(&self, dispute: &Digest) -> Result<Vec<u8>, RegistryError> {
+        let stored = self.store.as_ref().map(|s| s.get(&evidence_key(dispute)));
+        Ok(stored.transpose()?.flatten().unwrap_or_default())
+    }
+
+    /// An entry that cannot be believed, or not beside what stands already. Counted once, also when it comes again.
+    fn skip(&mut self, at: Position, skipped: Skipped, out: &mut Applied) {
+        let place = |r: &SkippedRecord| (r.block, r.log_index);
+        let here = (at.block, at.log_index);
+        if self.skipped.iter().any(|r| place(r) == here) {
+            return;
         }
-        let digest = |k: &[u8]| Some(Digest(k.try_into().ok()?));
-        each(
-            store,
-            b'u',
-            |k| Some(UserId(k.try_into().ok()?)),
-            |k, v| {
-                let user = get(v, |r| {
-                    Ok(UserRecord {
-                        name: r.text(256, "name")?,
-                        tx: Digest::read(r)?,
-                        block: r.u64("block")?,
-                    })
-                })?;
-                registry.users.insert(k, user);
-                Ok(())
-            },
-        )?;
-        each(
-            store,
-            b's',
-            |k| Some(SensorId(k.try_into().ok()?)),
-            |k, v| {
-                registry.sensors.insert(k, get(v, SensorRecord::read)?);
-                Ok(())
-            },
-        )?;
-        each(
-            store,
-            b'n',
-            |k| Some(NodeId(k.try_into().ok()?)),
-            |k, v| {
-                registry.nodes.insert(k, get(v, NodeRecord::read)?);
-                Ok(())
-            },
-        )?;
-        each(store, b'a', digest, |k, v| {
-            registry
-                .agreements
-                .insert(AgreementId(k.0), get(v, AgreementRecord::read)?);
-            Ok(())
-        })?;
-        each(store, b'd', digest, |k, v| {
-            registry
-                .disputes
-                .insert(k, get(v, |r| DisputeRecord::read(k, r))?);
-            Ok(())
-        })?;
-        Ok(registry)
+        let record = SkippedRecord {
+            block: at.block,
+            log_index: at.log_index,
+            tx: at.tx,
+            skipped,
+        };
+        out.ops.push(record.put());
+        out.skipped.push(record.clone());
+        self.skipped.push_back(record);
+        if self.skipped.len() > SKIPPED_MAX
+            && let Some(oldest) = self.skipped.pop_front()
+        {
+            let key = skipped_key(oldest.block, oldest.log_index);
+            out.ops.push(Op::Delete(key));
+        }
     }
 
     /// Forgets what was registered above a block: the chain has taken it back, and says it again if it is still so. Nodes stay,
-    /// since only their newest revision is kept; so does what the core was told of settlements, which are submitted again.
+    /// since only their newest revision is kept, until the chain says another one; so does what the core was told of settlements,
+    /// which are submitted again.
     pub fn rewind(&mut self, above: u64, out: &mut Applied) {
+        self.drop_logs_above(above, out);
         let ops = &mut out.ops;
         self.users
             .retain(|id, r| r.block <= above || forget(ops, b'u', &id.0));
@@ -155,23 +146,25 @@ impl Registry {
             .retain(|id, r| r.block <= above || forget(ops, b'a', &id.0));
         self.disputes
             .retain(|id, r| r.block <= above || forget(ops, b'd', &id.0));
+        for (node, r) in self.nodes.iter_mut().filter(|(_, r)| r.block > above) {
+            r.taken_back = true;
+            ops.push(r.put(node));
+        }
+        while let Some(last) = self.skipped.pop_back_if(|r| r.block > above) {
+            ops.push(Op::Delete(skipped_key(last.block, last.log_index)));
+        }
     }
 
     /// Takes in one event. Repeats change nothing.
     pub fn apply(&mut self, located: &Located, out: &mut Applied) {
+        self.take(located, out);
+        self.make_room(out);
+    }
+
+    fn take(&mut self, located: &Located, out: &mut Applied) {
         let at = located.at;
         match &located.event {
-            Event::UserRegistered { user, name } => {
-                let record = UserRecord {
-                    name: name.clone(),
-                    tx: at.tx,
-                    block: at.block,
-                };
-                out.ops.push(put(key(b'u', &user.0), |w| {
-                    w.text(&record.name).raw(&record.tx.0).u64(record.block);
-                }));
-                self.users.insert(*user, record);
-            }
+            Event::UserRegistered { user, name } => self.user(*user, name, at, out),
             Event::SensorRegistered {
                 sensor,
                 owner,
@@ -184,19 +177,8 @@ impl Registry {
                 owner,
                 declaration,
             } => {
-                let older = self
-                    .nodes
-                    .get(node)
-                    .is_some_and(|n| n.declaration.revision > declaration.revision);
-                if !older {
-                    let record = NodeRecord {
-                        owner: *owner,
-                        declaration: declaration.clone(),
-                        tx: at.tx,
-                    };
-                    out.ops.push(record.put(node));
-                    out.nodes.push(record.known(*node));
-                    self.nodes.insert(*node, record);
+                if let Err(skipped) = self.node(*node, *owner, declaration, at, out) {
+                    self.skip(at, skipped, out);
                 }
             }
             Event::AgreementCreated {
@@ -270,41 +252,100 @@ impl Registry {
                 ..
             } => {
                 out.gas_used += gas_used;
-                match log::writer(*writer) {
-                    Some(writer) => {
-                        let entry = ChainLog::Cell {
-                            t: place.t,
-                            writer,
-                            outputs: outputs.clone(),
-                            tx: at.tx,
-                            gas_used: *gas_used,
-                        };
-                        Self::log(&place.agreement, &entry, &at, out);
-                    }
-                    None => {
-                        let reason = format!("a cell written by writer {writer}: upgrade the node");
-                        tracing::error!(block = at.block, tx = %at.tx, reason, "chain.unreadable_event");
-                    }
+                // What is final is not undone by what comes later (R12): the users cannot say twice what counts.
+                if self.counts_already(place, &at, out) {
+                    let words = format!(
+                        "a cell of t = {} of {}, which counts otherwise already",
+                        place.t, place.agreement
+                    );
+                    return self.skip(at, Refusal::SaidAlready.because(words), out);
+                }
+                if let Some(writer) = log::writer(*writer) {
+                    let entry = ChainLog::Cell {
+                        t: place.t,
+                        writer,
+                        outputs: outputs.clone(),
+                        tx: at.tx,
+                        gas_used: *gas_used,
+                    };
+                    self.log(&place.agreement, &entry, &at, out);
                 }
                 self.resolved(place, out);
             }
             // Verified and logged by somebody outside the agreement's own order: it settles nothing.
             Event::Attested { agreement, t, .. } => {
                 let agreement = diversity_client::hexed::encode(agreement);
-                tracing::info!(agreement, t, tx = %at.tx, "chain.attested");
+                tracing::debug!(agreement, t, tx = %at.tx, "chain.attested");
             }
             Event::AgreementClosed { agreement, end } => {
                 if let Some(a) = self.agreements.get_mut(agreement) {
                     a.end = Some(*end);
                     out.ops.push(a.put(agreement));
                 }
-                Self::log(agreement, &ChainLog::Closed { end: *end }, &at, out);
+                self.log(agreement, &ChainLog::Closed { end: *end }, &at, out);
             }
             Event::DisputeRecorded { .. } => self.dispute(located, out),
-            Event::Unreadable { reason } => {
-                tracing::error!(block = at.block, tx = %at.tx, reason, "chain.unreadable_event");
+            Event::Skipped(skipped) => self.skip(at, skipped.clone(), out),
+        }
+    }
+
+    fn user(&mut self, user: UserId, name: &str, at: Position, out: &mut Applied) {
+        let record = UserRecord {
+            name: name.into(),
+            tx: at.tx,
+            block: at.block,
+        };
+        out.ops.push(put(key(b'u', &user.0), |w| {
+            w.text(&record.name).raw(&record.tx.0).u64(record.block);
+        }));
+        if self.users.insert(user, record).is_none() {
+            self.weigh(b'u', user.0.to_vec());
+        }
+    }
+
+    /// A declaration of a node, if it is newer than the one that stands and its peer key is nobody else's.
+    fn node(
+        &mut self,
+        node: NodeId,
+        owner: UserId,
+        declaration: &NodeDeclaration,
+        at: Position,
+        out: &mut Applied,
+    ) -> Result<(), Skipped> {
+        let known = self.nodes.get(&node);
+        if let Some(known) = known.filter(|k| !k.taken_back) {
+            if known.declaration == *declaration && known.owner == owner {
+                return Ok(());
+            }
+            let (stands, given) = (known.declaration.revision, declaration.revision);
+            if given <= stands {
+                return Err(Refusal::RevisionNotNewer.because(format!(
+                    "revision {given} of node {node}, whose revision {stands} stands"
+                )));
             }
         }
+        let holder = self.peer_keys.get(&declaration.peer_key);
+        if let Some(holder) = holder.filter(|h| **h != node) {
+            return Err(Refusal::PeerKeyTaken
+                .because(format!("node {node} claims the peer key of node {holder}")));
+        }
+        if let Some(known) = known {
+            self.peer_keys.remove(&known.declaration.peer_key);
+        }
+        self.peer_keys.insert(declaration.peer_key, node);
+        let record = NodeRecord {
+            owner,
+            declaration: declaration.clone(),
+            tx: at.tx,
+            block: at.block,
+            taken_back: false,
+        };
+        out.ops.push(record.put(&node));
+        out.nodes.push(record.known(node));
+        if self.nodes.insert(node, record).is_none() {
+            self.weigh(b'n', node.0.to_vec());
+        }
+        Ok(())
     }
 
     fn sensor(
@@ -325,14 +366,28 @@ impl Registry {
             declaration: declaration.clone(),
             tx: at.tx,
             block: at.block,
-            void_from: None,
+            void: None,
         };
         out.ops.push(record.put(&sensor));
         self.sensors.insert(sensor, record);
-        out.inputs.push(Input::Sensor {
-            id: sensor,
-            declaration: declaration.clone(),
-        });
+        self.weigh(b's', sensor.0.to_vec());
+    }
+
+    /// What the core has to hear of a sensor before it hears of its frames, or of an agreement over it: nobody tells it of the
+    /// sensors of strangers, which may be any number.
+    pub fn introduce(&self, sensor: &SensorId) -> Vec<Input> {
+        let Some(record) = self.sensors.get(sensor) else {
+            return Vec::new();
+        };
+        let mut out = vec![Input::Sensor {
+            id: *sensor,
+            declaration: record.declaration.clone(),
+        }];
+        let evidence = record.void.map(|(_, dispute)| self.evidence(&dispute));
+        if let Some(Ok(evidence)) = evidence {
+            out.extend(void(*sensor, &evidence));
+        }
+        out
     }
 
     fn created(
@@ -344,30 +399,60 @@ impl Registry {
         at: Position,
         out: &mut Applied,
     ) {
+        if self.agreements.contains_key(&agreement) {
+            return;
+        }
+        let named = nodes.iter().any(|n| Some(n.0) == self.node);
+        let terms_digest = header.digest();
+        let accepted = self.accepted(&agreement, &terms_digest).filter(|_| named);
         let record = AgreementRecord {
             tx: at.tx,
             block: at.block,
             nodes: nodes.iter().map(|n| n.0).collect(),
-            terms_digest: header.digest(),
+            terms_digest,
             code: header.off_chain_code,
             epoch: 0,
             next_t: 0,
             end: None,
+            kept: false,
         };
-        if self.agreements.contains_key(&agreement) {
+        out.ops.push(record.put(&agreement));
+        self.agreements.insert(agreement, record);
+        if let Some(terms) = accepted {
+            self.keep(&agreement, &terms, &mut out.ops);
+        } else {
+            self.weigh(b'a', agreement.0.to_vec());
+        }
+        // What others agree on is their business.
+        if !named {
             return;
         }
         match terms {
             PublishedTerms::Whole(terms) => {
-                out.ops.push(Op::Put(terms_key(&agreement), terms.encode()))
+                let bytes = terms.encode();
+                self.grow(&agreement, bytes.len());
+                out.ops.push(Op::Put(terms_key(&agreement), bytes));
             }
             PublishedTerms::HeaderOnly { reason } => {
-                tracing::warn!(agreement = %agreement, reason, "agreement.terms_not_published");
+                // Anybody can create one that names this node, so it is no warning.
+                tracing::info!(agreement = %agreement, reason, "agreement.terms_not_published");
             }
         }
-        out.ops.push(record.put(&agreement));
         out.created.push(agreement);
-        self.agreements.insert(agreement, record);
+    }
+
+    /// The terms of an agreement that this node accepted before it stood on chain.
+    fn accepted(&self, a: &AgreementId, digest: &Digest) -> Option<Terms> {
+        let stored = self.store.as_ref().map(|s| terms(s, a));
+        let found = stored.and_then(Result::ok).flatten();
+        found.filter(|t| t.digest() == *digest)
+    }
+
+    /// So many bytes more of an agreement are stored.
+    fn grow(&mut self, a: &AgreementId, bytes: usize) {
+        if self.agreements.get(a).is_some_and(|r| !r.kept) {
+            self.strangers.add((b'a', a.0.to_vec()), bytes);
+        }
     }
 
     fn dispute(&mut self, located: &Located, out: &mut Applied) {
@@ -393,45 +478,43 @@ impl Registry {
             accused: *accused,
             epoch: *epoch,
             at: *at,
-            evidence: evidence.clone(),
+            evidence_bytes: u32::try_from(evidence.len()).unwrap_or(u32::MAX),
             tx: located.at.tx,
             block: located.at.block,
             resolved: false,
         };
         out.ops.push(record.put());
-        out.disputes.push(*dispute);
+        out.ops
+            .push(Op::Put(evidence_key(dispute), evidence.clone()));
         self.disputes.insert(*dispute, record);
+        self.weigh(b'd', dispute.0.to_vec());
+        if self.is_ours(b'd', &dispute.0) {
+            out.disputes.push(*dispute);
+        }
         if agreement.is_none()
             && let Some(accused) = accused
         {
-            self.void(SensorId::from(*accused), *at, evidence, out);
+            self.void(SensorId::from(*accused), *at, *dispute, evidence, out);
         }
     }
 
-    /// A sensor has contradicted itself. What the core is told is what the two frames prove.
-    fn void(&mut self, sensor: SensorId, q: u64, evidence: &[u8], out: &mut Applied) {
+    /// A sensor has contradicted itself.
+    fn void(
+        &mut self,
+        sensor: SensorId,
+        q: u64,
+        dispute: Digest,
+        evidence: &[u8],
+        out: &mut Applied,
+    ) {
         if let Some(s) = self.sensors.get_mut(&sensor)
-            && s.void_from.is_none_or(|from| q < from)
+            && s.void.is_none_or(|(from, _)| q < from)
         {
-            s.void_from = Some(q);
+            s.void = Some((q, dispute));
             out.ops.push(s.put(&sensor));
             out.void.push((sensor, q));
         }
-        let contradiction = match evidence::decode(evidence) {
-            Ok(Evidence::SensorContradiction { first, second, .. }) => {
-                Contradiction::of(&first.encode(), &second.encode())
-            }
-            Ok(_) | Err(_) => None,
-        };
-        match contradiction {
-            Some(contradiction) => out.inputs.push(Input::Chain(ChainEvent::SensorVoid {
-                sensor,
-                contradiction,
-            })),
-            None => {
-                tracing::error!(sensor = %sensor, q, "chain.unreadable_contradiction");
-            }
-        }
+        out.inputs.extend(void(sensor, evidence));
     }
 
     /// Something has settled everything up to t of it.
@@ -443,7 +526,25 @@ impl Registry {
             a.epoch = place.epoch;
             out.ops.push(a.put(&place.agreement));
         }
-        Self::log(&place.agreement, entry, at, out);
+        self.log(&place.agreement, entry, at, out);
+    }
+
+    /// Whether something else than the event here says what counts at t.
+    fn counts_already(&self, place: &Place, at: &Position, out: &Applied) -> bool {
+        let key = counts_key(&place.agreement, place.t);
+        let here = log_key(&place.agreement, at);
+        let other = |found: &[u8]| found != here;
+        let pending = out.ops.iter().rev().find_map(|op| match op {
+            Op::Put(k, v) if *k == key => Some(other(v)),
+            _ => None,
+        });
+        let stored = || {
+            let stored = self.store.as_ref().map(|s| s.get(&key));
+            // What cannot be read says nothing.
+            let stored = stored.and_then(Result::ok).flatten();
+            stored.is_some_and(|found| other(&found))
+        };
+        pending.unwrap_or_else(stored)
     }
 
     /// The chain says what counts at t.
@@ -458,10 +559,33 @@ impl Registry {
         }
     }
 
-    fn log(agreement: &AgreementId, entry: &ChainLog, at: &Position, out: &mut Applied) {
-        out.ops.extend(entry.put(agreement, at));
+    /// Keeps what the chain says of an agreement of this node, for the core now and later. Of others nothing is kept.
+    fn log(&mut self, agreement: &AgreementId, entry: &ChainLog, at: &Position, out: &mut Applied) {
+        let record = self.agreements.get(agreement);
+        if !record.is_some_and(|r| r.nodes.iter().any(|n| Some(*n) == self.node)) {
+            return;
+        }
+        let ops = entry.put(agreement, at);
+        let bytes = |op: &Op| match op {
+            Op::Put(k, v) => k.len() + v.len(),
+            Op::Delete(_) => 0,
+        };
+        self.grow(agreement, ops.iter().map(bytes).sum());
+        out.ops.extend(ops);
         out.inputs.extend(entry.input(*agreement));
     }
+}
+
+/// What the core is told of a contradiction: what the two frames prove.
+fn void(sensor: SensorId, evidence: &[u8]) -> Option<Input> {
+    let Ok(Evidence::SensorContradiction { first, second, .. }) = evidence::decode(evidence) else {
+        return None;
+    };
+    let contradiction = Contradiction::of(&first.encode(), &second.encode())?;
+    Some(Input::Chain(ChainEvent::SensorVoid {
+        sensor,
+        contradiction,
+    }))
 }
 
 /// The terms of an agreement, accepted or published.

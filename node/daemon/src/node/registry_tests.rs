@@ -13,7 +13,7 @@ fn located(block: u64, event: Event) -> Located {
         block,
         block_hash: Digest([block as u8; 32]),
         log_index: NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed),
-        tx: Digest([block as u8 + 100; 32]),
+        tx: Digest([(block as u8).wrapping_add(100); 32]),
     };
     Located { at, event }
 }
@@ -36,6 +36,7 @@ fn node(revision: u32) -> NodeDeclaration {
         public_key: PublicKey([3; 33]),
         account: Address([4; 20]),
         peer_key: [5; 32],
+        peer_proof: [6; 64],
         name: format!("revision {revision}"),
         addresses: vec!["/ip4/127.0.0.1/tcp/1".into()],
         revision,
@@ -231,10 +232,25 @@ fn open() -> (tempfile::TempDir, Store) {
     (dir, store)
 }
 
+/// All that is known, whatever order it came in.
+fn shown(r: &Registry) -> String {
+    format!(
+        "{:?}",
+        (
+            &r.users,
+            &r.sensors,
+            &r.nodes,
+            &r.agreements,
+            &r.disputes,
+            &r.skipped
+        )
+    )
+}
+
 #[test]
 fn what_is_read_back_is_what_was_applied_and_repeats_change_nothing() {
     let (_dir, store) = open();
-    let mut registry = Registry::default();
+    let mut registry = Registry::load(&store, NODE).expect("empty");
     let mut inputs = 0;
     let history = history();
     for event in &history {
@@ -243,8 +259,19 @@ fn what_is_read_back_is_what_was_applied_and_repeats_change_nothing() {
         inputs += out.inputs.len();
         store.write(out.ops).expect("written");
     }
-    // sensor, two settlements, hole, cell, resolution, void, closed
-    assert_eq!(inputs, 8);
+    // two settlements, hole, cell, resolution, void, closed
+    assert_eq!(inputs, 7);
+    let told = registry.introduce(&SENSOR);
+    assert!(
+        matches!(
+            &told[..],
+            [
+                Input::Sensor { .. },
+                Input::Chain(ChainEvent::SensorVoid { .. })
+            ]
+        ),
+        "{told:?}"
+    );
     let a = &registry.agreements[&A];
     assert_eq!((a.next_t, a.epoch, a.end), (5, 3, Some(6)));
     assert!(registry.disputes[&Digest([1; 32])].resolved);
@@ -256,9 +283,10 @@ fn what_is_read_back_is_what_was_applied_and_repeats_change_nothing() {
         registry.nodes[&NODE].declaration.revision, 1,
         "an old revision does not come back"
     );
-    assert_eq!(registry.sensors[&SENSOR].void_from, Some(77));
-    let loaded = Registry::load(&store).expect("read");
-    let shown = |r: &Registry| format!("{r:?}");
+    assert_eq!(registry.sensors[&SENSOR].void, Some((77, Digest([2; 32]))));
+    let skipped: Vec<_> = registry.skipped.iter().map(|s| s.skipped.refusal).collect();
+    assert_eq!(skipped, [Refusal::RevisionNotNewer]);
+    let loaded = Registry::load(&store, NODE).expect("read");
     assert_eq!(shown(&loaded), shown(&registry));
     let mut again = Applied::default();
     for event in &history {
@@ -271,7 +299,7 @@ fn what_is_read_back_is_what_was_applied_and_repeats_change_nothing() {
 #[test]
 fn an_agreement_that_starts_late_hears_everything_in_an_order_that_works() {
     let (_dir, store) = open();
-    let mut registry = Registry::default();
+    let mut registry = Registry::load(&store, NODE).expect("empty");
     let mut out = Applied::default();
     for event in &history() {
         registry.apply(event, &mut out);
@@ -314,7 +342,7 @@ fn an_agreement_that_starts_late_hears_everything_in_an_order_that_works() {
 #[test]
 fn what_the_chain_takes_back_is_forgotten_and_comes_again() {
     let (_dir, store) = open();
-    let mut registry = Registry::default();
+    let mut registry = Registry::load(&store, NODE).expect("empty");
     let mut out = Applied::default();
     let history = history();
     for event in &history {
@@ -334,9 +362,275 @@ fn what_the_chain_takes_back_is_forgotten_and_comes_again() {
         registry.apply(event, &mut out);
     }
     store.write(out.ops).expect("written");
-    assert_eq!(
-        format!("{:?}", Registry::load(&store).expect("read")),
-        format!("{registry:?}")
-    );
+    let loaded = Registry::load(&store, NODE).expect("read");
+    assert_eq!(shown(&loaded), shown(&registry));
+    assert!(!registry.nodes[&NODE].taken_back);
     assert_eq!(registry.disputes.len(), 2);
+}
+
+fn apply(registry: &mut Registry, store: &Store, block: u64, event: Event) -> Applied {
+    let mut out = Applied::default();
+    registry.apply(&located(block, event), &mut out);
+    store.write(out.ops.clone()).expect("written");
+    out
+}
+
+fn node_event(id: u8, change: impl FnOnce(&mut NodeDeclaration)) -> Event {
+    let mut declaration = node(1);
+    declaration.peer_key = [id; 32];
+    change(&mut declaration);
+    Event::NodeRegistered {
+        node: NodeId([id; 20]),
+        owner: USER,
+        declaration,
+    }
+}
+
+/// A later registration with another node's peer key changes nothing, and neither does an older revision, nor another one of the
+/// same number.
+#[test]
+fn the_first_claim_of_a_peer_key_and_the_newest_revision_stay() {
+    let (_dir, store) = open();
+    let mut registry = Registry::load(&store, NODE).expect("empty");
+    apply(&mut registry, &store, 1, node_event(1, |_| {}));
+    let taken = apply(
+        &mut registry,
+        &store,
+        2,
+        node_event(2, |d| d.peer_key = [1; 32]),
+    );
+    assert_eq!(taken.skipped[0].skipped.refusal, Refusal::PeerKeyTaken);
+    assert!(taken.nodes.is_empty() && registry.nodes.len() == 1);
+    let same = apply(
+        &mut registry,
+        &store,
+        3,
+        node_event(1, |d| d.name = "other".into()),
+    );
+    assert_eq!(same.skipped[0].skipped.refusal, Refusal::RevisionNotNewer);
+    let repeat = apply(&mut registry, &store, 4, node_event(1, |_| {}));
+    assert!(repeat.skipped.is_empty(), "the same again is no fault");
+    // Its own new key frees the old one.
+    apply(
+        &mut registry,
+        &store,
+        5,
+        node_event(1, |d| (d.revision, d.peer_key) = (2, [9; 32])),
+    );
+    let free = apply(
+        &mut registry,
+        &store,
+        6,
+        node_event(2, |d| d.peer_key = [1; 32]),
+    );
+    assert_eq!((free.nodes.len(), free.skipped.len()), (1, 0));
+    // Also after a restart.
+    let mut loaded = Registry::load(&store, NODE).expect("read");
+    let taken = apply(
+        &mut loaded,
+        &store,
+        7,
+        node_event(3, |d| d.peer_key = [9; 32]),
+    );
+    assert_eq!(taken.skipped[0].skipped.refusal, Refusal::PeerKeyTaken);
+    assert_eq!(
+        shown(&loaded),
+        shown(&Registry::load(&store, NODE).expect("read"))
+    );
+}
+
+/// What the chain has taken back does not stand in the way of what it says next.
+#[test]
+fn a_revision_that_was_taken_back_may_come_again_otherwise() {
+    let (_dir, store) = open();
+    let mut registry = Registry::load(&store, NODE).expect("empty");
+    apply(&mut registry, &store, 5, node_event(1, |d| d.revision = 7));
+    let mut out = Applied::default();
+    registry.rewind(4, &mut out);
+    store.write(out.ops).expect("written");
+    let again = apply(
+        &mut registry,
+        &store,
+        5,
+        node_event(1, |d| d.name = "other".into()),
+    );
+    assert_eq!((again.nodes.len(), again.skipped.len()), (1, 0));
+    assert_eq!(registry.nodes[&NodeId([1; 20])].declaration.revision, 1);
+}
+
+#[test]
+fn skipped_entries_are_counted_once_and_the_newest_are_listed() {
+    let (_dir, store) = open();
+    let mut registry = Registry::load(&store, NODE).expect("empty");
+    let skipped = || Event::Skipped(Refusal::ForeignKey.because("a stranger's"));
+    let first = located(1, skipped());
+    for counted in [1, 0] {
+        let mut out = Applied::default();
+        registry.apply(&first, &mut out);
+        assert_eq!(out.skipped.len(), counted);
+        store.write(out.ops).expect("written");
+    }
+    for block in 2..=SKIPPED_MAX as u64 + 3 {
+        apply(&mut registry, &store, block, skipped());
+    }
+    assert_eq!(registry.skipped.len(), SKIPPED_MAX);
+    assert_eq!(registry.skipped[0].block, 4);
+    assert_eq!(
+        shown(&Registry::load(&store, NODE).expect("read")),
+        shown(&registry)
+    );
+    let mut out = Applied::default();
+    registry.rewind(100, &mut out);
+    assert_eq!(registry.skipped.back().map(|s| s.block), Some(100));
+}
+
+/// However much strangers register, what is kept of them is bounded, in memory and on disk, and nothing goes that belongs to an
+/// agreement of this node.
+#[test]
+fn strangers_are_dropped_first() {
+    let (_dir, store) = open();
+    let mut registry = Registry::load(&store, NODE).expect("empty");
+    registry.strangers = Strangers::new(200_000);
+    let mut terms = (*crate::rooms::testkit::known().terms).clone();
+    terms.users = vec![USER, UserId([2; 20])];
+    (terms.nodes[0].node, terms.nodes[1].node) = (NODE, NodeId([4; 20]));
+    terms.sensors[0].sensor = SENSOR;
+    let header = terms.header();
+    store
+        .write(vec![Op::Put(terms_key(&A), terms.encode())])
+        .expect("accepted");
+    let events = history();
+    for event in &events[..2] {
+        let mut out = Applied::default();
+        registry.apply(event, &mut out);
+        store.write(out.ops).expect("written");
+    }
+    let created = Event::AgreementCreated {
+        agreement: A,
+        users: terms.users.clone(),
+        nodes: terms.nodes.iter().map(|n| (n.node, n.trust)).collect(),
+        header,
+        terms: PublishedTerms::Whole(Box::new(terms)),
+    };
+    apply(&mut registry, &store, 3, created);
+    assert!(registry.agreements[&A].kept, "it was accepted before");
+    let stranger = UserId([7; 20]);
+    for n in 0..2_000u32 {
+        let id = |kind: u8| {
+            let mut id = [kind; 20];
+            id[..4].copy_from_slice(&n.to_be_bytes());
+            id
+        };
+        let sensor = Event::SensorRegistered {
+            sensor: SensorId(id(9)),
+            owner: stranger,
+            declaration: sensor("a stranger's"),
+        };
+        apply(&mut registry, &store, 10 + u64::from(n), sensor);
+        let mut other = [8; 32];
+        other[..4].copy_from_slice(&n.to_be_bytes());
+        let created = Event::AgreementCreated {
+            agreement: AgreementId(other),
+            users: vec![stranger],
+            nodes: vec![(NodeId(id(5)), 0), (NODE, 0)],
+            header,
+            terms: PublishedTerms::HeaderOnly {
+                reason: "test".into(),
+            },
+        };
+        apply(&mut registry, &store, 10 + u64::from(n), created);
+        let resolved = Event::Resolved {
+            place: Place {
+                agreement: AgreementId(other),
+                ..place(0, 0, 0)
+            },
+            outputs: Outputs {
+                kind: OutputKind::Value,
+                result: vec![1; 1_000],
+                state: Digest::ZERO,
+                carry: Vec::new(),
+                q_next: Vec::new(),
+            },
+            gas_used: 1,
+        };
+        apply(&mut registry, &store, 10 + u64::from(n), resolved);
+    }
+    let dispute = Event::DisputeRecorded {
+        dispute: Digest([6; 32]),
+        kind: DisputeKind::Equivocation,
+        agreement: Some(AgreementId([66; 32])),
+        accused: Some(Address([1; 20])),
+        epoch: 0,
+        at: 1,
+        evidence: vec![1; 190_000],
+    };
+    apply(&mut registry, &store, 9_000, dispute);
+    assert_eq!(
+        registry.evidence(&Digest([6; 32])).expect("read").len(),
+        190_000
+    );
+    let stored: usize = store
+        .scan_prefix(b"d")
+        .map(|item| item.map(|(k, v)| k.len() + v.len()).expect("read"))
+        .sum();
+    assert!(stored < 300_000, "{stored} bytes on disk");
+    assert!(registry.strangers.bytes() <= 200_000);
+    assert!(registry.sensors.len() + registry.agreements.len() < 400);
+    assert!(registry.sensors.contains_key(&SENSOR) && registry.users.contains_key(&USER));
+    assert!(registry.agreements.contains_key(&A));
+    assert!(terms_of_store(&store).is_some());
+    // A start finds the same.
+    let mut loaded = Registry::load(&store, NODE).expect("read");
+    assert_eq!(shown(&loaded), shown(&registry));
+    loaded.strangers = Strangers::new(0);
+    apply(
+        &mut loaded,
+        &store,
+        9_001,
+        Event::Skipped(Refusal::Malformed.because("room is made")),
+    );
+    assert!(loaded.sensors.contains_key(&SENSOR) && loaded.agreements.contains_key(&A));
+}
+
+fn terms_of_store(store: &Store) -> Option<Terms> {
+    terms(store, &A).expect("read")
+}
+
+/// The users settle a t in band, and then write its cell with other content: the chain takes both, and the first word stays.
+#[test]
+fn what_counts_is_said_once() {
+    let (_dir, store) = open();
+    let mut registry = Registry::load(&store, NODE).expect("empty");
+    for event in &history() {
+        let mut out = Applied::default();
+        registry.apply(event, &mut out);
+        store.write(out.ops).expect("written");
+    }
+    let cell = |result: u8| Event::CellWritten {
+        place: place(0, 4, 4),
+        writer: 2,
+        context: Digest::ZERO,
+        outputs: Outputs {
+            kind: OutputKind::Value,
+            result: vec![result],
+            state: Digest([8; 32]),
+            carry: Vec::new(),
+            q_next: Vec::new(),
+        },
+        gas_used: 1,
+    };
+    let second = apply(&mut registry, &store, 20, cell(7));
+    assert_eq!(second.skipped[0].skipped.refusal, Refusal::SaidAlready);
+    assert!(second.inputs.is_empty(), "the core does not hear of it");
+    let said = ChainLog::counts(&store, &A, 4)
+        .expect("read")
+        .expect("there");
+    assert_eq!(said.counted().map(|c| c.0.result.clone()), Some(vec![1, 2]));
+    // What the chain takes back is said no more, and may be said otherwise.
+    let mut out = Applied::default();
+    registry.rewind(8, &mut out);
+    store.write(out.ops).expect("written");
+    assert_eq!(ChainLog::counts(&store, &A, 4).expect("read"), None);
+    let again = apply(&mut registry, &store, 9, cell(7));
+    assert!(again.skipped.is_empty() && again.inputs.len() == 1);
 }

@@ -186,6 +186,7 @@ impl RunningNode {
             clocks: shared.clocks.clone(),
             outbox: Arc::clone(&to_chain) as _,
             terms_parts: terms_sender,
+            registered: shared.registered.clone(),
             metrics: Arc::clone(&shared.metrics),
             notices: Arc::new(move |notice| {
                 // Nobody needs to listen.
@@ -208,6 +209,7 @@ impl RunningNode {
             net,
             to_chain: Arc::clone(&to_chain),
             view,
+            tried: diversity_proto::AgreementId([0; 32]),
         };
         let line = Line {
             chain: Arc::clone(&to_chain) as _,
@@ -336,7 +338,7 @@ fn open(
         modules: Arc::new(Modules::open(config.path("modules"))?),
         runner,
     };
-    let registry = Registry::load(&durable.store)?;
+    let registry = Registry::load(&durable.store, identity.node)?;
     let peers = peer_map(&config, identity.node, &registry)?;
     let (events, _) = broadcast::channel(EVENTS_BEHIND_MAX);
     let metrics = Arc::default();

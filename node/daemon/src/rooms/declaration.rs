@@ -2,8 +2,11 @@
 
 use diversity_client::api::NodeBinding;
 use diversity_client::hexed::{Bytes, WalletSignature};
-use diversity_proto::entity::{ADDRESSES_MAX, NodeDeclaration, node_registration_digest};
-use diversity_proto::{Address, UserId};
+use diversity_keys::peer_sign;
+use diversity_proto::entity::{
+    ADDRESSES_MAX, NodeDeclaration, check_address, node_registration_digest, peer_binding_digest,
+};
+use diversity_proto::{Address, PublicKey, UserId};
 use std::sync::Arc;
 
 use super::error::{RoomError, RoomResult};
@@ -31,12 +34,14 @@ impl Own {
     /// This node's declaration: the registered one if nothing in it has changed, else the next revision.
     pub fn declaration(&self) -> NodeDeclaration {
         let keys = &self.identity.keys;
+        let (public_key, account) = (keys.public_key(), Address(keys.account.address()));
         let mut declaration = NodeDeclaration {
-            public_key: keys.public_key(),
-            account: Address(keys.account.address()),
+            public_key,
+            account,
             peer_key: self.identity.peer,
+            peer_proof: self.peer_proof(&public_key, &account),
             name: self.config.name.clone(),
-            addresses: self.config.advertised().to_vec(),
+            addresses: self.addresses(),
             revision: 0,
         };
         if let Some(registered) = self.registered.read().nodes.get(&self.identity.node) {
@@ -47,6 +52,26 @@ impl Own {
             }
         }
         declaration
+    }
+
+    /// The peer key's own word that it is this node's: without it no reader believes the declaration.
+    fn peer_proof(&self, public_key: &PublicKey, account: &Address) -> [u8; 64] {
+        let Identity {
+            deployment,
+            node,
+            keys,
+            ..
+        } = &self.identity;
+        let digest = peer_binding_digest(deployment, node, public_key, account);
+        peer_sign(&keys.peer, &digest.0)
+    }
+
+    /// Where peers dial this node. The declaration names the peer beside them, so its own id at their end is left out.
+    fn addresses(&self) -> Vec<String> {
+        let own = diversity_net::peer_to_text(&self.identity.peer);
+        let own = own.map_or_else(|_| String::new(), |id| format!("/p2p/{id}"));
+        let cut = |a: &String| a.strip_suffix(&own).unwrap_or(a).to_owned();
+        self.config.advertised().iter().map(cut).collect()
     }
 
     /// The declaration, with this node's consent to be registered by this owner.
@@ -74,6 +99,12 @@ impl Own {
             return Err(RoomError::Malformed(
                 "p2p_advertise names more than 8 addresses: shorten it".into(),
             ));
+        }
+        for address in &declaration.addresses {
+            check_address(address).map_err(|e| {
+                let words = format!("nobody can dial {address:?} ({e}): correct p2p_advertise");
+                RoomError::Malformed(words)
+            })?;
         }
         let digest = node_registration_digest(deployment, &owner, node, &declaration.digest());
         Ok(NodeBinding {
@@ -103,6 +134,8 @@ mod tests {
             owner: UserId(key(1).address()),
             declaration: changed.clone(),
             tx: Digest::ZERO,
+            block: 1,
+            taken_back: false,
         };
         kit.shared.registered.write().nodes.insert(node, record);
         assert_eq!(own.declaration(), changed);

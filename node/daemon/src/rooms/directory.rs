@@ -188,6 +188,7 @@ fn user_view(user: &UserId, r: &UserRecord) -> UserView {
         user: *user,
         name: r.name.clone(),
         tx: r.tx,
+        count: None,
     }
 }
 
@@ -219,7 +220,7 @@ fn sensor_view(
         next_q: held.map_or(0, |h| h.1),
         epoch: held.map_or(0, |h| h.0),
         last_frame,
-        void_from: r.void_from,
+        void_from: r.void.map(|v| v.0),
     }
 }
 

@@ -107,6 +107,7 @@ impl Kit {
             peer: [41; 32],
             keys: Arc::new(keys),
         };
+        let registry = registry(&store, identity.node);
         let modules = Modules::open(dir.path().join("modules")).expect("modules");
         let shared = Shared {
             config: Arc::new(NodeConfig::default()),
@@ -122,7 +123,7 @@ impl Kit {
                 modules: Arc::new(modules),
                 runner: Arc::new(Picky),
             },
-            registered: Registered::new(registry()),
+            registered: Registered::new(registry),
             peers: Peers::default(),
             clocks: Clocks::new(Arc::default()),
             agreements: Arc::default(),
@@ -163,6 +164,7 @@ impl Kit {
             epoch: 0,
             next_t: 0,
             end: None,
+            kept: true,
         };
         self.shared.registered.write().agreements.insert(a, record);
         self.put(terms_key(&a), self.terms.encode());
@@ -197,8 +199,8 @@ impl Kit {
     }
 }
 
-fn registry() -> Registry {
-    let mut registry = Registry::default();
+fn registry(store: &Store, node: NodeId) -> Registry {
+    let mut registry = Registry::load(store, node).expect("empty");
     let tx = Digest([1; 32]);
     for (user, node) in [(1, 11), (2, 12)] {
         let (user, key) = (UserId(key(user).address()), key(node));
@@ -210,6 +212,7 @@ fn registry() -> Registry {
             public_key: PublicKey(key.public_key()),
             account: Address([node; 20]),
             peer_key: [node; 32],
+            peer_proof: [node; 64],
             name: format!("node {node}"),
             addresses: Vec::new(),
             revision: 0,
@@ -218,6 +221,8 @@ fn registry() -> Registry {
             owner: user,
             declaration,
             tx,
+            block: 1,
+            taken_back: false,
         };
         registry.nodes.insert(NodeId(key.address()), record);
     }
@@ -226,7 +231,7 @@ fn registry() -> Registry {
         declaration: declaration(21),
         tx,
         block: 2,
-        void_from: None,
+        void: None,
     };
     registry.sensors.insert(sensor(21), record);
     registry

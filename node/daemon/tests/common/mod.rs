@@ -402,7 +402,7 @@ impl World {
             let binding = node.api.node_binding(&user.id()).await.expect("binding");
             let view = node
                 .api
-                .register_node(&user.node(binding).expect("good"))
+                .register_node(&user.node(binding, 1).expect("good"))
                 .await
                 .expect("registered");
             ids.push(view.node);
@@ -410,7 +410,7 @@ impl World {
         let pairs: Vec<_> = locks.iter().map(|l| (&l.declaration, &l.key)).collect();
         nodes[0]
             .api
-            .register_sensors(&users[0].sensors(&pairs).expect("good"))
+            .register_sensors(&users[0].sensors(&pairs, 2).expect("good"))
             .await
             .expect("registered");
         let world = Self {

@@ -205,6 +205,7 @@ fn router(node: Arc<Node>) -> Router {
         .route("/readyz", get(|| async {}))
         .route("/v1/info", get(info))
         .route("/v1/users", get(users).post(register_user))
+        .route("/v1/users/{user}", get(user))
         .route("/v1/nodes", get(nodes).post(register_node))
         .route("/v1/nodes/binding", post(binding))
         .route("/v1/sensors", get(sensors).post(register_sensors))
@@ -254,6 +255,7 @@ impl Node {
             public_key: PublicKey(self.key.public_key()),
             account: Address([9; 20]),
             peer_key: [8; 32],
+            peer_proof: [8; 64],
             name: "node".into(),
             addresses: Vec::new(),
             revision: 0,
@@ -383,11 +385,22 @@ async fn users(State(node): Ctx) -> Json<Page<UserView>> {
     Json(Page { items, next: None })
 }
 
+async fn user(State(node): Ctx, Path(user): Path<String>) -> Json<UserView> {
+    let chain = node.chain.lock().unwrap();
+    let id = UserId::from_hex(&user).unwrap();
+    let mut view = chain.users[&id].clone();
+    let nodes = chain.nodes.values().filter(|n| n.owner == id).count();
+    let sensors = chain.sensors.values().filter(|s| s.owner == id).count();
+    view.count = Some(1 + (nodes + sensors) as u64);
+    Json(view)
+}
+
 async fn register_user(State(node): Ctx, Json(r): Json<UserRegistration>) -> Json<UserView> {
     let view = UserView {
         user: r.user,
         name: r.name,
         tx: Digest::ZERO,
+        count: Some(1),
     };
     node.chain
         .lock()
@@ -472,8 +485,10 @@ async fn register_sensors(
         node.chain.lock().unwrap().sensors.insert(sensor, view);
     }
     let digest = match &ids[..] {
-        [(sensor, declaration)] => sensor_owner_digest(&DEPLOYMENT, sensor, &r.owner, declaration),
-        several => sensors_owner_digest(&DEPLOYMENT, &r.owner, several),
+        [(sensor, declaration)] => {
+            sensor_owner_digest(&DEPLOYMENT, sensor, &r.owner, declaration, r.count)
+        }
+        several => sensors_owner_digest(&DEPLOYMENT, &r.owner, several, r.count),
     };
     assert_eq!(r.owner_signature.signer(&digest), Ok(r.owner.address()));
     Json(SensorsRegistered {

@@ -54,7 +54,8 @@ impl Driver {
                 match split_frames(&bytes, FRAME_BATCH_BYTES_MAX) {
                     Ok(frames) if !frames.is_empty() => {
                         self.count_frames("repair", frames.len());
-                        let frames = frames.into_iter().map(<[u8]>::to_vec).collect();
+                        let frames: Vec<_> = frames.into_iter().map(<[u8]>::to_vec).collect();
+                        self.introduce_all(&frames);
                         self.input(Input::Frames {
                             source: Source::Peer(node),
                             frames,
@@ -99,7 +100,8 @@ impl Driver {
             return self.verdict(message, from, Verdict::Ignore);
         };
         self.count_frames("gossip", frames.len());
-        let frames = frames.into_iter().map(<[u8]>::to_vec).collect();
+        let frames: Vec<_> = frames.into_iter().map(<[u8]>::to_vec).collect();
+        self.introduce_all(&frames);
         self.judging = Some((message, from));
         self.input(Input::Frames {
             source: Source::Peer(node),

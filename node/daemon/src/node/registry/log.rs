@@ -263,6 +263,15 @@ impl ChainLog {
         Self::known_by(store, &counts_key(a, t))
     }
 
+    /// What it says counts at its t, in which transaction, and whether that settled t itself.
+    pub fn counted(&self) -> Option<(&Outputs, Digest, bool)> {
+        match self {
+            Self::Resolved { outputs, tx, .. } => Some((outputs, *tx, true)),
+            Self::Cell { outputs, tx, .. } => Some((outputs, *tx, false)),
+            Self::Settled(_) | Self::Hole { .. } | Self::Closed { .. } => None,
+        }
+    }
+
     fn known_by(store: &Store, key: &[u8]) -> Result<Option<Self>, RegistryError> {
         let Some(place) = store.get(key)? else {
             return Ok(None);

@@ -1,8 +1,8 @@
 //! Records of the registry, and the keys of everything that the daemon itself keeps.
 
-use diversity_chain::events::{DisputeKind, Position};
+use diversity_chain::events::{DisputeKind, Position, Refusal, Skipped, WORDS_BYTES_MAX};
 use diversity_proto::codec::{DecodeError, Reader, Writer, decode_all};
-use diversity_proto::entity::{NodeDeclaration, SensorDeclaration};
+use diversity_proto::entity::{DECLARATION_BYTES_MAX, NodeDeclaration, SensorDeclaration};
 use diversity_proto::round::Entry;
 use diversity_proto::terms::NODES_MAX;
 use diversity_proto::{Address, AgreementId, Digest, NodeId, SensorId, UserId};
@@ -12,12 +12,8 @@ use crate::node::peers::KnownNode;
 
 /// First byte of every key of the daemon's own; the core's families are capital letters.
 const FAMILY: u8 = b'd';
-/// Longest evidence (calldata of a report), bytes: n commits and reveals with their results.
-const EVIDENCE_BYTES_MAX: usize = 1024 * 1024;
-/// Version of these records. Version 1 was of another MainContract.
-const VERSION: u8 = 2;
-/// Longest declaration, bytes.
-const DECLARATION_BYTES_MAX: usize = 16_384;
+/// Version of these records. Versions 1 and 2 were of other MainContracts.
+const VERSION: u8 = 3;
 
 /// A registered user.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,8 +37,8 @@ pub struct SensorRecord {
     pub tx: Digest,
     /// Block.
     pub block: u64,
-    /// Void from this q on.
-    pub void_from: Option<u64>,
+    /// Void from this q on, and the dispute that shows it.
+    pub void: Option<(u64, Digest)>,
 }
 
 /// A registered node, newest revision.
@@ -54,6 +50,10 @@ pub struct NodeRecord {
     pub declaration: NodeDeclaration,
     /// Transaction of this revision.
     pub tx: Digest,
+    /// Its block.
+    pub block: u64,
+    /// The chain has taken that block back: whatever it says next of the node counts.
+    pub taken_back: bool,
 }
 
 /// A created agreement.
@@ -75,6 +75,8 @@ pub struct AgreementRecord {
     pub next_t: u64,
     /// Executions from here on never settle.
     pub end: Option<u64>,
+    /// This node has accepted it or runs it, so that nothing of it is dropped for others.
+    pub kept: bool,
 }
 
 /// A dispute on record.
@@ -92,14 +94,27 @@ pub struct DisputeRecord {
     pub epoch: u32,
     /// t, or q of a sensor.
     pub at: u64,
-    /// Calldata of the report.
-    pub evidence: Vec<u8>,
+    /// Bytes of its evidence, the calldata of the report: it is kept beside the record ([`evidence_key`]).
+    pub evidence_bytes: u32,
     /// Transaction.
     pub tx: Digest,
     /// Block.
     pub block: u64,
     /// The chain says what counts at t.
     pub resolved: bool,
+}
+
+/// An entry of the chain that was skipped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SkippedRecord {
+    /// Block.
+    pub block: u64,
+    /// Place in the block.
+    pub log_index: u64,
+    /// Transaction.
+    pub tx: Digest,
+    /// Why.
+    pub skipped: Skipped,
 }
 
 /// A settlement as the chain logged it.
@@ -134,6 +149,18 @@ pub fn terms_key(a: &AgreementId) -> Vec<u8> {
     key(b't', &a.0)
 }
 
+/// Key of the evidence of a dispute.
+pub fn evidence_key(dispute: &Digest) -> Vec<u8> {
+    key(b'e', &dispute.0)
+}
+
+/// Key of an entry that was skipped, in the order of the chain.
+pub(super) fn skipped_key(block: u64, log_index: u64) -> Vec<u8> {
+    let mut k = key(b'x', &block.to_be_bytes());
+    k.extend(log_index.to_be_bytes());
+    k
+}
+
 /// Key of the cursor.
 pub fn cursor_key() -> Vec<u8> {
     key(b'c', &[])
@@ -155,6 +182,12 @@ pub(super) fn log_key(a: &AgreementId, at: &Position) -> Vec<u8> {
     k.extend(at.block.to_be_bytes());
     k.extend(at.log_index.to_be_bytes());
     k
+}
+
+/// The block of a [`log_key`].
+pub(super) fn block_of(place: &[u8]) -> Option<u64> {
+    let block = place.get(2 + AgreementId::LEN..2 + AgreementId::LEN + 8)?;
+    Some(u64::from_be_bytes(block.try_into().ok()?))
 }
 
 /// Key of the place of the settlement whose last t this is: its value is the key of the event.
@@ -223,8 +256,8 @@ impl SensorRecord {
                 .bytes(&self.declaration.encode())
                 .raw(&self.tx.0)
                 .u64(self.block);
-            option(w, self.void_from, |w, q| {
-                w.u64(q);
+            option(w, self.void, |w, (q, dispute)| {
+                w.u64(q).raw(&dispute.0);
             });
         })
     }
@@ -234,17 +267,33 @@ impl SensorRecord {
             declaration: SensorDeclaration::decode(r.bytes(DECLARATION_BYTES_MAX, "declaration")?)?,
             tx: Digest::read(r)?,
             block: r.u64("block")?,
-            void_from: read_option(r, |r| r.u64("q"))?,
+            void: read_option(r, |r| Ok((r.u64("q")?, Digest::read(r)?)))?,
         })
     }
 }
 
+impl SensorRecord {
+    /// About as much as it takes.
+    pub(super) fn bytes(&self) -> usize {
+        let d = &self.declaration;
+        let variables = d.variables.iter().map(|v| 32 + v.name.len());
+        d.sensor_type.len() + d.label.len() + variables.sum::<usize>()
+    }
+}
+
 impl NodeRecord {
+    /// About as much as it takes.
+    pub(super) fn bytes(&self) -> usize {
+        let addresses = self.declaration.addresses.iter().map(|a| 32 + a.len());
+        self.declaration.name.len() + addresses.sum::<usize>()
+    }
     pub(super) fn put(&self, id: &NodeId) -> Op {
         put(key(b'n', &id.0), |w| {
             w.raw(&self.owner.0)
                 .bytes(&self.declaration.encode())
-                .raw(&self.tx.0);
+                .raw(&self.tx.0)
+                .u64(self.block)
+                .u8(self.taken_back.into());
         })
     }
     pub(super) fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
@@ -252,6 +301,8 @@ impl NodeRecord {
             owner: UserId::read(r)?,
             declaration: NodeDeclaration::decode(r.bytes(DECLARATION_BYTES_MAX, "declaration")?)?,
             tx: Digest::read(r)?,
+            block: r.u64("block")?,
+            taken_back: r.bool("taken back")?,
         })
     }
     /// As the transport needs it.
@@ -265,6 +316,10 @@ impl NodeRecord {
 }
 
 impl AgreementRecord {
+    /// About as much as it takes.
+    pub(super) fn bytes(&self) -> usize {
+        self.nodes.len() * NodeId::LEN
+    }
     pub(super) fn put(&self, a: &AgreementId) -> Op {
         put(key(b'a', &a.0), |w| {
             w.raw(&self.tx.0)
@@ -277,6 +332,7 @@ impl AgreementRecord {
             option(w, self.end, |w, t| {
                 w.u64(t);
             });
+            w.u8(self.kept.into());
         })
     }
     pub(super) fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
@@ -289,6 +345,7 @@ impl AgreementRecord {
             epoch: r.u32("epoch")?,
             next_t: r.u64("next t")?,
             end: read_option(r, |r| r.u64("end"))?,
+            kept: r.bool("kept")?,
         })
     }
 }
@@ -311,7 +368,7 @@ impl DisputeRecord {
             option(w, self.accused, |w, a| a.write(w));
             w.u32(self.epoch)
                 .u64(self.at)
-                .bytes(&self.evidence)
+                .u32(self.evidence_bytes)
                 .raw(&self.tx.0)
                 .u64(self.block);
             w.u8(self.resolved.into());
@@ -328,10 +385,34 @@ impl DisputeRecord {
             accused: read_option(r, Address::read)?,
             epoch: r.u32("epoch")?,
             at: r.u64("at")?,
-            evidence: r.bytes(EVIDENCE_BYTES_MAX, "evidence")?.to_vec(),
+            evidence_bytes: r.u32("bytes of the evidence")?,
             tx: Digest::read(r)?,
             block: r.u64("block")?,
             resolved: r.bool("resolved")?,
+        })
+    }
+}
+
+impl SkippedRecord {
+    pub(super) fn put(&self) -> Op {
+        put(skipped_key(self.block, self.log_index), |w| {
+            w.u64(self.block)
+                .u64(self.log_index)
+                .raw(&self.tx.0)
+                .u8(self.skipped.refusal as u8)
+                .text(&self.skipped.words);
+        })
+    }
+    pub(super) fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {
+            block: r.u64("block")?,
+            log_index: r.u64("place in the block")?,
+            tx: Digest::read(r)?,
+            skipped: Skipped {
+                refusal: Refusal::from_code(r.u8("refusal")?)
+                    .ok_or(DecodeError::Invalid("refusal"))?,
+                words: r.text(WORDS_BYTES_MAX, "words")?,
+            },
         })
     }
 }

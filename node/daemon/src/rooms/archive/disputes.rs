@@ -76,8 +76,9 @@ impl Archive {
     /// [`RoomError::NotFound`]; [`RoomError::Internal`] if what is stored cannot be read.
     pub async fn evidence(&self, dispute: &Digest) -> RoomResult<EvidenceBundle> {
         let record = self.recorded(dispute)?;
-        let decoded = evidence::decode(&record.evidence).map_err(RoomError::internal)?;
-        let mut bundle = self.bare(&record)?;
+        let calldata = self.calldata(&record)?;
+        let decoded = evidence::decode(&calldata).map_err(RoomError::internal)?;
+        let mut bundle = self.bare(&record, calldata)?;
         match (record.agreement, &decoded) {
             (Some(a), _) => {
                 let agreement = self.agreement(&a)?;
@@ -116,20 +117,29 @@ impl Archive {
             Some(a) => self.records.terms(a)?,
             None => None,
         };
+        let calldata = self.calldata(record)?;
         Ok(explain::view(
             &self.registered.read(),
             terms.as_ref(),
             record,
+            &calldata,
         ))
     }
 
+    fn calldata(&self, record: &DisputeRecord) -> RoomResult<Vec<u8>> {
+        let registry = self.registered.read();
+        registry
+            .evidence(&record.dispute)
+            .map_err(RoomError::internal)
+    }
+
     /// What the chain alone gives.
-    fn bare(&self, record: &DisputeRecord) -> RoomResult<EvidenceBundle> {
+    fn bare(&self, record: &DisputeRecord, calldata: Vec<u8>) -> RoomResult<EvidenceBundle> {
         Ok(EvidenceBundle {
             version: BUNDLE,
             dispute: self.view(record)?,
             deployment: self.book.deployment.into(),
-            calldata: Bytes(record.evidence.clone()),
+            calldata: Bytes(calldata),
             terms: None,
             keys: Vec::new(),
             input: None,

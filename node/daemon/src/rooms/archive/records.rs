@@ -220,6 +220,14 @@ impl Records {
         })
     }
 
+    /// The same as the chain logged it.
+    ///
+    /// # Errors
+    /// See [`Self::terms`].
+    pub fn counted(&self, a: &AgreementId, t: u64) -> RoomResult<Option<ChainLog>> {
+        Ok(ChainLog::counts(&self.store, a, t)?)
+    }
+
     /// What the chain logged of the settlement whose last t this is.
     ///
     /// # Errors

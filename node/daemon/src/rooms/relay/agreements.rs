@@ -16,6 +16,7 @@ use diversity_proto::{AgreementId, Digest};
 use super::{Relay, signed, to_main};
 use crate::node::chain::Relayed;
 use crate::node::execute::packed_width;
+use crate::node::registry::ChainLog;
 use crate::rooms::error::{RoomError, RoomResult};
 
 impl Relay {
@@ -90,6 +91,10 @@ impl Relay {
         );
         let digest = resolution_digest(&self.deployment, &signed);
         let users = user_signatures(terms, &r.signatures, &digest)?;
+        let said = self.book.records.counted(a, r.t)?;
+        if let Some(view) = said.map(|said| again(a, &said, &resolution)).transpose()? {
+            return Ok(view);
+        }
         let in_band = r.t == record.next_t;
         let goal = if in_band {
             Goal::Settled {
@@ -150,6 +155,37 @@ impl Relay {
         };
         (0..terms.users.len()).map(of).collect()
     }
+}
+
+/// What counts at a t is said once: the same again is a success, and other words are refused before anything is sent.
+fn again(
+    a: &AgreementId,
+    said: &ChainLog,
+    resolution: &calls::Resolution<'_>,
+) -> RoomResult<ResolutionView> {
+    let refused = |how: &str| {
+        RoomError::conflict(
+            format!(
+                "what counts at t = {} stands on chain already, {how}",
+                resolution.t
+            ),
+            "It is said once: see `diversity dispute show`, or the results of t.",
+        )
+    };
+    let Some((outputs, tx, in_band)) = said.counted() else {
+        return Err(refused("by a settlement"));
+    };
+    let same = (outputs.kind, &outputs.result[..], outputs.state)
+        == (resolution.kind, resolution.result, resolution.state);
+    if !same {
+        return Err(refused(&format!("with other content, in transaction {tx}")));
+    }
+    Ok(ResolutionView {
+        agreement: *a,
+        t: resolution.t,
+        in_band,
+        tx,
+    })
 }
 
 /// Signatures of all users in the order of the terms, each checked.

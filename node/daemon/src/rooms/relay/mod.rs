@@ -10,7 +10,7 @@ use std::time::Duration;
 use diversity_chain::EvmSignature;
 use diversity_chain::goal::Goal;
 use diversity_client::hexed::WalletSignature;
-use diversity_proto::{Address, Deployment, Digest};
+use diversity_proto::{Address, Deployment, Digest, UserId};
 use tokio::sync::watch;
 
 use super::agreements::Book;
@@ -55,6 +55,16 @@ impl Relay {
 }
 
 impl Line {
+    /// How many entities stand registered of a user, by the contract.
+    ///
+    /// # Errors
+    /// [`RoomError::Unavailable`].
+    pub async fn count(&self, user: UserId) -> RoomResult<u64> {
+        let asked = tokio::time::timeout(WAIT, self.chain.registered(user)).await;
+        let late = || RoomError::Late("the chain has not answered".into());
+        asked.map_err(|_| late())?.map_err(not_mined)
+    }
+
     /// Has a call mined and waits until its events are taken in here.
     ///
     /// # Errors
@@ -72,11 +82,7 @@ impl Line {
         let mined = tokio::time::timeout_at(end, self.chain.relay(call.clone()))
             .await
             .map_err(|_| late())?;
-        let mined = mined.map_err(|error| match error {
-            RelayError::Reverted { name, words } => RoomError::Reverted(format!("{name}: {words}")),
-            RelayError::Pointless(reason) => RoomError::Reverted(reason),
-            RelayError::Unavailable(reason) => RoomError::Unavailable(reason),
-        })?;
+        let mined = mined.map_err(not_mined)?;
         let mut view = self.view.clone();
         let taken = view.wait_for(|v| v.processed.is_some_and(|block| block >= mined.block));
         match tokio::time::timeout_at(end, taken).await {
@@ -84,6 +90,14 @@ impl Line {
             Ok(Err(_)) => Err(RoomError::stopping()),
             Err(_) => Err(late()),
         }
+    }
+}
+
+fn not_mined(error: RelayError) -> RoomError {
+    match error {
+        RelayError::Reverted { name, words } => RoomError::Reverted(format!("{name}: {words}")),
+        RelayError::Pointless(reason) => RoomError::Reverted(reason),
+        RelayError::Unavailable(reason) => RoomError::Unavailable(reason),
     }
 }
 

@@ -8,7 +8,7 @@ use diversity_client::api::{
 };
 use diversity_keys::address_of;
 use diversity_proto::entity::{
-    NAME_BYTES_MAX, NodeDeclaration, SensorDeclaration, node_registration_digest,
+    NAME_BYTES_MAX, NodeDeclaration, SensorDeclaration, is_printable, node_registration_digest,
     sensor_registration_digest,
 };
 use diversity_proto::terms::{
@@ -21,15 +21,34 @@ use crate::node::chain::Relayed;
 use crate::rooms::error::{RoomError, RoomResult};
 
 impl Relay {
+    /// How many entities stand registered of a user, by the contract; nothing while the chain cannot be asked.
+    pub async fn count(&self, user: &UserId) -> Option<u64> {
+        self.line.count(*user).await.ok()
+    }
+
+    /// What an owner signs serves once: it covers how many entities stand registered of the owner.
+    async fn counts(&self, owner: &UserId, signed: u64) -> RoomResult<()> {
+        let count = self.line.count(*owner).await?;
+        if signed == count {
+            return Ok(());
+        }
+        Err(RoomError::conflict(
+            format!(
+                "{count} entities stand registered of {owner}, and {signed} is what was signed"
+            ),
+            "Sign again with the count that GET /v1/users/{user} gives.",
+        ))
+    }
+
     /// Registers a user under its own signature.
     ///
     /// # Errors
     /// [`RoomError::Malformed`], [`RoomError::Signature`], [`RoomError::Conflict`] under another name, and those of
     /// [`super::Line::mined`].
     pub async fn register_user(&self, r: &UserRegistration) -> RoomResult<UserView> {
-        if r.name.is_empty() || r.name.len() > NAME_BYTES_MAX {
+        if r.name.is_empty() || r.name.len() > NAME_BYTES_MAX || !is_printable(&r.name) {
             return Err(RoomError::Malformed(format!(
-                "name takes 1 to {NAME_BYTES_MAX} bytes"
+                "name takes 1 to {NAME_BYTES_MAX} bytes without control characters"
             )));
         }
         let signature = signed(
@@ -80,6 +99,7 @@ impl Relay {
         if known == sensors.len() {
             return Ok(SensorsRegistered { sensors, tx: None });
         }
+        self.counts(&r.owner, r.count).await?;
         let label = format!("register {} sensors of {}", sensors.len(), r.owner);
         let call = Relayed {
             label,
@@ -118,7 +138,7 @@ impl Relay {
         signed(&b.signature, &digest, node.address(), "the node's binding")?;
         let owner = signed(
             &r.owner_signature,
-            &node_owner_digest(d, &node, &b.owner, &declaration.digest()),
+            &node_owner_digest(d, &node, &b.owner, &declaration.digest(), r.count),
             b.owner.address(),
             "the owner's signature",
         )?;
@@ -135,6 +155,7 @@ impl Relay {
                 ));
             }
         }
+        self.counts(&b.owner, r.count).await?;
         let binding = b.signature.compact();
         let data = calls::register_node(d, &node, &b.owner, &owner, &declaration, &binding)
             .map_err(|e| RoomError::Signature(e.to_string()))?;
@@ -214,15 +235,15 @@ impl Relay {
             signed(&r.owner_signature, &digest, r.owner.address(), who)
         };
         let data = if let [entry] = entries {
-            let digest =
-                sensor_owner_digest(d, &entry.sensor, &r.owner, &entry.declaration.digest());
+            let declared = entry.declaration.digest();
+            let digest = sensor_owner_digest(d, &entry.sensor, &r.owner, &declared, r.count);
             calls::register_sensor(d, &r.owner, &owner(digest)?, entry)
         } else {
             let listed: Vec<_> = entries
                 .iter()
                 .map(|e| (e.sensor, e.declaration.digest()))
                 .collect();
-            let digest = sensors_owner_digest(d, &r.owner, &listed);
+            let digest = sensors_owner_digest(d, &r.owner, &listed, r.count);
             calls::register_sensors(d, &r.owner, &owner(digest)?, entries)
         };
         data.map_err(|e| RoomError::Signature(e.to_string()))

@@ -1,10 +1,14 @@
 use super::agreements::{resolution, user_signatures};
 use super::*;
 use crate::node::chain::Mined;
-use crate::rooms::testkit::{Kit, key};
+use crate::rooms::directory::Directory;
+use crate::rooms::testkit::{Kit, Loop, key};
+use diversity_chain::events::{ChainEvent, Outputs, Place};
 use diversity_client::api::{ResolveRequest, UserSignature};
 use diversity_client::hexed::Bytes;
 use diversity_proto::UserId;
+use diversity_proto::round::OutputKind;
+use diversity_proto::terms::{resolution_digest, resolution_struct};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
@@ -13,6 +17,9 @@ struct Said(Result<Mined, RelayError>);
 impl Chain for Said {
     fn relay(&self, _: Relayed) -> BoxFuture<'static, Result<Mined, RelayError>> {
         futures::future::ready(self.0.clone()).boxed()
+    }
+    fn registered(&self, _: UserId) -> BoxFuture<'static, Result<u64, RelayError>> {
+        futures::future::ready(Ok(7)).boxed()
     }
 }
 
@@ -129,5 +136,61 @@ fn a_resolution_is_one_that_the_users_can_give() {
     ] {
         let refused = resolution(&kit.terms, 5, &bad);
         assert!(matches!(refused, Err(RoomError::Malformed(_))), "{bad:?}");
+    }
+}
+
+/// A second resolution is the same again, which is a success, or is refused in words; nothing is sent either way.
+#[tokio::test]
+async fn a_second_resolution_with_other_content_is_refused_in_words() {
+    let kit = Kit::new();
+    let a = kit.agreed().id;
+    let state = diversity_proto::window::state(b"carry", &[9]);
+    kit.said(
+        20,
+        ChainEvent::Resolved {
+            place: Place {
+                agreement: a,
+                epoch: 2,
+                from: 0,
+                t: 0,
+            },
+            outputs: Outputs {
+                kind: OutputKind::Value,
+                result: vec![1, 1],
+                state,
+                carry: b"carry".to_vec(),
+                q_next: vec![9],
+            },
+            gas_used: 1,
+        },
+    );
+    // Whatever were sent would not be mined.
+    let (line, _taken) = line(Err(RelayError::Unavailable("it was sent".into())));
+    let directory = Directory::new(&kit.shared, Loop::default().run());
+    let relay = Relay::new(&kit.shared, line, kit.book(), directory);
+    let request = |result: u8| {
+        let result = vec![result, 1];
+        let signed = resolution_struct(&a, 0, OutputKind::Value, &result, &state);
+        let digest = resolution_digest(&relay.deployment, &signed);
+        let by = |seed| UserSignature {
+            user: UserId(key(seed).address()),
+            signature: WalletSignature(key(seed).sign_recoverable(&digest.0)),
+        };
+        ResolveRequest {
+            t: 0,
+            kind: "value".into(),
+            result: Bytes(result),
+            carry: Bytes(b"carry".to_vec()),
+            q_next: vec![9],
+            signatures: vec![by(1), by(2)],
+        }
+    };
+    let same = relay.resolve(&a, &request(1)).await.expect("it is so");
+    assert_eq!((same.tx, same.in_band), (Digest([120; 32]), true));
+    match relay.resolve(&a, &request(2)).await {
+        Err(RoomError::Conflict { detail, .. }) => {
+            assert!(detail.contains("with other content"), "{detail}");
+        }
+        other => panic!("{other:?}"),
     }
 }

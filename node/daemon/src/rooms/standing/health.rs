@@ -1,6 +1,6 @@
 //! How the node itself is: who it is, whom it sees, and what keeps it from working.
 
-use diversity_client::api::{ChainStatus, Info, NodeIdentity, PAGE_MAX, Peer};
+use diversity_client::api::{ChainStatus, Info, NodeIdentity, PAGE_MAX, Peer, SkippedView};
 use diversity_client::hexed::Bytes;
 use diversity_proto::AgreementId;
 use diversity_store::Store;
@@ -11,6 +11,7 @@ use crate::config::NodeConfig;
 use crate::node::chain::ChainView;
 use crate::node::clocks::Clocks;
 use crate::node::driver::unix_ms;
+use crate::node::registry::SkippedRecord;
 use crate::node::shared::{Identity, Shared};
 use crate::rooms::declaration::Own;
 use crate::rooms::error::{RoomError, RoomResult};
@@ -112,6 +113,19 @@ impl Health {
     /// Agreements that stand on chain and cannot run here yet, with the reason in words.
     pub fn waiting(&self) -> Vec<(AgreementId, String)> {
         self.standing.waiting.all()
+    }
+
+    /// The newest entries of the chain that this node does not believe, oldest first.
+    pub fn skipped(&self) -> Vec<SkippedView> {
+        let registry = self.standing.registered.read();
+        let view = |r: &SkippedRecord| SkippedView {
+            block: r.block,
+            log_index: r.log_index,
+            tx: r.tx,
+            reason: r.skipped.refusal.as_str().into(),
+            detail: r.skipped.words.clone(),
+        };
+        registry.skipped.iter().map(view).collect()
     }
 
     /// The metrics as they are now, as OpenMetrics text.

@@ -68,6 +68,7 @@ fn the_first_thing_that_is_due_is_named() {
         peer: [12; 32],
         addresses: Vec::new(),
     };
+    kit.shared.peers.lock().allow([other.node]);
     kit.shared.peers.lock().registered(other);
     kit.shared.peers.lock().up([12; 32]);
     assert_eq!(
@@ -184,7 +185,7 @@ async fn an_agreement_stands_where_the_core_and_the_chain_say() {
         (Life::Open, 1)
     );
     assert_eq!(view.progress.holes, [1]);
-    kit.shared.waiting.set(a, "its module".into());
+    kit.shared.waiting.set(a, "its module".into(), true);
     let page = room(None).agreements(None, None).await.expect("listed");
     assert_eq!(page.items[0].progress.waiting_for, ["its module"]);
     let unknown = room(None).agreement(&AgreementId([9; 32])).await;
