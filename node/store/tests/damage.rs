@@ -108,14 +108,19 @@ fn refusal(dir: &Path, what: &str) -> Option<StoreError> {
 
 /// What can be salvaged is never wrong, and complete only if it is.
 fn salvaged(dir: &Path, what: &str) {
-    let Ok(found) = salvage(dir, b"me", FAMILIES) else {
+    let new = tempfile::tempdir().expect("a directory");
+    let into = Store::open(new.path(), b"me").expect("opens");
+    let Ok(found) = salvage(dir, b"me", FAMILIES, FAMILIES, &into) else {
         return;
     };
-    let wanted = records();
+    let (wanted, records) = (records(), all(&into).expect("reads"));
+    assert_eq!(found.records, records.len() as u64);
     if found.complete {
-        assert_eq!(found.records, wanted, "{what}: called complete");
+        assert_eq!(records, wanted, "{what}: called complete");
+    } else {
+        assert!(!found.damage.is_empty(), "{what}: nothing is said");
     }
-    for (key, value) in &found.records {
+    for (key, value) in &records {
         let older = [&b"before"[..], &[0; 20]].contains(&&value[..]);
         assert!(
             wanted.get(key) == Some(value) || older && !found.complete,
