@@ -142,12 +142,15 @@ impl Standing {
             trouble: trouble.as_deref(),
             now_s: unix_ms() / 1000,
         };
+        // What the loop around the core says of an agreement that runs: that this node abstains.
+        let mut waiting_for: Vec<_> = self.waiting.reason(a).into_iter().collect();
+        waiting_for.extend(sight.waiting_for(terms, &s));
         Ok(Progress {
             next_window: s.open_t,
             next_execution,
             next_certificate: s.undecided_t,
             next_settlement: s.unsettled_t,
-            waiting_for: sight.waiting_for(terms, &s),
+            waiting_for,
             holes,
         })
     }
