@@ -5,7 +5,9 @@
 //!   loses what was mined since the last second began, up to one second of blocks.
 //! - It rewrites the file in place, so a SIGKILL in that moment leaves it cut off, and anvil then refuses to start.
 //!   [`Anvil::prepare_state`] keeps the last good copy beside it and takes that one up.
-//! - The genesis hash depends on the time of the first start; it stays the same once the state file holds it.
+//! - Each start makes a genesis block of its own time, and adds it to those that the state file holds; which of them is block 0 is
+//!   chance. So the time of the first start is kept beside the state, and every start is given it (`--timestamp`). anvil's clock
+//!   then goes on from there, until it is set right ([`Anvil::set_clock`]).
 //!
 //! So a node's chain side must live with lost blocks: the outbox sends what was mined again (identical bytes), and the
 //! event cursor steps back.
@@ -35,6 +37,9 @@ pub enum AnvilError {
         /// Folders under which `contracts/node_modules` was looked for.
         looked: String,
     },
+    /// Its clock cannot be set.
+    #[error("the clock of the chain cannot be set: {0}")]
+    Clock(String),
     /// The state file cannot be copied or read.
     #[error("the state of the chain at {path} cannot be used: {reason}")]
     State {
@@ -62,6 +67,8 @@ pub struct Anvil {
     pub block_time_s: Option<u64>,
     /// Development accounts with a balance.
     pub accounts: u16,
+    /// Time of the genesis block, Unix seconds, once [`Anvil::prepare_state`] has found it.
+    pub genesis_s: Option<u64>,
 }
 
 impl Anvil {
@@ -75,6 +82,7 @@ impl Anvil {
             zero_fee: true,
             block_time_s: None,
             accounts: 1,
+            genesis_s: None,
         }
     }
 
@@ -98,6 +106,9 @@ impl Anvil {
         }
         if let Some(seconds) = self.block_time_s {
             add("--block-time", &seconds.to_string());
+        }
+        if let Some(seconds) = self.genesis_s {
+            add("--timestamp", &seconds.to_string());
         }
         if self.zero_fee {
             out.push("--disable-min-priority-fee".into());
@@ -125,11 +136,17 @@ impl Anvil {
     }
 
     /// Before each start: keeps a copy of a state file that is whole, and puts the copy in the place of one that was cut
-    /// off. Says whether it had to.
+    /// off; finds the time of the genesis block. Says whether the copy was needed.
     ///
     /// # Errors
     /// [`AnvilError::State`] if neither is of use.
-    pub fn prepare_state(&self) -> Result<bool, AnvilError> {
+    pub fn prepare_state(&mut self) -> Result<bool, AnvilError> {
+        let repaired = self.repair_state()?;
+        self.genesis_s = Some(self.genesis()?);
+        Ok(repaired)
+    }
+
+    fn repair_state(&self) -> Result<bool, AnvilError> {
         if !self.state.exists() {
             return Ok(false);
         }
@@ -145,6 +162,77 @@ impl Anvil {
         }
         std::fs::copy(&copy, &self.state).map_err(|e| self.failed(&e))?;
         Ok(true)
+    }
+
+    /// Time of the genesis block: what the first start kept. A state of an older version of this program may hold several of them;
+    /// the oldest is the one that everything was built on, and the others go.
+    fn genesis(&self) -> Result<u64, AnvilError> {
+        let mut name = self.state.clone().into_os_string();
+        name.push(".genesis");
+        let kept = PathBuf::from(name);
+        if let Ok(text) = std::fs::read_to_string(&kept)
+            && let Ok(seconds) = text.trim().parse()
+        {
+            return Ok(seconds);
+        }
+        let seconds = if self.state.exists() {
+            self.keep_oldest_genesis()?
+        } else {
+            now_s()
+        };
+        std::fs::write(&kept, format!("{seconds}\n")).map_err(|e| self.failed(&e))?;
+        Ok(seconds)
+    }
+
+    fn keep_oldest_genesis(&self) -> Result<u64, AnvilError> {
+        use serde_json::Value;
+        let wrong = |reason: &str| AnvilError::State {
+            path: self.state.clone(),
+            reason: reason.into(),
+        };
+        let bytes = std::fs::read(&self.state).map_err(|e| self.failed(&e))?;
+        let mut state: Value = serde_json::from_slice(&bytes).map_err(|e| wrong(&e.to_string()))?;
+        let number = |block: &Value, field: &str| {
+            let value = block.get("header").and_then(|h| h.get(field))?;
+            match value {
+                Value::String(text) => u64::from_str_radix(text.trim_start_matches("0x"), 16).ok(),
+                other => other.as_u64(),
+            }
+        };
+        let blocks = state
+            .get_mut("blocks")
+            .and_then(Value::as_array_mut)
+            .ok_or_else(|| wrong("it names no blocks: remove it to start a new chain"))?;
+        let oldest = blocks
+            .iter()
+            .filter(|block| number(block, "number") == Some(0))
+            .filter_map(|block| number(block, "timestamp"))
+            .min()
+            .ok_or_else(|| wrong("it has no genesis block: remove it to start a new chain"))?;
+        let all = blocks.len();
+        blocks.retain(|block| {
+            number(block, "number") != Some(0) || number(block, "timestamp") == Some(oldest)
+        });
+        if blocks.len() < all {
+            let part = self.state.with_extension("part");
+            let text = serde_json::to_vec(&state).map_err(|e| wrong(&e.to_string()))?;
+            std::fs::write(&part, text).map_err(|e| self.failed(&e))?;
+            std::fs::rename(&part, &self.state).map_err(|e| self.failed(&e))?;
+            self.save_copy()?;
+        }
+        Ok(oldest)
+    }
+
+    /// After each start: sets anvil's clock, which goes on from the genesis block's time, to that of this machine.
+    ///
+    /// # Errors
+    /// [`AnvilError::Clock`].
+    pub async fn set_clock(&self, rpc: &crate::rpc::Rpc) -> Result<(), AnvilError> {
+        let now = serde_json::json!([now_s()]);
+        match rpc.request("evm_setTime", now).await {
+            Ok(_) => Ok(()),
+            Err(error) => Err(AnvilError::Clock(error.to_string())),
+        }
     }
 
     /// Keeps a copy of the state file if it is whole; worth doing after a deployment. Says whether it was whole.
@@ -201,6 +289,12 @@ impl Anvil {
             reason: error.to_string(),
         }
     }
+}
+
+fn now_s() -> u64 {
+    std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |d| d.as_secs())
 }
 
 fn is_whole(path: &Path) -> bool {
@@ -329,8 +423,10 @@ mod tests {
     #[test]
     fn a_state_file_that_was_cut_off_is_replaced_by_the_last_good_one() {
         let dir = tempfile::tempdir().unwrap();
-        let anvil = Anvil::new("anvil".into(), 1, dir.path().join("chain.json"));
+        let mut anvil = Anvil::new("anvil".into(), 1, dir.path().join("chain.json"));
         assert_eq!(anvil.prepare_state(), Ok(false), "a new chain");
+        let first = anvil.genesis_s;
+        assert!(first.is_some_and(|s| s > 1_700_000_000));
         std::fs::write(&anvil.state, "{\"block\":1").unwrap();
         assert!(
             anvil
@@ -347,5 +443,31 @@ mod tests {
             std::fs::read_to_string(&anvil.state).unwrap(),
             "{\"block\":1}"
         );
+        let mut again = Anvil {
+            genesis_s: None,
+            ..anvil.clone()
+        };
+        again.prepare_state().unwrap();
+        assert_eq!(again.genesis_s, first, "the first start's");
+    }
+
+    #[test]
+    fn of_several_genesis_blocks_the_oldest_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut anvil = Anvil::new("anvil".into(), 1, dir.path().join("chain.json"));
+        let block = |number: &str, timestamp: &str| serde_json::json!({"header": {"number": number, "timestamp": timestamp}});
+        let blocks = [
+            block("0x0", "0x6b0a459a"),
+            block("0x1", "0x6b0a459b"),
+            block("0x0", "0x6b0a4599"),
+        ];
+        let state = serde_json::json!({"best_block_number": 1, "blocks": blocks});
+        std::fs::write(&anvil.state, state.to_string()).unwrap();
+        assert_eq!(anvil.prepare_state(), Ok(false));
+        assert_eq!(anvil.genesis_s, Some(0x6b0a_4599));
+        let left: serde_json::Value =
+            serde_json::from_slice(&std::fs::read(&anvil.state).unwrap()).unwrap();
+        assert_eq!(left["blocks"], serde_json::json!([blocks[1], blocks[2]]));
+        assert_eq!(left["best_block_number"], 1);
     }
 }

@@ -92,6 +92,15 @@ impl Api {
         request.send().await.is_ok_and(|r| r.status().is_success())
     }
 
+    /// Whether the node says that it is ready; if not, why.
+    ///
+    /// # Errors
+    /// [`ApiError`]; what the node says is in its problem.
+    pub async fn readiness(&self) -> Result<()> {
+        let response = self.once(self.request(Method::GET, "readyz")).await?;
+        self.check(response).await.map(drop)
+    }
+
     /// Registers a user.
     ///
     /// # Errors

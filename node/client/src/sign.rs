@@ -6,6 +6,7 @@ use crate::api::{
 };
 use crate::hexed::{Bytes, WalletSignature};
 use diversity_keys::keystore::{self, KeystoreError};
+use diversity_keys::password::PasswordError;
 use diversity_keys::{KeyError, SecretKey};
 use diversity_proto::entity::{
     NodeDeclaration, SensorDeclaration, node_registration_digest, sensor_registration_digest,
@@ -16,7 +17,6 @@ use diversity_proto::terms::{
 };
 use diversity_proto::{AgreementId, DecodeError, Deployment, Digest, SensorId, UserId};
 use std::path::{Path, PathBuf};
-use zeroize::Zeroizing;
 
 /// What can go wrong before something is signed.
 #[derive(Debug, thiserror::Error)]
@@ -30,13 +30,8 @@ pub enum SignError {
         source: KeystoreError,
     },
     /// The password file.
-    #[error("cannot read the password file {}: {source}", path.display())]
-    Password {
-        /// Which file.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
+    #[error(transparent)]
+    Password(#[from] PasswordError),
     /// Not a key.
     #[error(transparent)]
     Key(#[from] KeyError),
@@ -69,7 +64,7 @@ impl Signer {
         Self { key, deployment }
     }
 
-    /// With the key in a keystore file, and its password in another (a line break at its end does not count).
+    /// With the key in a keystore file, and its password in another (its first line).
     ///
     /// # Errors
     /// [`SignError::Password`], [`SignError::Keystore`], [`SignError::Key`].
@@ -78,12 +73,7 @@ impl Signer {
         password_file: &Path,
         deployment: Deployment,
     ) -> Result<Self, SignError> {
-        let password = std::fs::read_to_string(password_file).map_err(|source| {
-            let path = password_file.into();
-            SignError::Password { path, source }
-        })?;
-        let password = Zeroizing::new(password);
-        let password = password.trim_end_matches(['\r', '\n']);
+        let password = diversity_keys::password::read(password_file)?;
         let secret = keystore::read(keystore, password.as_bytes()).map_err(|source| {
             let path = keystore.into();
             SignError::Keystore { path, source }

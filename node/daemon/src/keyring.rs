@@ -1,23 +1,31 @@
-//! The node's keys and the tokens of its API: made at the first start, read at every later one.
+//! The node's keys and the tokens of its API: made at the first start, read at every later one. A key that is missing at a later
+//! start is an error, never a new key.
 //!
 //! Four secrets, each in a keystore file of its own under `DATA_DIR/keys`, mode 0600: the protocol key (identity of the node
 //! in agreements), the account key (pays gas), the peer key (libp2p), and the seed from which the secret and salt of every
 //! commit are derived (R2).
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+mod files;
+mod record;
+mod tokens;
+
+use std::fs;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use diversity_keys::keystore::{self, Cost, KeystoreError};
+use diversity_keys::password::{self, PasswordError};
 use diversity_keys::{KeyError, SecretKey, os_random};
 use diversity_proto::{NodeId, PublicKey};
 use zeroize::Zeroizing;
 
-/// Longest password file, bytes.
-const PASSWORD_BYTES_MAX: u64 = 4096;
-/// Bytes of an API token, before hexadecimal.
-const TOKEN_BYTES: usize = 32;
+use files::{check_private, file, hex, write_private};
+use record::Record;
+
+pub use tokens::{Scope, Tokens};
+
+/// Names of the keys; each is a keystore file `NAME.json`.
+const KEYS: [&str; 4] = ["protocol", "account", "peer", "seed"];
 
 /// Why the keys cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -43,9 +51,45 @@ pub enum KeyringError {
         /// What the system said.
         source: std::io::Error,
     },
-    /// A password file that holds none.
-    #[error("the password file {path} holds no password: put one line into it")]
-    NoPassword {
+    /// A password file.
+    #[error(transparent)]
+    Password(#[from] PasswordError),
+    /// A key that was there once.
+    #[error(
+        "{} is gone, and this node has run with it: restore it from your backup of that folder. No new one is made: {}",
+        path.display(), loss(which)
+    )]
+    Gone {
+        /// Which key.
+        which: &'static str,
+        /// Its file.
+        path: PathBuf,
+    },
+    /// A key that is another one now.
+    #[error(
+        "{} holds another key than the one that this node has run with: put the right file back from your backup. {}",
+        path.display(), loss(which)
+    )]
+    Exchanged {
+        /// Which key.
+        which: &'static str,
+        /// Its file.
+        path: PathBuf,
+    },
+    /// A key file that others read.
+    #[error(
+        "{} can be read or written by others than its owner (mode {mode:03o}): whoever could read it has the key. If nobody did, run `chmod 600 {}`; else make new keys in a new data directory",
+        path.display(), path.display()
+    )]
+    Exposed {
+        /// Which file.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// The record of the keys.
+    #[error("{} is damaged: restore it from your backup of that folder", path.display())]
+    Record {
         /// Which file.
         path: PathBuf,
     },
@@ -59,6 +103,21 @@ pub enum KeyringError {
     },
 }
 
+/// What it means to be without a key.
+fn loss(which: &str) -> &'static str {
+    match which {
+        "protocol" => {
+            "a new protocol key would be another node, of no agreement. If it is lost, start a node in a new data directory, register it, and make new agreements"
+        }
+        "seed" => {
+            "with another seed this node would sign second commits for what it has committed to, which is evidence against it. If it is lost, start a node in a new data directory, register it, and make new agreements"
+        }
+        "account" => "what the old account holds would be out of reach",
+        "password" => "without it the keys beside it do not open",
+        _ => "other nodes know this one by it",
+    }
+}
+
 /// The node's secrets.
 pub struct Keyring {
     /// Signs everything that the protocol knows of this node.
@@ -69,14 +128,16 @@ pub struct Keyring {
     pub peer: Zeroizing<[u8; 32]>,
     /// Secrets and salts of commits are derived from it.
     pub seed: Zeroizing<[u8; 32]>,
+    /// Whether they were made just now.
+    pub new: bool,
 }
 
 impl Keyring {
-    /// Opens the keys in `data_dir/keys`, and makes those that are missing. `password_file` may be empty: then a password is
+    /// Opens the keys in `data_dir/keys`, and makes them at the first start. `password_file` may be empty: then a password is
     /// generated beside them.
     ///
     /// # Errors
-    /// [`KeyringError`]; no file is ever overwritten.
+    /// [`KeyringError`]; no file is ever overwritten, and no key made in the place of one that was there.
     pub fn open(data_dir: &Path, password_file: &Path, light: bool) -> Result<Self, KeyringError> {
         let dir = data_dir.join("keys");
         fs::DirBuilder::new()
@@ -84,49 +145,54 @@ impl Keyring {
             .mode(0o700)
             .create(&dir)
             .map_err(file("make the directory", &dir))?;
-        let password = if password_file.as_os_str().is_empty() {
-            let path = dir.join("password");
-            if !path.exists() {
-                write_private(&path, &hex(&os_random::<24>()?))?;
+        let record_file = dir.join("made.json");
+        let record = Record::read(&record_file)?;
+        // A first start that was cut off made some of them, and nothing was signed with those.
+        let has_run = record.is_some() || data_dir.join("store").join("format").exists();
+        let path_of = |which: &str| dir.join(format!("{which}.json"));
+        for which in KEYS {
+            let path = path_of(which);
+            if path.exists() {
+                check_private(&path)?;
+            } else if has_run {
+                return Err(KeyringError::Gone { which, path });
             }
-            read_line(&path)?
+        }
+        let password = if password_file.as_os_str().is_empty() {
+            own_password(&dir, has_run)?
         } else {
-            read_line(password_file)?
+            password::read(password_file)?
         };
         let cost = if light { Cost::Light } else { Cost::Standard };
-        let open = |which: &'static str, secp: bool| -> Result<Zeroizing<[u8; 32]>, KeyringError> {
-            let path = dir.join(format!("{which}.json"));
-            let keystore = |source| KeyringError::Keystore { which, source };
-            if !path.exists() {
-                let (secret, address) = if secp {
-                    let key = SecretKey::generate()?;
-                    (key.to_bytes(), Some(key.address()))
-                } else {
-                    (Zeroizing::new(os_random()?), None)
-                };
-                keystore::write(&path, &secret, address.as_ref(), password.as_bytes(), cost)
-                    .map_err(keystore)?;
-            }
-            keystore::read(&path, password.as_bytes()).map_err(keystore)
-        };
         // scrypt at full cost takes about a second a file, so the four are opened side by side.
-        let (protocol, account, peer, seed) = std::thread::scope(|scope| {
-            let jobs = [
-                ("protocol", true),
-                ("account", true),
-                ("peer", false),
-                ("seed", false),
-            ]
-            .map(|(which, secp)| scope.spawn(move || open(which, secp)));
-            let [protocol, account, peer, seed] =
-                jobs.map(|job| job.join().expect("opening a key does not panic"));
-            Ok::<_, KeyringError>((protocol?, account?, peer?, seed?))
+        let keys = std::thread::scope(|scope| {
+            let jobs = KEYS.map(|which| {
+                let (path, password) = (path_of(which), password.as_bytes());
+                scope.spawn(move || open_key(which, &path, password, cost))
+            });
+            let [a, b, c, d] = jobs.map(|job| job.join().expect("opening a key does not panic"));
+            Ok::<_, KeyringError>([a?, b?, c?, d?])
         })?;
+        let protocol = SecretKey::from_bytes(&keys[0])?;
+        let account = SecretKey::from_bytes(&keys[1])?;
+        let text = |key: &SecretKey| diversity_proto::Address(key.address()).hex();
+        let now = Record::of(text(&protocol), text(&account), &keys);
+        match &record {
+            Some(record) => {
+                if let Some(which) = record.exchanged(&now) {
+                    let path = path_of(which);
+                    return Err(KeyringError::Exchanged { which, path });
+                }
+            }
+            None => now.write(&record_file)?,
+        }
+        let [_, _, peer, seed] = keys;
         Ok(Self {
-            protocol: SecretKey::from_bytes(&protocol)?,
-            account: SecretKey::from_bytes(&account)?,
+            protocol,
+            account,
             peer,
             seed,
+            new: !has_run,
         })
     }
 
@@ -141,179 +207,45 @@ impl Keyring {
     }
 }
 
-/// What a caller of the API may do. Each scope includes the ones before it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Scope {
-    /// See everything.
-    Read,
-    /// Send messages and have things relayed to the chain.
-    Operate,
-    /// Have this node accept agreements, and change what it holds.
-    Admin,
-}
-
-impl Scope {
-    /// All, weakest first.
-    pub const ALL: [Self; 3] = [Self::Read, Self::Operate, Self::Admin];
-
-    /// As in file names and problems.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Read => "read",
-            Self::Operate => "operate",
-            Self::Admin => "admin",
-        }
+/// The password that lies beside the keys, generated with them.
+fn own_password(dir: &Path, has_run: bool) -> Result<Zeroizing<String>, KeyringError> {
+    let path = dir.join("password");
+    if path.exists() {
+        check_private(&path)?;
+    } else if has_run
+        || KEYS
+            .iter()
+            .any(|key| dir.join(format!("{key}.json")).exists())
+    {
+        let which = "password";
+        return Err(KeyringError::Gone { which, path });
+    } else {
+        write_private(&path, &hex(&os_random::<24>()?))?;
     }
+    Ok(password::read(&path)?)
 }
 
-/// The tokens of the API, one for each scope, in `DATA_DIR/api-token-{read,operate,admin}`.
-pub struct Tokens([Zeroizing<String>; 3]);
-
-impl Tokens {
-    /// Reads the tokens, and makes those that are missing.
-    ///
-    /// # Errors
-    /// [`KeyringError`].
-    pub fn open(data_dir: &Path) -> Result<Self, KeyringError> {
-        let token = |scope: Scope| -> Result<Zeroizing<String>, KeyringError> {
-            let path = data_dir.join(format!("api-token-{}", scope.name()));
-            if !path.exists() {
-                write_private(&path, &hex(&os_random::<TOKEN_BYTES>()?))?;
+/// Opens a key; one that is not there is made.
+fn open_key(
+    which: &'static str,
+    path: &Path,
+    password: &[u8],
+    cost: Cost,
+) -> Result<Zeroizing<[u8; 32]>, KeyringError> {
+    let keystore = |source| KeyringError::Keystore { which, source };
+    if !path.exists() {
+        let (secret, address) = match which {
+            "protocol" | "account" => {
+                let key = SecretKey::generate()?;
+                (key.to_bytes(), Some(key.address()))
             }
-            let text = read_line(&path)?;
-            if text.len() != 2 * TOKEN_BYTES || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
-                return Err(KeyringError::Token { path });
-            }
-            Ok(text)
+            _ => (Zeroizing::new(os_random()?), None),
         };
-        Ok(Self([
-            token(Scope::Read)?,
-            token(Scope::Operate)?,
-            token(Scope::Admin)?,
-        ]))
+        keystore::write(path, &secret, address.as_ref(), password, cost).map_err(keystore)?;
     }
-
-    /// The scope of a token; nothing for an unknown one. Takes as long for every token of the right length.
-    pub fn scope(&self, given: &str) -> Option<Scope> {
-        let mut found = None;
-        for (scope, token) in Scope::ALL.into_iter().zip(&self.0) {
-            if same(token.as_bytes(), given.as_bytes()) {
-                found = Some(scope);
-            }
-        }
-        found
-    }
-
-    /// The token of a scope.
-    pub fn token(&self, scope: Scope) -> &str {
-        &self.0[scope as usize]
-    }
-}
-
-fn same(a: &[u8], b: &[u8]) -> bool {
-    a.len() == b.len() && a.iter().zip(b).fold(0u8, |sum, (a, b)| sum | (a ^ b)) == 0
-}
-
-fn hex(bytes: &[u8]) -> Zeroizing<String> {
-    use std::fmt::Write;
-    let mut out = Zeroizing::new(String::with_capacity(2 * bytes.len()));
-    for b in bytes {
-        write!(out, "{b:02x}").expect("a string takes everything");
-    }
-    out
-}
-
-fn file<'a>(
-    action: &'static str,
-    path: &'a Path,
-) -> impl FnOnce(std::io::Error) -> KeyringError + 'a {
-    move |source| KeyringError::File {
-        action,
-        path: path.into(),
-        source,
-    }
-}
-
-/// Writes a new file that only its owner reads, whole or not at all.
-fn write_private(path: &Path, line: &str) -> Result<(), KeyringError> {
-    let new = path.with_extension("new");
-    OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&new)
-        .and_then(|mut f| {
-            f.set_permissions(fs::Permissions::from_mode(0o600))?;
-            writeln!(f, "{line}")?;
-            f.sync_all()
-        })
-        .and_then(|()| fs::rename(&new, path))
-        .map_err(file("write", path))
-}
-
-fn read_line(path: &Path) -> Result<Zeroizing<String>, KeyringError> {
-    let mut text = Zeroizing::new(String::new());
-    File::open(path)
-        .and_then(|f| f.take(PASSWORD_BYTES_MAX).read_to_string(&mut text))
-        .map_err(file("read", path))?;
-    let line = Zeroizing::new(text.lines().next().unwrap_or_default().to_owned());
-    if line.is_empty() {
-        return Err(KeyringError::NoPassword { path: path.into() });
-    }
-    Ok(line)
+    keystore::read(path, password).map_err(keystore)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn keys_and_tokens_survive_and_only_their_owner_reads_them() {
-        let dir = tempfile::tempdir().expect("dir");
-        let first = Keyring::open(dir.path(), Path::new(""), true).expect("made");
-        let tokens = Tokens::open(dir.path()).expect("made");
-        let again = Keyring::open(dir.path(), Path::new(""), true).expect("read");
-        assert_eq!(first.node(), again.node());
-        assert_eq!((*first.peer, *first.seed), (*again.peer, *again.seed));
-        assert_ne!(first.protocol.address(), first.account.address());
-        for scope in Scope::ALL {
-            let token = Tokens::open(dir.path())
-                .expect("read")
-                .token(scope)
-                .to_owned();
-            assert_eq!(tokens.scope(&token), Some(scope));
-        }
-        assert_eq!(tokens.scope(""), None);
-        assert_eq!(tokens.scope(&"0".repeat(64)), None);
-        let mut files = 0;
-        for folder in [dir.path().to_path_buf(), dir.path().join("keys")] {
-            for entry in fs::read_dir(folder).expect("dir") {
-                let meta = entry.expect("entry").metadata().expect("meta");
-                if meta.is_file() {
-                    files += 1;
-                    assert_eq!(meta.permissions().mode() & 0o777, 0o600);
-                }
-            }
-        }
-        assert_eq!(files, 4 + 1 + 3);
-    }
-
-    #[test]
-    fn a_wrong_password_is_said_and_nothing_is_overwritten() {
-        let dir = tempfile::tempdir().expect("dir");
-        Keyring::open(dir.path(), Path::new(""), true).expect("made");
-        let other = dir.path().join("other");
-        fs::write(&other, "wrong\n").expect("written");
-        assert!(matches!(
-            Keyring::open(dir.path(), &other, true),
-            Err(KeyringError::Keystore { .. })
-        ));
-        fs::write(&other, "").expect("written");
-        assert!(matches!(
-            Keyring::open(dir.path(), &other, true),
-            Err(KeyringError::NoPassword { .. })
-        ));
-        Keyring::open(dir.path(), Path::new(""), true).expect("still there");
-    }
-}
+#[path = "keyring/keyring_tests.rs"]
+mod tests;

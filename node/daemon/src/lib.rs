@@ -12,5 +12,5 @@ pub mod runner;
 pub mod telemetry;
 
 pub use config::{NodeConfig, NodeFlags};
-pub use node::{NodeError, run_node};
+pub use node::{NodeError, rebuild_store, run_node};
 pub use runner::{RunFailure, RunOutput, Runner};

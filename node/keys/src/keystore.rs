@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use ctr::cipher::{KeyIvInit, StreamCipher};
 use hmac::Hmac;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use sha2::Sha256;
 use sha3::{Digest, Keccak256};
 use zeroize::Zeroizing;
@@ -105,14 +106,59 @@ pub enum KeystoreError {
     Key(#[from] KeyError),
 }
 
-#[derive(Serialize, Deserialize)]
+/// As it is written.
+#[derive(Serialize)]
 struct Keystore {
-    #[serde(alias = "Crypto")]
     crypto: Crypto,
     id: String,
     version: u32,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     address: Option<String>,
+}
+
+/// What is read of one: an id says nothing, and an address need not be there.
+#[derive(Deserialize)]
+struct Found {
+    crypto: Crypto,
+    version: u32,
+    #[serde(default)]
+    address: Option<String>,
+}
+
+impl Found {
+    fn parse(json: &str) -> Result<Self, KeystoreError> {
+        if json.len() as u64 > FILE_BYTES_MAX {
+            return Err(KeystoreError::TooLarge);
+        }
+        let json = json.strip_prefix('\u{feff}').unwrap_or(json);
+        let value = serde_json::from_str(json).map_err(|error| malformed(&error))?;
+        serde_json::from_value(lower_case(value)?).map_err(|error| malformed(&error))
+    }
+
+    fn address(&self) -> Result<Option<[u8; 20]>, KeystoreError> {
+        let text = self.address.as_deref().filter(|text| !text.is_empty());
+        text.map(|text| from_hex(text, "address")).transpose()
+    }
+}
+
+/// Names in lower case, since other tools tell `Crypto` and `crypto` no more apart; whoever says one thing twice says it alike.
+fn lower_case(value: Value) -> Result<Value, KeystoreError> {
+    let Value::Object(fields) = value else {
+        return Ok(value);
+    };
+    let mut out = serde_json::Map::new();
+    for (name, value) in fields {
+        let (name, value) = (name.to_ascii_lowercase(), lower_case(value)?);
+        match out.insert(name.clone(), value) {
+            Some(other) if other != out[&name] => {
+                return Err(KeystoreError::Malformed {
+                    reason: format!("it says {} twice, and not the same", shown(&name)),
+                });
+            }
+            _ => {}
+        }
+    }
+    Ok(Value::Object(out))
 }
 
 #[derive(Serialize, Deserialize)]
@@ -189,10 +235,7 @@ pub fn seal(
 /// # Errors
 /// [`KeystoreError`]; a wrong password is told from a malformed file.
 pub fn open(json: &str, password: &[u8]) -> Result<Zeroizing<[u8; 32]>, KeystoreError> {
-    if json.len() as u64 > FILE_BYTES_MAX {
-        return Err(KeystoreError::TooLarge);
-    }
-    let keystore: Keystore = serde_json::from_str(json).map_err(|error| malformed(&error))?;
+    let keystore = Found::parse(json)?;
     if keystore.version != 3 {
         return Err(unsupported(format!("version {}", keystore.version)));
     }
@@ -212,13 +255,20 @@ pub fn open(json: &str, password: &[u8]) -> Result<Zeroizing<[u8; 32]>, Keystore
         return Err(KeystoreError::Password);
     }
     apply_cipher(&key, &iv, secret.as_mut_slice());
-    if let Some(address) = &keystore.address {
-        let address: [u8; 20] = from_hex(address, "address")?;
-        if SecretKey::from_bytes(&secret)?.address() != address {
-            return Err(KeystoreError::Address);
-        }
+    if let Some(address) = keystore.address()?
+        && SecretKey::from_bytes(&secret)?.address() != address
+    {
+        return Err(KeystoreError::Address);
     }
     Ok(secret)
+}
+
+/// The address that a keystore names in the clear; nothing if it names none.
+///
+/// # Errors
+/// [`KeystoreError`] if it is none.
+pub fn named_address(json: &str) -> Result<Option<[u8; 20]>, KeystoreError> {
+    Found::parse(json)?.address()
 }
 
 /// Writes a new keystore file with mode 0600, durably, and never over an existing one.
@@ -252,6 +302,14 @@ pub fn write(
 /// # Errors
 /// [`KeystoreError`].
 pub fn read(path: &Path, password: &[u8]) -> Result<Zeroizing<[u8; 32]>, KeystoreError> {
+    open(&read_text(path)?, password)
+}
+
+/// The text of a keystore file; of a longer file a part that is too long.
+///
+/// # Errors
+/// [`KeystoreError::File`].
+pub fn read_text(path: &Path) -> Result<String, KeystoreError> {
     let mut json = String::new();
     File::open(path)
         .and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_string(&mut json))
@@ -260,7 +318,7 @@ pub fn read(path: &Path, password: &[u8]) -> Result<Zeroizing<[u8; 32]>, Keystor
             path: path.into(),
             source,
         })?;
-    open(&json, password)
+    Ok(json)
 }
 
 fn write_durably(path: &Path, text: &str) -> std::io::Result<()> {

@@ -76,6 +76,87 @@ fn sealed_by_eth_keystore(dir: &Path) -> PathBuf {
     path
 }
 
+/// Files that other tools write and open.
+#[test]
+fn what_other_tools_open_is_opened() {
+    let key = SecretKey::from_bytes(&SECRET).expect("in range");
+    let json = seal(
+        &SECRET,
+        Some(&key.address()),
+        b"password",
+        Cost::Light,
+        &RANDOM,
+    );
+    let value: Value = serde_json::from_str(&json).expect("JSON");
+    let with = |change: &dyn Fn(&mut serde_json::Map<String, Value>)| {
+        let mut value = value.clone();
+        change(value.as_object_mut().expect("an object"));
+        value.to_string()
+    };
+    let set = |name: &'static str, to: Value| {
+        with(&|v| {
+            v.insert(name.into(), to.clone());
+        })
+    };
+    let without = |name: &str| {
+        with(&|v| {
+            v.remove(name);
+        })
+    };
+    let upper = with(&|v| {
+        let crypto = v.remove("crypto").expect("there");
+        v.insert("Crypto".into(), crypto);
+    });
+    let address = to_hex(&key.address());
+    for (what, json, named) in [
+        (
+            "crypto and Crypto",
+            set("Crypto", value["crypto"].clone()),
+            true,
+        ),
+        ("Crypto", upper, true),
+        ("a byte order mark", format!("\u{feff}{json}"), true),
+        ("no id", without("id"), true),
+        ("id null", set("id", Value::Null), true),
+        ("no address", without("address"), false),
+        ("address null", set("address", Value::Null), false),
+        ("an empty address", set("address", "".into()), false),
+        (
+            "0x before it",
+            set("address", format!("0x{address}").into()),
+            true,
+        ),
+        (
+            "upper case",
+            set("address", address.to_uppercase().into()),
+            true,
+        ),
+        (
+            "more than is known",
+            set("x-ethers", serde_json::json!({"path": "m"})),
+            true,
+        ),
+    ] {
+        let opened = open(&json, b"password").unwrap_or_else(|e| panic!("{what}: {e}"));
+        assert_eq!(*opened, SECRET, "{what}");
+        let address = named_address(&json).expect(what);
+        assert_eq!(address, named.then(|| key.address()), "{what}");
+    }
+    for (what, json) in [
+        (
+            "another Crypto",
+            set("Crypto", serde_json::json!({"cipher": "none"})),
+        ),
+        ("half an address", set("address", "2c75".into())),
+    ] {
+        let error = open(&json, b"password").expect_err(what);
+        assert!(
+            matches!(error, KeystoreError::Malformed { .. }),
+            "{what}: {error}"
+        );
+    }
+}
+
 #[test]
 fn files_are_private_and_never_overwritten() {
     let dir = tempfile::tempdir().expect("directory");

@@ -1,6 +1,7 @@
 //! The task that owns the swarm: commands in, events out, redialling.
 
 mod incoming;
+mod twins;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex};
@@ -45,6 +46,7 @@ pub(crate) struct Driver {
     incoming: libp2p_stream::IncomingStreams,
     lost_sender: mpsc::Sender<Lost>,
     lost: mpsc::Receiver<Lost>,
+    twins: twins::Twins,
 }
 
 struct PeerState {
@@ -135,6 +137,7 @@ impl Driver {
             incoming,
             lost_sender,
             lost,
+            twins: twins::Twins::default(),
         };
         driver.set_peers(list);
         Ok(driver)

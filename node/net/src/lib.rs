@@ -212,6 +212,11 @@ pub enum NetEvent {
         /// What it said it speaks.
         version: String,
     },
+    /// Two processes connect with the key of this peer, and both are alive.
+    Twins {
+        /// Which peer.
+        peer: Peer,
+    },
     /// A peer listens to the topic: from now on gossip reaches it.
     Subscribed {
         /// Which peer.

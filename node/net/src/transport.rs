@@ -58,6 +58,19 @@ pub(crate) fn message_id(bytes: &[u8]) -> [u8; 32] {
     Sha256::digest(bytes).into()
 }
 
+/// What this process calls itself: its version, and a random name, so that peers tell two processes with one key apart.
+fn agent() -> String {
+    let random = identity::Keypair::generate_ed25519().public().to_peer_id();
+    let name: String = random
+        .to_bytes()
+        .iter()
+        .rev()
+        .take(8)
+        .map(|b| format!("{b:02x}"))
+        .collect();
+    format!("diversity/{}/{name}", env!("CARGO_PKG_VERSION"))
+}
+
 pub(crate) fn build(
     identity: identity::Keypair,
     topic: &IdentTopic,
@@ -66,7 +79,7 @@ pub(crate) fn build(
     let gossip = gossip(topic, limits)?;
     let identify = identify::Behaviour::new(
         identify::Config::new(VERSION.into(), identity.public())
-            .with_agent_version(concat!("diversity/", env!("CARGO_PKG_VERSION")).into())
+            .with_agent_version(agent())
             .with_push_listen_addr_updates(false)
             .with_hide_listen_addrs(true)
             .with_cache_size(0),

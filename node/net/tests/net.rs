@@ -520,3 +520,25 @@ async fn bad_configurations_are_refused_in_words() {
     drop(taken);
     drop(handle);
 }
+
+/// A copied data directory on another machine: each of the two knows nothing of the other, and whoever both connect to sees it.
+#[tokio::test]
+async fn two_processes_with_one_key_are_noticed_by_a_peer() {
+    let any = "/ip4/127.0.0.1/tcp/0";
+    let entry = |seed, address: &str| PeerEntry {
+        peer: peer(seed),
+        addresses: vec![address.into()],
+    };
+    let listed = PeerEntry {
+        peer: peer(2),
+        addresses: Vec::new(),
+    };
+    let mut witness = start(config(1, any, vec![listed])).await;
+    let address = witness.address.clone();
+    let _original = start(config(2, any, vec![entry(1, &address)])).await;
+    witness
+        .wait_for(NetEvent::Connected { peer: peer(2) })
+        .await;
+    let _copy = start(config(2, any, vec![entry(1, &address)])).await;
+    witness.wait_for(NetEvent::Twins { peer: peer(2) }).await;
+}

@@ -1,20 +1,33 @@
-//! What a store's directory holds beside the engine's files: a lock, and a text file with version and identity.
+//! What a store's directory holds beside the engine's files: a lock, and a text file with version, identity, the engine's folder, and
+//! whether the store was made whole.
 //!
 //! The version is read before the engine touches anything, so that even a version with another engine is refused in words.
+//!
+//! ```text
+//! diversity-store 3
+//! identity <hexadecimal>
+//! engine sled
+//! state made                       or: making
+//! crc32 <hexadecimal>              of the lines before
+//! ```
 
 use std::fmt::Write as _;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{Read, Write};
 use std::path::Path;
 
-use crate::{FORMAT_VERSION, StoreError};
+use crate::{FORMAT_VERSION, READ_FROM, StoreError};
 
 /// The folder of the engine's own files.
 pub(crate) const ENGINE: &str = "sled";
+/// The same of a store that was of version 2 once.
+pub(crate) const ENGINE_UPGRADED: &str = "sled-3";
 const FORMAT: &str = "format";
 const FORMAT_NEW: &str = "format.new";
 const LOCK: &str = "lock";
 const MAGIC: &str = "diversity-store ";
+const MAKING: &str = "making";
+const MADE: &str = "made";
 /// The format file is far smaller.
 const FORMAT_BYTES_MAX: u64 = 4096;
 
@@ -23,8 +36,19 @@ pub(crate) struct Lock {
     _file: File,
 }
 
-/// Locks the directory and checks that it holds a store of this version and identity, or makes one of it.
-pub(crate) fn claim(dir: &Path, identity: &[u8]) -> Result<Lock, StoreError> {
+/// What a directory that is ours holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Found {
+    /// Nothing yet, or what an opener left behind that died while it made the store: nothing was ever acknowledged in it.
+    Nothing,
+    /// A store of version 2.
+    Version2,
+    /// A store of this version, with the folder of its engine.
+    Made(&'static str),
+}
+
+/// Locks the directory and checks that it holds a store of this identity and of a version that can be read, or nothing.
+pub(crate) fn claim(dir: &Path, identity: &[u8]) -> Result<(Lock, Found), StoreError> {
     fs::create_dir_all(dir).map_err(|error| failed("create", dir, &error))?;
     let format = dir.join(FORMAT);
     if !exists(&format)? && !is_fresh(dir)? {
@@ -32,12 +56,40 @@ pub(crate) fn claim(dir: &Path, identity: &[u8]) -> Result<Lock, StoreError> {
     }
     let lock = lock(dir)?;
     // Looked at again now: another process may have made the store before this one had the lock.
-    if exists(&format)? {
-        check(dir, &format, identity)?;
+    let found = if exists(&format)? {
+        check(dir, &format, identity)?
     } else {
-        make(dir, &format, identity).map_err(|error| failed("write", &format, &error))?;
+        Found::Nothing
+    };
+    Ok((lock, found))
+}
+
+/// Before the files of a new store are made: from here on the directory is a store's.
+pub(crate) fn making(dir: &Path, identity: &[u8]) -> Result<(), StoreError> {
+    for name in [ENGINE, crate::journal::NAMES[0], crate::journal::NAMES[1]] {
+        remove(&dir.join(name))?;
     }
-    Ok(lock)
+    write(dir, identity, ENGINE, MAKING)
+}
+
+/// All files are there and durable: from here on none of them may be missing.
+pub(crate) fn made(dir: &Path, identity: &[u8], engine: &str) -> Result<(), StoreError> {
+    write(dir, identity, engine, MADE)
+}
+
+/// Removes a file or a folder, if it is there.
+pub(crate) fn remove(path: &Path) -> Result<(), StoreError> {
+    let removed = match fs::symlink_metadata(path) {
+        Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(path),
+        Ok(_) => fs::remove_file(path),
+        Err(error) => Err(error),
+    };
+    match removed {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(failed("remove", path, &error))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn lock(dir: &Path) -> Result<Lock, StoreError> {
@@ -68,7 +120,7 @@ fn is_fresh(dir: &Path) -> Result<bool, StoreError> {
     Ok(true)
 }
 
-fn check(dir: &Path, format: &Path, identity: &[u8]) -> Result<(), StoreError> {
+fn check(dir: &Path, format: &Path, identity: &[u8]) -> Result<Found, StoreError> {
     let mut bytes = Vec::new();
     File::open(format)
         .and_then(|file| file.take(FORMAT_BYTES_MAX).read_to_end(&mut bytes))
@@ -85,14 +137,14 @@ fn check(dir: &Path, format: &Path, identity: &[u8]) -> Result<(), StoreError> {
         .ok_or_else(|| unknown("no readable version".into()))?;
     if let Ok(found) = version.parse::<u32>()
         && found > 0
-        && found < FORMAT_VERSION
+        && found < READ_FROM
     {
         return Err(StoreError::OldVersion {
             path: shown(dir),
             found,
         });
     }
-    if version != FORMAT_VERSION.to_string() {
+    if version != FORMAT_VERSION.to_string() && version != READ_FROM.to_string() {
         return Err(unknown(format!(
             "version {}",
             version
@@ -118,21 +170,43 @@ fn check(dir: &Path, format: &Path, identity: &[u8]) -> Result<(), StoreError> {
             expected,
         });
     }
-    Ok(())
+    if text == format!("{MAGIC}{READ_FROM}\nidentity {expected}\n") {
+        return Ok(Found::Version2);
+    }
+    for engine in [ENGINE, ENGINE_UPGRADED] {
+        for (state, found) in [(MADE, Found::Made(engine)), (MAKING, Found::Nothing)] {
+            if text == content(identity, engine, state) {
+                return Ok(found);
+            }
+        }
+    }
+    Err(StoreError::corrupt(
+        dir,
+        "the file format was changed on the disk".into(),
+    ))
 }
 
-/// Writes the format file so that it is there whole or not at all, before the engine makes its files.
-fn make(dir: &Path, format: &Path, identity: &[u8]) -> std::io::Result<()> {
-    let new = dir.join(FORMAT_NEW);
-    let mut file = File::create(&new)?;
-    write!(
-        file,
-        "{MAGIC}{FORMAT_VERSION}\nidentity {}\n",
+fn content(identity: &[u8], engine: &str, state: &str) -> String {
+    let mut text = format!(
+        "{MAGIC}{FORMAT_VERSION}\nidentity {}\nengine {engine}\nstate {state}\n",
         hex(identity)
-    )?;
-    file.sync_all()?;
-    fs::rename(&new, format)?;
-    File::open(dir)?.sync_all()
+    );
+    let crc = crc32fast::hash(text.as_bytes());
+    let _ = writeln!(text, "crc32 {crc:08x}");
+    text
+}
+
+/// Writes the format file so that it is there whole or not at all.
+fn write(dir: &Path, identity: &[u8], engine: &str, state: &str) -> Result<(), StoreError> {
+    let (format, new) = (dir.join(FORMAT), dir.join(FORMAT_NEW));
+    let write = || {
+        let mut file = File::create(&new)?;
+        file.write_all(content(identity, engine, state).as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&new, &format)?;
+        File::open(dir)?.sync_all()
+    };
+    write().map_err(|error| failed("write", &format, &error))
 }
 
 fn exists(path: &Path) -> Result<bool, StoreError> {

@@ -19,12 +19,12 @@ use crate::{KEY_BYTES_MAX, Op, StoreError, VALUE_BYTES_MAX};
 
 /// Bytes of each file. Longer batches make one longer for once.
 pub(crate) const FILE_BYTES: u64 = 8 * 1024 * 1024;
-const NAMES: [&str; 2] = ["journal-a", "journal-b"];
-const MAGIC: u32 = 0xd1_5e_12_51;
-const HEADER: usize = 28;
-const ALIGN: usize = 16;
+pub(crate) const NAMES: [&str; 2] = ["journal-a", "journal-b"];
+pub(crate) const MAGIC: u32 = 0xd1_5e_12_51;
+pub(crate) const HEADER: usize = 28;
+pub(crate) const ALIGN: usize = 16;
 /// What a new file is filled with: blocks of zeros may be given back by what lies below the file system.
-const FILL: u8 = 0xa5;
+pub(crate) const FILL: u8 = 0xa5;
 const DELETE: u32 = 1 << 31;
 
 /// The journal, open for appending.
@@ -91,6 +91,11 @@ impl Journal {
         })
     }
 
+    /// Number of the next batch.
+    pub fn next(&self) -> u64 {
+        self.sequence
+    }
+
     /// Makes a batch durable. `flushed` is called before a file whose batches may not be in the engine's files yet is written over;
     /// it returns when they are.
     pub fn append(
@@ -139,7 +144,7 @@ fn encode(generation: u64, sequence: u64, ops: &[Op]) -> Vec<u8> {
     record
 }
 
-fn header(generation: u64, sequence: u64, payload: &[u8]) -> [u8; HEADER] {
+pub(crate) fn header(generation: u64, sequence: u64, payload: &[u8]) -> [u8; HEADER] {
     let mut header = [0; HEADER];
     header[..4].copy_from_slice(&MAGIC.to_be_bytes());
     header[4..12].copy_from_slice(&generation.to_be_bytes());
@@ -204,14 +209,14 @@ fn read(path: &Path, file: &File) -> Result<Content, StoreError> {
     Ok(content)
 }
 
-struct Record {
-    generation: u64,
-    sequence: u64,
-    ops: Vec<Op>,
-    bytes: usize,
+pub(crate) struct Record {
+    pub generation: u64,
+    pub sequence: u64,
+    pub ops: Vec<Op>,
+    pub bytes: usize,
 }
 
-fn record(bytes: &[u8]) -> Option<Record> {
+pub(crate) fn record(bytes: &[u8]) -> Option<Record> {
     let head = bytes.get(..HEADER)?;
     let u32_at = |at: usize| u32::from_be_bytes(head[at..at + 4].try_into().expect("4 bytes"));
     let u64_at = |at: usize| u64::from_be_bytes(head[at..at + 8].try_into().expect("8 bytes"));

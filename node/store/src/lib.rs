@@ -9,35 +9,44 @@
 //! made by another version or for another node is refused in words.
 
 mod directory;
+mod engine;
 mod journal;
+mod presence;
+mod quiet;
+mod salvage;
+mod sums;
+mod tail;
+mod upgrade;
 mod writer;
 
-use std::fs::File;
+use std::cell::Cell;
 use std::ops::RangeBounds;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
 
+use directory::Found;
+use engine::Engine;
 use journal::{Appended, Journal};
 
+pub use engine::Scan;
+pub use salvage::{Salvaged, salvage};
 pub use writer::{Done, Full, Writer, WriterLimits};
 
-/// The version of the layout on disk. Version 1 belonged to the MainContract before holes and cells.
-pub const FORMAT_VERSION: u32 = 2;
+/// The version of the layout on disk (wire-format §10). Version 1 belonged to the MainContract before holes and cells; version 2 had no
+/// checksums of its own.
+pub const FORMAT_VERSION: u32 = 3;
+/// The oldest version that is read: it is brought to [`FORMAT_VERSION`] when it is opened.
+pub const READ_FROM: u32 = 2;
 /// The longest key, in bytes.
 pub const KEY_BYTES_MAX: usize = 1024;
 /// The longest value, in bytes.
 pub const VALUE_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// The longest identity record, in bytes.
 pub const IDENTITY_BYTES_MAX: usize = 256;
-/// Memory for pages that are kept decoded, in bytes.
-const CACHE_BYTES: u64 = 64 * 1024 * 1024;
-
-/// How long an engine that is being closed is waited for.
-const CLOSING_MAX: Duration = Duration::from_secs(10);
-const CLOSING_STEP: Duration = Duration::from_millis(5);
+/// What may be deleted of a damaged store, and what not.
+const KEEP_AND_REBUILD: &str = "the disk lost or changed what was written there. Delete nothing by hand: this folder is what says what the node has signed, and the folder keys beside it is who the node is. Run `diversity node --rebuild-store` with the settings of this node: it keeps keys and signatures, fetches all else from the peers and the chain, and says which folder may be deleted afterwards";
 
 /// What can go wrong with a store. Clonable, because one failed flush is told to everyone who waits for it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -121,12 +130,18 @@ pub enum StoreError {
         reason: String,
     },
     /// A journal has a hole in it: something that was acknowledged is gone.
-    #[error(
-        "the journal {path} is damaged in the middle: the disk lost or changed what was written. Restore this node's newest backup, or let it start from an empty data directory and fetch from its peers what they hold"
-    )]
+    #[error("the journal {path} is damaged in the middle: {KEEP_AND_REBUILD}")]
     Damaged {
         /// Which file.
         path: String,
+    },
+    /// Something is missing or was changed on the disk.
+    #[error("the store in {path} is damaged: {what}. {KEEP_AND_REBUILD}")]
+    Corrupt {
+        /// The directory.
+        path: String,
+        /// What was found.
+        what: String,
     },
     /// A write failed before; nothing is acknowledged any more.
     #[error(
@@ -166,6 +181,15 @@ impl Op {
     }
 }
 
+impl StoreError {
+    fn corrupt(dir: &Path, what: String) -> Self {
+        Self::Corrupt {
+            path: dir.display().to_string(),
+            what,
+        }
+    }
+}
+
 fn check_length(what: &'static str, bytes: usize, max: usize) -> Result<(), StoreError> {
     if bytes > max {
         return Err(StoreError::TooLarge { what, bytes, max });
@@ -193,57 +217,9 @@ struct Inner {
     // Dropped in this order: the engine lets go of its files before the lock is released.
     journal: Mutex<Journal>,
     checkpoint: Mutex<Option<JoinHandle<Result<(), StoreError>>>>,
-    /// The directory, for syncing its file system.
-    files: Arc<File>,
-    db: sled::Db,
+    engine: Engine,
     poisoned: AtomicBool,
     _lock: directory::Lock,
-}
-
-/// The directory is ours. An engine that was closed a moment ago may still let go of its files in a thread of its own, and says
-/// nothing when it has; so it is asked again for a while.
-fn open_engine(config: &sled::Config) -> Result<sled::Db, StoreError> {
-    let since = Instant::now();
-    loop {
-        match config.open() {
-            Err(sled::Error::Io(error)) if is_lock(&error) && since.elapsed() < CLOSING_MAX => {
-                std::thread::sleep(CLOSING_STEP);
-            }
-            opened => return opened.map_err(|error| engine("open its files", &error)),
-        }
-    }
-}
-
-/// The engine wraps what the system said into words of its own.
-fn is_lock(error: &std::io::Error) -> bool {
-    error.to_string().contains("could not acquire lock")
-}
-
-fn apply(db: &sled::Db, ops: Vec<Op>) -> Result<(), StoreError> {
-    let mut batch = sled::Batch::default();
-    for op in ops {
-        match op {
-            Op::Put(key, value) => batch.insert(key, value),
-            Op::Delete(key) => batch.remove(key),
-        }
-    }
-    db.apply_batch(batch)
-        .map_err(|error| engine("apply a batch", &error))
-}
-
-/// Brings everything that the engine holds onto the disk. On Linux its own flush leaves the files' metadata and the disk's cache
-/// alone, so the file system is synced behind it; elsewhere it syncs its files itself.
-fn flush(db: &sled::Db, files: &File) -> Result<(), StoreError> {
-    db.flush()
-        .map_err(|error| engine("flush to disk", &error))?;
-    #[cfg(target_os = "linux")]
-    let synced = rustix::fs::syncfs(files);
-    #[cfg(not(target_os = "linux"))]
-    let synced = files.sync_all();
-    synced.map_err(|error| StoreError::Engine {
-        action: "sync its file system",
-        reason: error.to_string(),
-    })
 }
 
 /// A write that panicked half-way has poisoned the store itself, so its locks need not be.
@@ -251,35 +227,71 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Makes a store where there is none.
+fn make(dir: &Path, identity: &[u8]) -> Result<(Engine, Journal), StoreError> {
+    directory::making(dir, identity)?;
+    let engine = Engine::create(dir, &dir.join(directory::ENGINE), 0)?;
+    let journal = Journal::open(dir, |_| Ok(()), || Ok(()))?;
+    directory::made(dir, identity, directory::ENGINE)?;
+    Ok((engine, journal))
+}
+
+/// Opens a store that was made whole, and checks that it still is.
+fn take_up(dir: &Path, engine: &str) -> Result<(Engine, Journal), StoreError> {
+    let path = dir.join(engine);
+    presence::check(dir, &path)?;
+    presence::clear_snapshots(&path)?;
+    tail::check(dir)?;
+    if engine != directory::ENGINE {
+        directory::remove(&dir.join(directory::ENGINE))?;
+    }
+    let engine = Engine::open(dir, &path)?;
+    let read = Cell::new(0);
+    let journal = Journal::open(
+        dir,
+        |ops| {
+            read.set(read.get() + 1);
+            engine.apply(ops, None)
+        },
+        || engine.flush(),
+    )?;
+    let (first, held) = (journal.next() - read.get(), engine.position());
+    if held > journal.next() || held < first {
+        let what = format!(
+            "its engine holds the batches before {held}, and its journal those from {first} to {}",
+            journal.next()
+        );
+        return Err(StoreError::corrupt(dir, what));
+    }
+    engine.caught_up(journal.next());
+    Ok((engine, journal))
+}
+
 impl Store {
     /// Opens the store in `dir`, and makes it if the directory is missing or empty. `identity` says whose it is (for a node:
-    /// deployment and node id); it is written when the store is made and compared ever after.
+    /// deployment and node id); it is written when the store is made and compared ever after. All records are read once: one that
+    /// is missing or was changed on the disk is an error, never an answer.
     ///
     /// # Errors
-    /// [`StoreError::Locked`], [`StoreError::UnknownVersion`], [`StoreError::OldVersion`], [`StoreError::ForeignIdentity`], [`StoreError::NotAStore`],
-    /// [`StoreError::TooLarge`], [`StoreError::File`] or [`StoreError::Engine`].
+    /// [`StoreError::Locked`], [`StoreError::UnknownVersion`], [`StoreError::OldVersion`], [`StoreError::ForeignIdentity`],
+    /// [`StoreError::NotAStore`], [`StoreError::TooLarge`], [`StoreError::File`], [`StoreError::Corrupt`], [`StoreError::Damaged`] or
+    /// [`StoreError::Engine`].
     pub fn open(dir: &Path, identity: &[u8]) -> Result<Self, StoreError> {
         check_length("identity record", identity.len(), IDENTITY_BYTES_MAX)?;
-        let lock = directory::claim(dir, identity)?;
-        let config = sled::Config::new()
-            .path(dir.join(directory::ENGINE))
-            .cache_capacity(CACHE_BYTES)
-            .mode(sled::Mode::HighThroughput)
-            // Flushed by hand, at each checkpoint.
-            .flush_every_ms(None);
-        let db = open_engine(&config)?;
-        let files = File::open(dir).map_err(|error| StoreError::File {
-            action: "open",
-            path: dir.display().to_string(),
-            reason: error.to_string(),
-        })?;
-        let journal = Journal::open(dir, |ops| apply(&db, ops), || flush(&db, &files))?;
+        let (lock, found) = directory::claim(dir, identity)?;
+        let (engine, journal) = match found {
+            Found::Nothing => make(dir, identity)?,
+            Found::Version2 => {
+                upgrade::from_2(dir, identity)?;
+                take_up(dir, directory::ENGINE_UPGRADED)?
+            }
+            Found::Made(engine) => take_up(dir, engine)?,
+        };
         Ok(Self {
             inner: Arc::new(Inner {
                 journal: Mutex::new(journal),
                 checkpoint: Mutex::new(None),
-                files: Arc::new(files),
-                db,
+                engine,
                 poisoned: AtomicBool::new(false),
                 _lock: lock,
             }),
@@ -308,7 +320,7 @@ impl Store {
             if appended == Appended::Turned {
                 self.begin_checkpoint()?;
             }
-            apply(&self.inner.db, ops)?;
+            self.inner.engine.apply(ops, Some(journal.next()))?;
         }
         std::mem::forget(guard);
         // Somebody else's flush may have failed meanwhile, and then this one means nothing.
@@ -320,10 +332,10 @@ impl Store {
 
     /// Everything before is flushed behind the writer's back, while it goes on in the other file of the journal.
     fn begin_checkpoint(&self) -> Result<(), StoreError> {
-        let (db, files) = (self.inner.db.clone(), Arc::clone(&self.inner.files));
+        let flush = self.inner.engine.flusher();
         let thread = std::thread::Builder::new()
             .name("store-checkpoint".into())
-            .spawn(move || flush(&db, &files))
+            .spawn(flush)
             .map_err(|error| StoreError::Engine {
                 action: "start its checkpoint",
                 reason: error.to_string(),
@@ -346,27 +358,20 @@ impl Store {
     /// The value of a key.
     ///
     /// # Errors
-    /// [`StoreError::Engine`] if the files cannot be read.
+    /// [`StoreError::Engine`] if the files cannot be read, [`StoreError::Corrupt`] if the value was changed on the disk.
     pub fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        match self.inner.db.get(key) {
-            Ok(value) => Ok(value.map(|value| value.to_vec())),
-            Err(error) => Err(engine("read", &error)),
-        }
+        self.inner.engine.get(key)
     }
 
     /// All pairs whose key starts with `prefix`, in ascending order of the keys; from the end with `.rev()`. It sees
     /// writes that happen meanwhile or not, key by key.
     pub fn scan_prefix(&self, prefix: &[u8]) -> Scan {
-        Scan {
-            iter: self.inner.db.scan_prefix(prefix),
-        }
+        self.inner.engine.scan_prefix(prefix)
     }
 
     /// All pairs whose key lies in `range`, as [`Store::scan_prefix`].
     pub fn scan_range<'a>(&self, range: impl RangeBounds<&'a [u8]>) -> Scan {
-        Scan {
-            iter: self.inner.db.range::<&'a [u8], _>(range),
-        }
+        self.inner.engine.scan_range(range)
     }
 
     /// The bytes that the engine's files take.
@@ -374,10 +379,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Engine`] if they cannot be listed.
     pub fn size_on_disk(&self) -> Result<u64, StoreError> {
-        self.inner
-            .db
-            .size_on_disk()
-            .map_err(|error| engine("measure its files", &error))
+        self.inner.engine.size_on_disk()
     }
 
     /// Whether a write has failed, so that no other is accepted.
@@ -400,42 +402,5 @@ struct PoisonUnlessDone<'a>(&'a AtomicBool);
 impl Drop for PoisonUnlessDone<'_> {
     fn drop(&mut self) {
         self.0.store(true, Ordering::Release);
-    }
-}
-
-/// Pairs of a store in the order of their keys. See [`Store::scan_prefix`].
-pub struct Scan {
-    iter: sled::Iter,
-}
-
-impl Scan {
-    fn pair(
-        item: sled::Result<(sled::IVec, sled::IVec)>,
-    ) -> Result<(Vec<u8>, Vec<u8>), StoreError> {
-        match item {
-            Ok((key, value)) => Ok((key.to_vec(), value.to_vec())),
-            Err(error) => Err(engine("read", &error)),
-        }
-    }
-}
-
-impl Iterator for Scan {
-    type Item = Result<(Vec<u8>, Vec<u8>), StoreError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        self.iter.next().map(Self::pair)
-    }
-}
-
-impl DoubleEndedIterator for Scan {
-    fn next_back(&mut self) -> Option<Self::Item> {
-        self.iter.next_back().map(Self::pair)
-    }
-}
-
-fn engine(action: &'static str, error: &sled::Error) -> StoreError {
-    StoreError::Engine {
-        action,
-        reason: error.to_string(),
     }
 }

@@ -78,10 +78,10 @@ fn another_identity_or_version_is_refused_in_words_and_untouched() {
     let format = dir.path().join("format");
     let good = fs::read_to_string(&format).expect("reads");
     for (text, words) in [
-        (good.replace("store 2", "store 3"), "version 3"),
-        (good.replace("store 2", "store 22"), "version 22"),
+        (good.replace("store 3", "store 4"), "version 4"),
+        (good.replace("store 3", "store 33"), "version 33"),
         (String::new(), "no readable version"),
-        ("diversity-store 2\n".into(), "no readable identity"),
+        ("diversity-store 3\n".into(), "no readable identity"),
     ] {
         fs::write(&format, &text).expect("writes");
         let error = Store::open(dir.path(), b"me").expect_err("unknown");
@@ -90,7 +90,7 @@ fn another_identity_or_version_is_refused_in_words_and_untouched() {
         assert_eq!(fs::read_to_string(&format).expect("reads"), text);
     }
     // One whose agreements this program cannot settle says where they go on.
-    let old = good.replace("store 2", "store 1");
+    let old = good.replace("store 3", "store 1");
     fs::write(&format, &old).expect("writes");
     let error = Store::open(dir.path(), b"me").expect_err("old");
     assert!(matches!(error, StoreError::OldVersion { found: 1, .. }));
@@ -101,6 +101,52 @@ fn another_identity_or_version_is_refused_in_words_and_untouched() {
     assert_eq!(fs::read_to_string(&format).expect("reads"), old);
     fs::write(&format, good).expect("writes");
     Store::open(dir.path(), b"me").expect("opens again");
+}
+
+/// A store as version 2 left it: values without checksums, no marks, and a format file of two lines.
+#[test]
+fn a_store_of_version_2_is_read_and_brought_to_version_3() {
+    let dir = tempfile::tempdir().expect("directory");
+    let store = Store::open(dir.path(), b"me").expect("opens");
+    store
+        .write(vec![put("b/1", "in the journal"), Op::Delete("a/0".into())])
+        .expect("writes");
+    drop(store);
+    fs::remove_dir_all(dir.path().join("sled")).expect("removes");
+    let db = sled::open(dir.path().join("sled")).expect("opens");
+    for (key, value) in [
+        ("a/0", "removed by the journal"),
+        ("a/1", "old"),
+        ("b/1", "older"),
+    ] {
+        db.insert(key, value).expect("writes");
+    }
+    db.insert("c/1", vec![7; 3 << 20]).expect("writes");
+    drop(db);
+    fs::write(
+        dir.path().join("format"),
+        "diversity-store 2\nidentity 6d65\n",
+    )
+    .expect("writes");
+    // What an upgrade that was cut off leaves.
+    fs::create_dir(dir.path().join("sled-3")).expect("a folder");
+    fs::write(dir.path().join("sled-3/db"), b"half").expect("writes");
+
+    let wanted = [("a/1", "old"), ("b/1", "in the journal")];
+    for _ in 0..2 {
+        let store = Store::open(dir.path(), b"me").expect("opens");
+        for (key, value) in wanted {
+            let found = store.get(key.as_bytes()).expect("reads");
+            assert_eq!(found.as_deref(), Some(value.as_bytes()), "{key}");
+        }
+        assert_eq!(store.get(b"c/1").expect("reads"), Some(vec![7; 3 << 20]));
+        assert_eq!(store.scan_prefix(b"").count(), 3);
+        store.write(vec![put("b/2", "new")]).expect("writes");
+        store.write(vec![Op::Delete("b/2".into())]).expect("writes");
+    }
+    let format = fs::read_to_string(dir.path().join("format")).expect("reads");
+    assert!(format.starts_with("diversity-store 3\n"), "{format}");
+    assert!(!dir.path().join("sled").exists(), "the old engine is gone");
 }
 
 #[test]

@@ -112,21 +112,9 @@ pub fn run(command: Command, output: Output) -> Outcome {
     output.item(&shown, |key| key.address.clone())
 }
 
-/// The password in a file, without the line break at its end.
+/// The password in a file.
 pub fn password(path: &Path) -> Outcome<Zeroizing<String>> {
-    let text = std::fs::read_to_string(path).context(format_args!(
-        "cannot read the password file {}",
-        path.display()
-    ))?;
-    let text = Zeroizing::new(text);
-    let line = text.trim_end_matches(['\r', '\n']);
-    if line.is_empty() {
-        return Err(Failure::new(
-            FAILED,
-            format_args!("the password file {} is empty", path.display()),
-        ));
-    }
-    Ok(Zeroizing::new(line.to_owned()))
+    diversity_keys::password::read(path).map_err(|error| Failure::new(FAILED, error))
 }
 
 fn write(new: &New, key: &SecretKey) -> Outcome<Key> {
@@ -157,21 +145,9 @@ fn key_of(key: &SecretKey, keystore: PathBuf) -> Key {
 
 /// The address that stands in the clear in a keystore.
 fn named_address(path: &Path) -> Outcome<String> {
-    let size = std::fs::metadata(path).context(path.display())?.len();
-    if size > keystore::FILE_BYTES_MAX {
-        return Err(Failure::new(
-            FAILED,
-            format_args!("{} is too large for a keystore", path.display()),
-        ));
-    }
-    let text = std::fs::read_to_string(path).context(path.display())?;
-    let json: serde_json::Value =
-        serde_json::from_str(&text).context(format_args!("{} is no keystore", path.display()))?;
-    let address = json
-        .get("address")
-        .and_then(|a| a.as_str())
-        .and_then(Address::from_hex);
-    address.map(|a| a.hex()).ok_or_else(|| {
+    let text = keystore::read_text(path).context(path.display())?;
+    let address = keystore::named_address(&text).context(path.display())?;
+    address.map(|a| Address(a).hex()).ok_or_else(|| {
         Failure::new(
             FAILED,
             format_args!(

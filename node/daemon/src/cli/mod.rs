@@ -42,7 +42,7 @@ enum Command {
         "Example:\n  diversity node --chain-id 1337 --contract 0x5FbDB2315678afecb367f032d93F642f64180aa3 \\\n",
         "      --cells 0xe7f1725E7734CE288F8367e1Bb143E90bb3F0512 \\\n",
         "      --rpc-urls https://besu-1.example,https://besu-2.example --data-dir /var/lib/diversity"))]
-    Node(Box<NodeFlags>),
+    Node(Box<NodeArgs>),
     /// Run a chain and several nodes on this machine, for trying things out and for tests
     #[command(subcommand)]
     Devnet(devnet::Command),
@@ -69,6 +69,17 @@ enum Command {
     Bench(bench::Args),
 }
 
+/// What runs a node.
+#[derive(clap::Args)]
+struct NodeArgs {
+    /// First put a new store in the place of a damaged one. Keys and what the node has signed are kept, all else that can be read too;
+    /// the rest comes from the peers and the chain.
+    #[arg(long)]
+    rebuild_store: bool,
+    #[command(flatten)]
+    settings: NodeFlags,
+}
+
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1);
@@ -91,7 +102,7 @@ pub fn main() -> ExitCode {
 
 fn run(command: Command, output: Output) -> Outcome {
     match command {
-        Command::Node(flags) => node(&flags),
+        Command::Node(args) => node(&args),
         Command::Code(command) => block_on(code::run(command, output)),
         Command::Keys(command) => keys::run(command, output),
         Command::Devnet(command) => block_on(devnet::run(command, output)),
@@ -112,12 +123,17 @@ fn block_on<F: Future<Output = Outcome>>(future: F) -> Outcome {
         .block_on(future)
 }
 
-fn node(flags: &NodeFlags) -> Outcome {
-    let config = NodeConfig::load(flags).map_err(Failure::usage)?;
+fn node(args: &NodeArgs) -> Outcome {
+    let config = NodeConfig::load(&args.settings).map_err(Failure::usage)?;
     diversity_daemon::telemetry::init_logging(&config).map_err(Failure::usage)?;
     let executor = diversity_exec::Executor::new(diversity_exec::Limits::default())
         .context("cannot set up the WebAssembly engine")?;
     block_on(async {
+        if args.rebuild_store {
+            diversity_daemon::rebuild_store(&config)
+                .await
+                .map_err(|error| Failure::new(FAILED, error))?;
+        }
         diversity_daemon::run_node(config, Arc::new(executor))
             .await
             .map_err(|error| Failure::new(FAILED, error))

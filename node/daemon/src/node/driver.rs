@@ -5,7 +5,9 @@
 //! than [`OUTSTANDING_MAX`] effects are unanswered. So every queue is bounded by what one step can ask for, and a flood of
 //! messages waits at the API instead of delaying a round.
 
+mod doubt;
 mod effects;
+mod recall;
 mod transport;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -20,10 +22,11 @@ use diversity_keys::musig::AgreementKey;
 use diversity_net::{NetEvent, NetHandle, Peer, Verdict};
 use diversity_proto::terms::Terms;
 use diversity_proto::wire::Range;
-use diversity_proto::{AgreementId, Digest, NodeId, PublicKey, SensorId};
+use diversity_proto::{AgreementId, Deployment, Digest, NodeId, PublicKey, SensorId};
 use diversity_store::{Op, StoreError};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::node::activation::Waiting;
 use crate::node::clocks::Clocks;
 use crate::node::cut::CutError;
 use crate::node::peers::{Change, PeerMap};
@@ -31,6 +34,7 @@ use crate::node::shared::{Code, Durable, Peers, Registered};
 use crate::node::signer::{SignError, Signer};
 use crate::node::workers::{Verifier, Workers};
 use crate::telemetry::Metrics;
+use recall::{Doubt, Recall};
 
 /// Unanswered effects above which nothing new is taken from outside.
 pub const OUTSTANDING_MAX: usize = 4_096;
@@ -41,7 +45,7 @@ const GOSSIP_JUDGED_MAX: usize = 1_024;
 /// How long a computation for the settlement lets rounds go first.
 const LATER_MAX: Duration = Duration::from_millis(5);
 /// How long a shutdown waits for effects under way.
-const DRAIN: Duration = Duration::from_secs(10);
+const DRAIN: Duration = Duration::from_secs(2);
 
 /// Why the loop ended before it was told to.
 #[derive(Debug, thiserror::Error)]
@@ -218,6 +222,12 @@ pub struct Parts {
     pub notices: Arc<dyn Fn(&Notice) + Send + Sync>,
     /// Agreements that the core has recovered.
     pub known: Vec<Activation>,
+    /// The store was lost or made anew since this node first ran: it may have signed more than it knows.
+    pub lost: bool,
+    /// Chain and contract.
+    pub deployment: Deployment,
+    /// Told why this node abstains.
+    pub waiting: Arc<Waiting>,
 }
 
 /// Channels into the loop, in order of precedence.
@@ -253,6 +263,7 @@ pub struct Driver {
     judging: Option<([u8; 32], Peer)>,
     /// Set while the daemon itself asks where frames are.
     finding: Option<oneshot::Sender<Vec<FrameRef>>>,
+    recall: Recall,
     failed: Option<DriverError>,
 }
 
@@ -274,6 +285,12 @@ impl Driver {
         mut stop: watch::Receiver<bool>,
     ) -> Result<(), DriverError> {
         let (answers, mut answered) = mpsc::channel(ANSWERS_MAX);
+        let doubt = Doubt {
+            known: parts.known.iter().map(|a| a.id).collect(),
+            lost: parts.lost,
+        };
+        let key = parts.signer.public_key();
+        let recall = Recall::new(parts.deployment, parts.node, key, doubt);
         let mut driver = Self {
             parts,
             answers,
@@ -291,6 +308,7 @@ impl Driver {
             next_request: 1,
             judging: None,
             finding: None,
+            recall,
             failed: None,
         };
         // Before the first step, which takes up what the last run left.
@@ -548,6 +566,9 @@ impl Driver {
     }
 
     fn peer_changed(&mut self, change: Change) {
+        if let Change::Down(node) = &change {
+            self.recall.gone(node);
+        }
         self.input(match change {
             Change::Up(node) => Input::PeerUp(node),
             Change::Down(node) => Input::PeerDown(node),

@@ -14,11 +14,14 @@ pub mod modules;
 mod notices;
 pub mod outbox;
 pub mod peers;
+pub mod rebuild;
 mod recover;
 pub mod registry;
 mod run;
 pub mod shared;
 pub mod signer;
+mod sole;
+mod welcome;
 pub mod workers;
 
-pub use run::{NodeError, RunningNode, run_node};
+pub use run::{NodeError, RunningNode, rebuild_store, run_node};

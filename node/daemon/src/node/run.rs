@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use diversity_net::{Net, NetConfig, NetError, NetLimits};
 use diversity_proto::wire::{ENVELOPE_BYTES_MAX, FRAME_BATCH_BYTES_MAX};
@@ -22,10 +23,13 @@ use crate::node::frames::Frames;
 use crate::node::modules::{ModuleStoreError, Modules};
 use crate::node::notices::event;
 use crate::node::outbox::{Agreements, Known, ToChain};
+use crate::node::rebuild;
 use crate::node::recover::{peer_map, recover};
-use crate::node::registry::{Registry, RegistryError};
+use crate::node::registry::{Registry, RegistryError, cursor_key};
 use crate::node::shared::{Code, Durable, Identity, Peers, Registered, Shared};
 use crate::node::signer::Signer;
+use crate::node::sole::Sole;
+use crate::node::welcome;
 use crate::node::workers::{Verifier, Workers};
 use crate::rooms::Rooms;
 use crate::rooms::core::Core;
@@ -41,7 +45,9 @@ const TERMS_QUEUE: usize = 64;
 /// Events that a slow listener may be behind.
 const EVENTS_BEHIND_MAX: usize = 4_096;
 /// How long open requests may take at a shutdown.
-const SHUTDOWN: std::time::Duration = std::time::Duration::from_secs(10);
+const SHUTDOWN: Duration = Duration::from_secs(2);
+/// After this long a process that was told to stop ends, whatever is still under way: what it acknowledged is durable long since.
+const STOPPED_WITHIN: Duration = Duration::from_millis(4_500);
 
 /// Why a node does not start, or ends.
 #[derive(Debug, thiserror::Error)]
@@ -94,6 +100,16 @@ pub enum NodeError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// Another process runs as this node.
+    #[error(
+        "another process on this machine runs as node {node} already, with another data directory than {data_dir}: one is a copy of the other, and two processes with one key sign different things, which is evidence against you. Stop one of them; a further node needs keys of its own (an empty data directory makes them)"
+    )]
+    Twin {
+        /// Which node.
+        node: diversity_proto::NodeId,
+        /// Ours.
+        data_dir: String,
+    },
     /// Threads or signals.
     #[error("the system does not give what the node needs: {0}")]
     System(#[from] std::io::Error),
@@ -102,20 +118,44 @@ pub enum NodeError {
     Ended(&'static str),
 }
 
-/// Runs a node until SIGTERM or SIGINT, or until it must not go on.
+/// Runs a node until SIGTERM or SIGINT, or until it must not go on. Told to stop, the process ends within five seconds, also while
+/// it starts, and whatever connections are open.
 ///
 /// # Errors
 /// [`NodeError`].
 pub async fn run_node(config: NodeConfig, runner: Arc<dyn Runner>) -> Result<(), NodeError> {
     let mut terminate = signal(SignalKind::terminate())?;
-    let stop = async move {
-        tokio::select! {
+    let mut stop = Box::pin(async move {
+        let reason = tokio::select! {
             _ = terminate.recv() => "SIGTERM",
             result = tokio::signal::ctrl_c() => result.map_or("no signal handler", |()| "SIGINT"),
+        };
+        end_soon();
+        reason
+    });
+    let mut start = tokio::spawn(RunningNode::start(config, runner));
+    let node = tokio::select! {
+        node = &mut start => node.map_err(|_| NodeError::Ended("the start"))??,
+        reason = &mut stop => {
+            tracing::info!(reason, "node.stopping");
+            start.abort();
+            return Ok(());
         }
     };
-    let node = RunningNode::start(config, runner).await?;
     node.run_until(stop).await
+}
+
+/// Ends the process when its time is over.
+fn end_soon() {
+    // A thread of its own: the runtime may be busy with what holds up the end.
+    let watch = std::thread::Builder::new().spawn(|| {
+        std::thread::sleep(STOPPED_WITHIN);
+        tracing::warn!("shutdown.cut_off");
+        std::process::exit(0);
+    });
+    if let Err(error) = watch {
+        tracing::warn!(%error, "shutdown.unwatched");
+    }
 }
 
 /// A node that has started.
@@ -127,6 +167,7 @@ pub struct RunningNode {
     follow: tokio::task::JoinHandle<Result<(), FollowError>>,
     stop: watch::Sender<bool>,
     to_chain: Arc<ToChain>,
+    sole: Sole,
     /// Where the API listens.
     pub address: std::net::SocketAddr,
 }
@@ -144,8 +185,19 @@ impl RunningNode {
         let node = identity.node;
         tracing::info!(node = %node, name = config.name, chain = deployment.chain_id, contract = %deployment.contract, "node.starting");
 
+        let made = identity.keys.new;
         let shared = open(config, identity, runner)?;
+        let sole = Sole::claim(&deployment, &node)?.ok_or_else(|| NodeError::Twin {
+            node,
+            data_dir: shared.config.data_dir.display().to_string(),
+        })?;
+        if made {
+            for line in welcome::lines(&shared.config, &shared.identity) {
+                tracing::info!("{line}");
+            }
+        }
         let store = &shared.durable.store;
+        let lost = was_lost(&shared.config, store)?;
         let (core, known) = recover(&shared.config, deployment, node, store)?;
         run_known(&shared.agreements, &known);
         let peers = shared.peers.lock().list(&shared.identity.peer);
@@ -195,6 +247,9 @@ impl RunningNode {
                 }
             }),
             known,
+            lost,
+            deployment,
+            waiting: Arc::clone(&shared.waiting),
         };
         let inbox = Inbox {
             control: control_receiver,
@@ -225,6 +280,7 @@ impl RunningNode {
             follow: tokio::spawn(follow.run()),
             stop,
             to_chain,
+            sole,
             address,
         })
     }
@@ -251,6 +307,7 @@ impl RunningNode {
             mut follow,
             stop,
             to_chain,
+            sole: _sole,
             ..
         } = self;
         let writer = Arc::clone(&shared.durable.writer);
@@ -321,14 +378,85 @@ async fn identify(config: &NodeConfig, deployment: Deployment) -> Result<Identit
     })
 }
 
+/// Whether this node has run before with a store that it has not any more. One that has taken in the chain is no new one.
+fn was_lost(config: &NodeConfig, store: &Store) -> Result<bool, NodeError> {
+    let ran = config.path("keys").join("ran");
+    let failed = |source| NodeError::Directory {
+        path: ran.clone(),
+        source,
+    };
+    let before = ran.try_exists().map_err(failed)?;
+    if !before {
+        let why = "This node has had a store. Without it, it asks the others what it has signed.\n";
+        write_new(&ran, why).map_err(failed)?;
+    }
+    let lost = before && store.get(&cursor_key())?.is_none();
+    if lost {
+        tracing::warn!(
+            "this node has run before, and its store is new: it commits only to what the other nodes do not contradict"
+        );
+    }
+    Ok(lost)
+}
+
+fn write_new(path: &std::path::Path, text: &str) -> std::io::Result<()> {
+    use std::io::Write;
+    use std::os::unix::fs::OpenOptionsExt;
+    let mut options = std::fs::OpenOptions::new();
+    let mut file = options
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()
+}
+
+/// Whose the store is.
+fn store_identity(identity: &Identity) -> Vec<u8> {
+    [&identity.deployment.bytes()[..], &identity.node.0].concat()
+}
+
+/// Puts a new store in the place of a damaged one, with what the node has signed; says what was taken along and what was not.
+///
+/// # Errors
+/// [`NodeError`]; the old store stays where it is then.
+pub async fn rebuild_store(config: &NodeConfig) -> Result<(), NodeError> {
+    make_dir(&config.data_dir)?;
+    let identity = identify(config, config.deployment()?).await?;
+    let rebuilt = rebuild::rebuild(config, &store_identity(&identity))?;
+    for damage in &rebuilt.salvaged.damage {
+        tracing::warn!(damage, "store.damage");
+    }
+    tracing::info!(
+        records = rebuilt.salvaged.records,
+        "made a new store with what the node has signed and all else that could be read; the rest comes from the peers and the chain"
+    );
+    if !rebuilt.salvaged.complete {
+        tracing::warn!(
+            "not everything that this node has signed could be read: it commits only to what the other nodes do not contradict, and abstains from the rest"
+        );
+    }
+    if let Some(replaced) = rebuilt.replaced {
+        tracing::info!(
+            "the old store lies in {}: it may be deleted once this node has caught up. Never delete {}",
+            replaced.display(),
+            config.path("keys").display()
+        );
+    }
+    Ok(())
+}
+
 /// Opens what lies in the data directory.
 fn open(
     config: NodeConfig,
     identity: Identity,
     runner: Arc<dyn Runner>,
 ) -> Result<Shared, NodeError> {
-    let name = [&identity.deployment.bytes()[..], &identity.node.0].concat();
-    let store = Store::open(&config.path("store"), &name)?;
+    if let Some(replaced) = rebuild::finish(&config)? {
+        tracing::info!(replaced = %replaced.display(), "store.rebuilt");
+    }
+    let store = Store::open(&config.path("store"), &store_identity(&identity))?;
     let durable = Durable {
         writer: Arc::new(Writer::spawn(store.clone(), WriterLimits::default())?),
         frames: Arc::new(Frames::new(store.clone(), config.frame_cache_bytes)),

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use diversity_keys::musig::{AgreementKey, MusigError, SecretNonce, Session as MusigSession};
 use diversity_keys::{KeyError, derive_secret_salt, os_random};
 use diversity_proto::round::{Blinding, Commit, Computed, PublicNonce, Session, Subject};
-use diversity_proto::{AgreementId, Digest, NodeId, Signature, Writer};
+use diversity_proto::{AgreementId, Digest, NodeId, PublicKey, Signature, Writer};
 use zeroize::Zeroizing;
 
 use crate::keyring::Keyring;
@@ -34,6 +34,11 @@ impl Signer {
             agreements: BTreeMap::new(),
             nonces: BTreeMap::new(),
         }
+    }
+
+    /// The protocol key.
+    pub fn public_key(&self) -> PublicKey {
+        self.keys.public_key()
     }
 
     /// Makes the key of an agreement known.

@@ -15,6 +15,7 @@ fn signer(seed: u8) -> Signer {
         account: SecretKey::from_bytes(&[seed + 100; 32]).expect("key"),
         peer: Zeroizing::new([seed; 32]),
         seed: Zeroizing::new([seed; 32]),
+        new: false,
     }))
 }
 

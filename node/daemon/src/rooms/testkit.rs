@@ -99,6 +99,7 @@ impl Kit {
             account: key(31),
             peer: Zeroizing::new([41; 32]),
             seed: Zeroizing::new([51; 32]),
+            new: true,
         };
         let identity = Identity {
             deployment: DEPLOYMENT,

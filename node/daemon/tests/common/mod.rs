@@ -194,7 +194,9 @@ impl TestNode {
     ) -> Self {
         let mut started = RunningNode::start(config.clone(), Arc::clone(&runner)).await;
         // The tasks of a node that stopped in this process let go of its store one after another.
-        while let Err(NodeError::Store(StoreError::Locked { .. })) = &started {
+        while let Err(NodeError::Store(StoreError::Locked { .. }) | NodeError::Twin { .. }) =
+            &started
+        {
             tokio::time::sleep(Duration::from_millis(20)).await;
             started = RunningNode::start(config.clone(), Arc::clone(&runner)).await;
         }

@@ -33,12 +33,16 @@ impl Driver {
             SwarmEvent::ConnectionEstablished { peer_id, .. } => self.on_connected(peer_id),
             SwarmEvent::ConnectionClosed {
                 peer_id,
-                num_established: 0,
+                connection_id,
+                num_established,
                 cause,
                 ..
             } => {
-                tracing::info!(peer = %peer_id, ?cause, "disconnected");
-                self.on_disconnected(peer_id);
+                self.twins.closed(&peer_id, connection_id);
+                if num_established == 0 {
+                    tracing::info!(peer = %peer_id, ?cause, "disconnected");
+                    self.on_disconnected(peer_id);
+                }
             }
             SwarmEvent::OutgoingConnectionError {
                 peer_id: Some(peer_id),
@@ -131,6 +135,25 @@ impl Driver {
                 if info.protocol_version != VERSION =>
             {
                 self.on_incompatible(peer_id, &info.protocol_version);
+            }
+            BehaviourEvent::Identify(identify::Event::Received {
+                peer_id,
+                connection_id,
+                info,
+            }) => self
+                .twins
+                .named(peer_id, connection_id, &info.agent_version),
+            BehaviourEvent::Ping(ping::Event {
+                peer,
+                connection,
+                result: Ok(_),
+            }) => {
+                if self.twins.answered(&peer, connection)
+                    && let Some(state) = self.peers.get(&peer)
+                {
+                    let peer = state.peer;
+                    self.emit(NetEvent::Twins { peer });
+                }
             }
             BehaviourEvent::Ping(ping::Event {
                 peer,

@@ -33,7 +33,7 @@ pub async fn answers(state: &State) -> bool {
 
 /// Starts the devnet's own chain if it does not run, and waits until it answers.
 pub async fn start(folder: &Folder, state: &mut State) -> Outcome {
-    let Some(anvil) = folder.anvil(&state.chain) else {
+    let Some(mut anvil) = folder.anvil(&state.chain) else {
         return match client(state)?.head().await {
             Ok(_) => Ok(()),
             Err(error) => Err(Failure::new(
@@ -53,7 +53,7 @@ pub async fn start(folder: &Folder, state: &mut State) -> Outcome {
         super::gone(&[process], super::END_WITHIN).await;
     }
     anvil.prepare_state().context("cannot start the chain")?;
-    let log = folder.log(CHAIN);
+    let log = process::Log::from_here(folder.log(CHAIN));
     let (process, _child) = process::start(&anvil.program, &anvil.arguments(), &log)
         .context(format_args!("cannot start {}", anvil.program.display()))?;
     state.chain.set_process(Some(process.clone()));
@@ -63,7 +63,8 @@ pub async fn start(folder: &Folder, state: &mut State) -> Outcome {
     await_ready("the chain", &process, &log, async || {
         rpc.head().await.map(drop)
     })
-    .await
+    .await?;
+    anvil.set_clock(&rpc).await.context("the chain")
 }
 
 /// Deploys libraries, `MainContract` and `Cells`, as far as they do not stand already.

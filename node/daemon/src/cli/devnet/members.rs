@@ -125,37 +125,37 @@ fn arguments(folder: &Folder, state: &State, node: &Node) -> Outcome<Vec<OsStrin
 /// Whether a node says that it is ready; if not, why.
 pub async fn ready(node: &Node) -> Result<(), String> {
     let api = Api::new(&node.api_url(), None).map_err(|e| e.to_string())?;
-    if api.ready().await {
-        Ok(())
-    } else {
-        Err(format!("{}/readyz does not say ready", node.api_url()))
-    }
+    api.readiness()
+        .await
+        .map_err(|error| match error.problem() {
+            Some(problem) => problem.detail.clone(),
+            None => error.to_string(),
+        })
 }
 
 /// Starts those of the nodes that do not run, side by side, and waits until all are ready.
 pub async fn start(folder: &Folder, state: &mut State, names: &[String]) -> Outcome {
     let ours = std::env::current_exe().context("cannot find this program")?;
+    let mut logs = Vec::new();
     for name in names {
         let node = state.node(name)?;
-        if node.process.as_ref().is_some_and(process::Process::runs) {
-            continue;
+        let log = process::Log::from_here(folder.log(name));
+        if !node.process.as_ref().is_some_and(process::Process::runs) {
+            let program = node.program.clone().unwrap_or_else(|| ours.clone());
+            let (process, _child) =
+                process::start(&program, &arguments(folder, state, node)?, &log)
+                    .context(format_args!("cannot start {name}"))?;
+            state.node_mut(name)?.process = Some(process);
+            folder.save(state)?;
         }
-        let program = node.program.clone().unwrap_or_else(|| ours.clone());
-        let (process, _child) = process::start(
-            &program,
-            &arguments(folder, state, node)?,
-            &folder.log(name),
-        )
-        .context(format_args!("cannot start {name}"))?;
-        state.node_mut(name)?.process = Some(process);
-        folder.save(state)?;
+        logs.push(log);
     }
-    let waits = names.iter().map(|name| async {
+    let waits = names.iter().zip(&logs).map(|(name, log)| async {
         let node = state.node(name)?;
         let Some(process) = &node.process else {
             return Ok(());
         };
-        await_ready(name, process, &folder.log(name), async || ready(node).await).await
+        await_ready(name, process, log, async || ready(node).await).await
     });
     futures::future::try_join_all(waits).await.map(drop)
 }

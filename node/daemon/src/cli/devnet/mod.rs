@@ -251,7 +251,7 @@ async fn status(dir: &Path, output: Output) -> Outcome {
 async fn await_ready<E: std::fmt::Display>(
     name: &str,
     process: &Process,
-    log: &Path,
+    log: &process::Log,
     ready: impl AsyncFn() -> Result<(), E>,
 ) -> Outcome {
     let deadline = tokio::time::Instant::now() + READY_WITHIN;
@@ -260,27 +260,18 @@ async fn await_ready<E: std::fmt::Display>(
             Ok(()) => return Ok(()),
             Err(why) => why.to_string(),
         };
-        let last = || process::last_line(log);
+        let failed = |what: String| Failure::new(UNREACHABLE, what);
         if !process.runs() {
-            return Err(Failure::new(
-                UNREACHABLE,
-                format_args!(
-                    "{name} has ended; the last line of {}: {}",
-                    log.display(),
-                    last()
-                ),
-            ));
+            let (reason, path) = (log.reason(), log.path.display());
+            return Err(failed(format!(
+                "{name} has ended: {reason} (its log: {path})"
+            )));
         }
         if tokio::time::Instant::now() > deadline {
-            return Err(Failure::new(
-                UNREACHABLE,
-                format_args!(
-                    "{name} is not ready after {} s ({why}); the last line of {}: {}",
-                    READY_WITHIN.as_secs(),
-                    log.display(),
-                    last()
-                ),
-            ));
+            let (seconds, path) = (READY_WITHIN.as_secs(), log.path.display());
+            return Err(failed(format!(
+                "{name} is not ready after {seconds} s: {why} (its log: {path})"
+            )));
         }
         tokio::time::sleep(LOOK_EVERY).await;
     }

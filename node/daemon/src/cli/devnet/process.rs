@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::fs::OpenOptions;
 use std::io;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -24,7 +24,7 @@ pub struct Process {
 
 impl Process {
     /// The process that has this pid now; `None` if there is none, or only its remains (a zombie).
-    fn now(pid: u32) -> Option<Self> {
+    pub fn now(pid: u32) -> Option<Self> {
         started(pid).map(|started| Self { pid, started })
     }
 
@@ -74,12 +74,73 @@ fn started(pid: u32) -> Option<String> {
     (!state.starts_with('Z')).then(|| moment.trim().to_owned())
 }
 
+/// The log of a process, from where one start of it begins.
+pub struct Log {
+    /// The file.
+    pub path: PathBuf,
+    from: u64,
+}
+
+/// Bytes of a log that are looked through for the reason of an end.
+const TAIL: u64 = 64 * 1024;
+/// Longest reason that is quoted, in characters.
+const REASON_MAX: usize = 1_000;
+
+impl Log {
+    /// What is written from now on.
+    pub fn from_here(path: PathBuf) -> Self {
+        let from = std::fs::metadata(&path).map_or(0, |m| m.len());
+        Self { path, from }
+    }
+
+    /// Why the process has ended or is not ready, as far as the log says it: the last line that tells of an error, else the last
+    /// one.
+    pub fn reason(&self) -> String {
+        match self.read() {
+            Ok(text) => reason(&text),
+            Err(error) => format!("no reason, since its log cannot be read: {error}"),
+        }
+    }
+
+    fn read(&self) -> io::Result<String> {
+        use std::io::{Read, Seek, SeekFrom};
+        let mut file = std::fs::File::open(&self.path)?;
+        let length = file.metadata()?.len();
+        // A log that was emptied meanwhile begins anew.
+        let from = if length < self.from { 0 } else { self.from };
+        file.seek(SeekFrom::Start(from.max(length.saturating_sub(TAIL))))?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes)?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+}
+
+fn reason(log: &str) -> String {
+    let lines = || log.lines().rev().map(str::trim).filter(|l| !l.is_empty());
+    let is_error = |line: &&str| {
+        let start = line.get(..6).unwrap_or_default();
+        start.eq_ignore_ascii_case("error:")
+            || line.contains(" ERROR ")
+            || line.contains("panicked at")
+    };
+    let line = lines().find(is_error).or_else(|| lines().next());
+    let line = line.unwrap_or("nothing: its log is empty");
+    let line = match line.get(..6) {
+        Some(start) if start.eq_ignore_ascii_case("error:") => line[6..].trim(),
+        _ => line,
+    };
+    line.chars().take(REASON_MAX).collect()
+}
+
 /// Starts a program in a session of its own with its output added to `log`. The child handle tells of an early end.
 ///
 /// # Errors
 /// The log cannot be opened, or nothing can be started.
-pub fn start(program: &Path, arguments: &[OsString], log: &Path) -> io::Result<(Process, Child)> {
-    let out = OpenOptions::new().create(true).append(true).open(log)?;
+pub fn start(program: &Path, arguments: &[OsString], log: &Log) -> io::Result<(Process, Child)> {
+    let out = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(&log.path)?;
     let child = Command::new(std::env::current_exe()?)
         .arg(DETACH)
         .arg(program)
@@ -92,7 +153,7 @@ pub fn start(program: &Path, arguments: &[OsString], log: &Path) -> io::Result<(
         io::Error::other(format!(
             "{} ended at once: see {}",
             program.display(),
-            log.display()
+            log.path.display()
         ))
     })?;
     Ok((process, child))
@@ -109,30 +170,6 @@ pub fn detach(mut arguments: impl Iterator<Item = OsString>) -> ExitCode {
     let error = Command::new(&program).args(arguments).exec();
     eprintln!("cannot run {}: {error}", program.display());
     ExitCode::from(super::super::output::FAILED)
-}
-
-/// The last line with something in it, for errors.
-pub fn last_line(log: &Path) -> String {
-    const TAIL: u64 = 8 * 1024;
-    let read = || -> io::Result<String> {
-        use std::io::{Read, Seek, SeekFrom};
-        let mut file = std::fs::File::open(log)?;
-        let len = file.metadata()?.len();
-        file.seek(SeekFrom::Start(len.saturating_sub(TAIL)))?;
-        let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes)?;
-        Ok(String::from_utf8_lossy(&bytes).into_owned())
-    };
-    match read() {
-        Ok(text) => text
-            .lines()
-            .rev()
-            .find(|line| !line.trim().is_empty())
-            .unwrap_or("(the log is empty)")
-            .trim()
-            .to_owned(),
-        Err(error) => format!("(no log: {error})"),
-    }
 }
 
 #[cfg(test)]
@@ -165,11 +202,24 @@ mod tests {
     }
 
     #[test]
-    fn the_last_line_is_found() {
+    fn the_reason_is_quoted_and_not_what_was_said_last() {
         let dir = tempfile::tempdir().expect("dir");
-        let log = dir.path().join("log");
-        std::fs::write(&log, "one\ntwo \n\n").expect("written");
-        assert_eq!(last_line(&log), "two");
-        assert!(last_line(&dir.path().join("none")).starts_with("(no log"));
+        let path = dir.path().join("log");
+        std::fs::write(&path, "error: of an earlier start\n").expect("written");
+        let log = Log::from_here(path.clone());
+        assert!(log.reason().contains("log is empty"));
+        let append = |text: &str| {
+            let old = std::fs::read_to_string(&path).expect("read");
+            std::fs::write(&path, old + text).expect("written");
+        };
+        append("one\ntwo \n\n");
+        assert_eq!(log.reason(), "two");
+        append("error: cannot listen on 127.0.0.1:1\n");
+        append("note: run with RUST_BACKTRACE=1\n");
+        assert_eq!(log.reason(), "cannot listen on 127.0.0.1:1");
+        append("2026-01-01T00:00:00Z ERROR node: disk full\nbye\n");
+        assert!(log.reason().ends_with("disk full"));
+        let none = Log::from_here(dir.path().join("none"));
+        assert!(none.reason().starts_with("no reason"));
     }
 }

@@ -29,6 +29,9 @@ const PORT_MAX: u16 = 30_000;
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct State {
     version: u8,
+    /// The folder that it was written in, to notice one that was moved or copied.
+    #[serde(default)]
+    folder: PathBuf,
     /// The chain.
     pub chain: Chain,
     /// What is deployed already of the contracts, in the order of deployment.
@@ -147,6 +150,7 @@ impl State {
     pub fn new(chain: Chain) -> Self {
         Self {
             version: VERSION,
+            folder: PathBuf::new(),
             chain,
             placed: Vec::new(),
             from_block: None,
@@ -274,7 +278,7 @@ impl Folder {
         let path = self.state_file();
         let text = fs::read_to_string(&path)
             .context(format_args!("there is no devnet in {}", self.0.display()))?;
-        let state: State = serde_json::from_str(&text).context(format_args!(
+        let mut state: State = serde_json::from_str(&text).context(format_args!(
             "{} is damaged: remove the folder",
             path.display()
         ))?;
@@ -288,11 +292,30 @@ impl Folder {
                 ),
             ));
         }
+        self.take_home(&mut state);
         Ok(state)
+    }
+    /// The folder may have been moved or copied since: its own files lie here, and the processes of one that was copied belong to the
+    /// other.
+    fn take_home(&self, state: &mut State) {
+        for user in &mut state.users {
+            (user.keystore, user.password_file) = self.user_files(&user.name);
+        }
+        let known = !state.folder.as_os_str().is_empty() && state.folder != self.0;
+        if known && state.folder.join("state.json").exists() {
+            state.chain.set_process(None);
+            for node in &mut state.nodes {
+                node.process = None;
+            }
+        }
     }
     /// Remembers it, and rewrites `devnet.json` once there is a contract.
     pub fn save(&self, state: &State) -> Outcome {
         let path = self.state_file();
+        let state = &State {
+            folder: self.0.clone(),
+            ..state.clone()
+        };
         let text = serde_json::to_string_pretty(state).context("cannot write JSON")?;
         write_atomically(&path, text.as_bytes()).context(path.display())?;
         let Some(contract) = state.contract else {
@@ -399,6 +422,35 @@ mod tests {
                 .to_string()
                 .contains("node1, chain")
         );
+    }
+
+    #[test]
+    fn a_moved_folder_keeps_its_processes_and_a_copy_has_none() {
+        let dir = tempfile::tempdir().expect("dir");
+        let old = Folder::create(&dir.path().join("old")).expect("made");
+        let mut state = State::new(Chain::Anvil {
+            program: "anvil".into(),
+            port: 1,
+            process: Some(Process::now(std::process::id()).expect("we run")),
+        });
+        let (keystore, password_file) = old.user_files("operator");
+        state.users.push(DevnetUser {
+            name: "operator".into(),
+            address: diversity_proto::UserId([1; 20]),
+            keystore,
+            password_file,
+        });
+        old.save(&state).expect("saved");
+        let copy = Folder::create(&dir.path().join("copy")).expect("made");
+        fs::copy(old.state_file(), copy.state_file()).expect("copied");
+        let copied = copy.load().expect("read");
+        assert_eq!(copied.chain.process(), None, "it is the other folder's");
+        assert!(copied.users[0].keystore.starts_with(&copy.0));
+        let new = dir.path().join("new");
+        fs::rename(&old.0, &new).expect("moved");
+        let moved = Folder::open(&new).expect("there").load().expect("read");
+        assert_eq!(moved.chain.process(), state.chain.process());
+        assert!(moved.users[0].password_file.starts_with(&new));
     }
 
     #[test]

@@ -14,6 +14,7 @@ use diversity_proto::wire::{
 use diversity_store::Op;
 use tokio::sync::{mpsc, oneshot};
 
+use super::recall::Asked;
 use super::{Answer, Driver, DriverError, GOSSIP_JUDGED_MAX, Write};
 use crate::node::cut::{CutError, cut};
 use crate::node::execute;
@@ -113,16 +114,12 @@ impl Driver {
                 epoch,
                 subject,
                 computed,
-            } => {
-                let (blinding, commit) = self.parts.signer.commit(&subject, &computed);
-                self.ready.push_back(Input::Committed {
-                    agreement,
-                    epoch,
-                    t: subject.t,
-                    blinding,
-                    commit,
-                });
-            }
+            } => self.commit(Asked {
+                agreement,
+                epoch,
+                subject,
+                computed,
+            }),
             Effect::Sign { job, digest } => {
                 let signature = self.parts.signer.sign(&digest);
                 self.ready.push_back(Input::Signed { job, signature });
@@ -409,7 +406,7 @@ impl Driver {
         });
     }
 
-    fn send(&self, to: NodeId, parts: &[Part]) {
+    pub(super) fn send(&self, to: NodeId, parts: &[Part]) {
         let Some(peer) = self.peers().peer(&to) else {
             return;
         };

@@ -75,6 +75,7 @@ impl Driver {
             }
             NetEvent::Listening { address } => tracing::info!(address, "net.listening"),
             NetEvent::Refused { peer } => tracing::warn!(peer = %peer_text(&peer), "peer.refused"),
+            NetEvent::Twins { peer } => self.twins(peer),
             NetEvent::Incompatible { peer, version } => {
                 tracing::warn!(peer = %peer_text(&peer), version, "peer.incompatible");
             }
@@ -151,9 +152,12 @@ impl Driver {
                 self.parts.clocks.peer(from, *theirs, unix_ms());
             }
         }
+        let parts = self.recalled(from, parts);
         if !parts.is_empty() {
             self.input(Input::Message { from, parts });
         }
+        self.commit_waiting();
+        self.inputs([]);
     }
 }
 

@@ -145,7 +145,9 @@ impl Standing {
             trouble: trouble.as_deref(),
             now_s: unix_ms() / 1000,
         };
-        let mut waiting_for = sight.waiting_for(terms, &s);
+        // What the loop around the core says of an agreement that runs: that this node abstains.
+        let mut waiting_for: Vec<_> = self.waiting.reason(a).into_iter().collect();
+        waiting_for.extend(sight.waiting_for(terms, &s));
         if !s.ended && !matches!(terms.window, WindowSpec::Count { .. }) {
             // Windows close by this node's clock.
             waiting_for.extend(self.clocks.off());
