@@ -197,6 +197,7 @@ mod tests {
             timestamp: 0,
             base_fee,
             gas_limit: 30_000_000,
+            empty: false,
         }
     }
 

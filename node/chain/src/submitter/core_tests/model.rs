@@ -130,6 +130,7 @@ impl World {
             timestamp: number,
             base_fee: self.base_fee,
             gas_limit: 30_000_000,
+            empty: false,
         }
     }
     pub(super) fn nonce(&self) -> u64 {
