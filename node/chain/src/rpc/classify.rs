@@ -17,7 +17,9 @@ pub enum RpcError {
     #[error("the nonce is too far ahead of the account: wait until earlier transactions are mined")]
     NonceTooDistant,
     /// Below what the endpoint or the base fee demands.
-    #[error("the chain asks a higher gas price ({message}): raise the minimum gas price setting")]
+    #[error(
+        "the chain asks a higher gas price ({message}): raise min_gas_price, and max_gas_price if that is below it"
+    )]
     Underpriced {
         /// The endpoint's words.
         message: String,
@@ -36,7 +38,7 @@ pub enum RpcError {
         message: String,
     },
     /// The account cannot pay for it.
-    #[error("the account has not enough funds ({message})")]
+    #[error("the account has not enough funds ({message}): send it more")]
     InsufficientFunds {
         /// The endpoint's words, without a stack trace.
         message: String,
@@ -258,6 +260,14 @@ impl RpcError {
                 | Self::WrongChain { .. }
                 | Self::NoLatest { .. }
         )
+    }
+    /// Whether a transaction that is refused so stays refused unless somebody does something.
+    pub fn needs_somebody(&self) -> bool {
+        !self.is_passing()
+            && !matches!(
+                self,
+                Self::KnownTransaction | Self::NonceTooLow | Self::ReplacementUnderpriced
+            )
     }
     /// Whether waiting and asking again can help without anybody doing anything.
     pub fn is_passing(&self) -> bool {
