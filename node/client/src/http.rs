@@ -92,6 +92,25 @@ impl Api {
         request.send().await.is_ok_and(|r| r.status().is_success())
     }
 
+    /// What a node that is not ready says of itself; nothing if it is.
+    ///
+    /// # Errors
+    /// [`ApiError`] if it does not answer.
+    pub async fn not_ready(&self) -> Result<Option<String>> {
+        let response = self.once(self.request(Method::GET, "readyz")).await?;
+        match self.check(response).await {
+            Ok(_) => Ok(None),
+            Err(ApiError::Problem { problem, .. }) => Ok(Some(problem.detail)),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether the node answers at all.
+    pub async fn alive(&self) -> bool {
+        let request = self.request(Method::GET, "healthz");
+        request.send().await.is_ok_and(|r| r.status().is_success())
+    }
+
     /// Registers a user.
     ///
     /// # Errors

@@ -112,7 +112,19 @@ pub fn run(command: Command, output: Output) -> Outcome {
     output.item(&shown, |key| key.address.clone())
 }
 
-/// The password in a file, without the line break at its end.
+/// The password of a new keystore: one that is not empty.
+fn new_password(path: &Path) -> Outcome<Zeroizing<String>> {
+    let password = password(path)?;
+    if password.is_empty() {
+        return Err(Failure::new(
+            FAILED,
+            format_args!("the password file {} is empty", path.display()),
+        ));
+    }
+    Ok(password)
+}
+
+/// The password in a file, without the line break at its end. It may be empty: development chains make such keystores.
 pub fn password(path: &Path) -> Outcome<Zeroizing<String>> {
     let text = std::fs::read_to_string(path).context(format_args!(
         "cannot read the password file {}",
@@ -120,12 +132,6 @@ pub fn password(path: &Path) -> Outcome<Zeroizing<String>> {
     ))?;
     let text = Zeroizing::new(text);
     let line = text.trim_end_matches(['\r', '\n']);
-    if line.is_empty() {
-        return Err(Failure::new(
-            FAILED,
-            format_args!("the password file {} is empty", path.display()),
-        ));
-    }
     Ok(Zeroizing::new(line.to_owned()))
 }
 
@@ -135,7 +141,7 @@ fn write(new: &New, key: &SecretKey) -> Outcome<Key> {
     } else {
         Cost::Standard
     };
-    let password = password(&new.password_file)?;
+    let password = new_password(&new.password_file)?;
     keystore::write(
         &new.out,
         &key.to_bytes(),
@@ -180,4 +186,31 @@ fn named_address(path: &Path) -> Outcome<String> {
             ),
         )
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_password_opens_a_keystore_and_makes_none() {
+        let dir = tempfile::tempdir().expect("dir");
+        let (file, password_file) = (dir.path().join("key.json"), dir.path().join("password"));
+        let key = SecretKey::from_bytes(&[7; 32]).expect("a key");
+        keystore::write(
+            &file,
+            &key.to_bytes(),
+            Some(&key.address()),
+            b"",
+            Cost::Light,
+        )
+        .expect("as a development chain makes it");
+        for content in ["", "\n"] {
+            std::fs::write(&password_file, content).expect("written");
+            let password = password(&password_file).expect("empty and fine");
+            let secret = keystore::read(&file, password.as_bytes()).expect("opens");
+            assert_eq!(*secret, *key.to_bytes());
+            assert!(new_password(&password_file).is_err());
+        }
+    }
 }

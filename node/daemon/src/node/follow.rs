@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use diversity_chain::contract::{Cells, ContractError, MainContract};
 use diversity_chain::follow::{Cursor, FollowConfig, Follower, Progress};
-use diversity_chain::rpc::{ChainIdentity, Rpc};
+use diversity_chain::rpc::{Block, ChainIdentity, Rpc};
 use diversity_chain::submitter::{self, Delivered, OutboxError, OutboxSettings};
 use diversity_chain::{Account, AccountError};
 use diversity_client::api::Event;
@@ -21,10 +21,12 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use crate::node::activation::{NotYet, gather};
+use crate::node::alarm::{self, Alarm};
 use crate::node::chain::ChainView;
 use crate::node::driver::{Command, TermsPart, unix_ms};
 use crate::node::explain;
 use crate::node::outbox::{Known, StoreJournal, ToChain};
+use crate::node::pulse::Pulse;
 use crate::node::registry::{
     self, Applied, ChainLog, RegistryError, cursor_key, identity_key, terms_key,
 };
@@ -32,6 +34,8 @@ use crate::node::shared::Shared;
 
 /// How often what agreements wait for is looked for again.
 const RETRY: Duration = Duration::from_secs(10);
+/// Blocks before the head that are looked at to learn how often they come.
+const BLOCKS_FELT: u64 = 8;
 /// Pause after the chain could not be reached.
 const TROUBLE: Duration = Duration::from_secs(1);
 
@@ -76,6 +80,10 @@ pub struct Follow {
     pub to_chain: Arc<ToChain>,
     /// Told how the chain is.
     pub view: watch::Sender<ChainView>,
+    /// What was told to people.
+    pub alarm: Alarm,
+    /// How regularly the chain makes blocks.
+    pub pulse: Pulse,
 }
 
 /// The identity of the chain as an earlier run found it.
@@ -148,10 +156,7 @@ impl Follow {
                 changed = status.changed() => {
                     changed.map_err(|_| OutboxError::Stopped)?;
                     let s = status.borrow_and_update().clone();
-                    self.view.send_modify(|v| {
-                        v.balance = s.balance.unwrap_or(v.balance);
-                        v.outbox = (s.in_flight + s.queued) as u64;
-                    });
+                    self.alarm.outbox(&s, &self.view, &self.shared.metrics);
                 }
                 () = self.shared.waiting.nudged() => self.activate_all().await?,
                 Some(part) = self.terms_parts.recv() => self.terms_part(part).await?,
@@ -210,6 +215,7 @@ impl Follow {
         });
         let mut settings = OutboxSettings::for_chain(self.shared.identity.deployment.chain_id);
         settings.submitter.confirmations = self.shared.config.confirmations;
+        settings.submitter.fees = self.shared.config.fees();
         let (outbox, reports) = submitter::Outbox::start(
             self.rpc.clone(),
             identity,
@@ -257,17 +263,18 @@ impl Follow {
     }
 
     fn trouble(&self, trouble: String) {
-        let new = self.view.borrow().trouble.as_ref() != Some(&trouble);
-        if new {
-            tracing::warn!(trouble, "chain.trouble");
-        }
-        self.view.send_modify(|v| v.trouble = Some(trouble));
+        alarm::trouble(&self.view, trouble);
     }
 
     /// One look at the chain; when to look again.
     async fn look(&mut self, follower: &mut Follower) -> Result<Instant, FollowError> {
-        match follower.look().await {
+        let looked = follower.look().await;
+        let endpoints = self.rpc.status();
+        self.alarm
+            .endpoints(&endpoints, &self.view, &self.shared.metrics);
+        match looked {
             Ok(progress) => {
+                self.feel(&progress.head).await;
                 let caught_up = progress.caught_up;
                 self.take_in(progress).await?;
                 Ok(if caught_up {
@@ -281,6 +288,22 @@ impl Follow {
                 Ok(Instant::now() + TROUBLE.max(follower.pause()))
             }
         }
+    }
+
+    /// Learns how regularly the chain makes blocks; from its last ones at first, so that a chain that stands still already
+    /// when the node starts is noticed too.
+    async fn feel(&mut self, head: &Block) {
+        if self.shared.identity.deployment.chain_id == diversity_chain::ANVIL_CHAIN_ID {
+            return;
+        }
+        if self.pulse.is_new() {
+            for number in head.number.saturating_sub(BLOCKS_FELT)..head.number {
+                if let Ok(Some(block)) = self.rpc.block(number).await {
+                    self.pulse.block(block.number, block.timestamp, block.empty);
+                }
+            }
+        }
+        self.pulse.block(head.number, head.timestamp, head.empty);
     }
 
     async fn take_in(&mut self, progress: Progress) -> Result<(), FollowError> {
@@ -315,13 +338,16 @@ impl Follow {
             self.activate_all().await?;
         }
         self.announce(&applied);
+        let stall_after_ms = self.pulse.stall_after_ms();
         self.view.send_modify(|v| {
-            v.trouble = None;
-            if v.head != Some(progress.head.number) {
+            alarm::well(v);
+            // A step back is news only where the chain has taken blocks back.
+            if v.head.is_none_or(|head| head < progress.head.number) || progress.rewound.is_some() {
                 v.head = Some(progress.head.number);
                 v.head_at_ms = unix_ms();
             }
             v.processed = processed;
+            v.stall_after_ms = stall_after_ms;
         });
         Ok(())
     }

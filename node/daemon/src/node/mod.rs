@@ -1,6 +1,7 @@
 //! The node around the core.
 
 pub mod activation;
+mod alarm;
 pub mod chain;
 pub mod cut;
 pub mod driver;
@@ -13,6 +14,7 @@ pub mod modules;
 mod notices;
 pub mod outbox;
 pub mod peers;
+mod pulse;
 mod recover;
 pub mod registry;
 mod run;

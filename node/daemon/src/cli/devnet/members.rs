@@ -104,7 +104,6 @@ fn arguments(folder: &Folder, state: &State, node: &Node) -> Outcome<Vec<OsStrin
     };
     add("--data-dir", folder.data_dir(&node.name).into());
     add("--name", node.name.clone().into());
-    add("--rpc-urls", state.chain.rpc_url().into());
     add("--chain-id", state.chain.chain_id().to_string().into());
     add("--contract", contract.address.hex().into());
     add("--cells", contract.cells.hex().into());
@@ -125,10 +124,10 @@ fn arguments(folder: &Folder, state: &State, node: &Node) -> Outcome<Vec<OsStrin
 /// Whether a node says that it is ready; if not, why.
 pub async fn ready(node: &Node) -> Result<(), String> {
     let api = Api::new(&node.api_url(), None).map_err(|e| e.to_string())?;
-    if api.ready().await {
-        Ok(())
-    } else {
-        Err(format!("{}/readyz does not say ready", node.api_url()))
+    match api.not_ready().await {
+        Ok(None) => Ok(()),
+        Ok(Some(why)) => Err(why),
+        Err(error) => Err(error.to_string()),
     }
 }
 
@@ -141,9 +140,12 @@ pub async fn start(folder: &Folder, state: &mut State, names: &[String]) -> Outc
             continue;
         }
         let program = node.program.clone().unwrap_or_else(|| ours.clone());
+        // Arguments are shown to everybody on the machine, the environment is not: a URL may hold a password.
+        let urls = state.chain.rpc_urls().join(",");
         let (process, _child) = process::start(
             &program,
             &arguments(folder, state, node)?,
+            &[("DIVERSITY_RPC_URLS", urls)],
             &folder.log(name),
         )
         .context(format_args!("cannot start {name}"))?;

@@ -74,16 +74,22 @@ fn started(pid: u32) -> Option<String> {
     (!state.starts_with('Z')).then(|| moment.trim().to_owned())
 }
 
-/// Starts a program in a session of its own with its output added to `log`. The child handle tells of an early end.
+/// Starts a program in a session of its own with its output added to `log`, and with further variables. The child handle tells of an early end.
 ///
 /// # Errors
 /// The log cannot be opened, or nothing can be started.
-pub fn start(program: &Path, arguments: &[OsString], log: &Path) -> io::Result<(Process, Child)> {
+pub fn start(
+    program: &Path,
+    arguments: &[OsString],
+    variables: &[(&str, String)],
+    log: &Path,
+) -> io::Result<(Process, Child)> {
     let out = OpenOptions::new().create(true).append(true).open(log)?;
     let child = Command::new(std::env::current_exe()?)
         .arg(DETACH)
         .arg(program)
         .args(arguments)
+        .envs(variables.iter().map(|(name, value)| (name, value)))
         .stdin(Stdio::null())
         .stdout(out.try_clone()?)
         .stderr(out)

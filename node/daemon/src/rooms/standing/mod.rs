@@ -1,6 +1,7 @@
 //! What waits for what, for people: where agreements stand, and how the node itself is.
 
 mod health;
+mod reached;
 mod waits;
 
 pub use health::Health;
@@ -23,6 +24,7 @@ use crate::node::chain::ChainView;
 use crate::node::driver::unix_ms;
 use crate::node::registry::AgreementRecord;
 use crate::node::shared::{Peers, Registered, Shared};
+use reached::Reached;
 use waits::Sight;
 
 /// Where agreements stand.
@@ -35,6 +37,7 @@ pub struct Standing {
     chain: watch::Receiver<ChainView>,
     book: Book,
     core: Core,
+    reached: Reached,
 }
 
 impl Standing {
@@ -48,6 +51,7 @@ impl Standing {
             chain,
             book,
             core,
+            reached: Reached::default(),
         }
     }
 
@@ -135,21 +139,25 @@ impl Standing {
             });
         };
         let next_execution = self.book.records.next_execution(a)?;
-        let trouble = self.chain.borrow().trouble.clone();
+        let view = self.chain.borrow().clone();
+        let ours = view.stuck.iter().filter(|c| c.agreement == Some(*a));
         let sight = Sight {
             registry: &self.registered.read(),
             peers: &self.peers.lock(),
-            trouble: trouble.as_deref(),
+            trouble: view.trouble.as_deref(),
+            stuck: ours.map(|c| (c.label.as_str(), c.why.as_str())).collect(),
             now_s: unix_ms() / 1000,
         };
-        Ok(Progress {
+        let waiting_for = sight.waiting_for(terms, &s);
+        let progress = Progress {
             next_window: s.open_t,
             next_execution,
             next_certificate: s.undecided_t,
             next_settlement: s.unsettled_t,
-            waiting_for: sight.waiting_for(terms, &s),
+            waiting_for,
             holes,
-        })
+        };
+        Ok(self.reached.shown(a, progress))
     }
 }
 

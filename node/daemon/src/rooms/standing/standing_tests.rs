@@ -35,6 +35,7 @@ fn waits(kit: &Kit, trouble: Option<&str>, s: &AgreementStatus) -> Vec<String> {
         registry: &kit.shared.registered.read(),
         peers: &kit.shared.peers.lock(),
         trouble,
+        stuck: Vec::new(),
         now_s: 150,
     };
     sight.waiting_for(&kit.terms, s)

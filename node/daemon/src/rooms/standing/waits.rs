@@ -18,6 +18,8 @@ pub struct Sight<'a> {
     pub peers: &'a PeerMap,
     /// Why the chain cannot be reached.
     pub trouble: Option<&'a str>,
+    /// Submissions of this agreement that make no way: what they are, and why.
+    pub stuck: Vec<(&'a str, &'a str)>,
     /// Unix seconds.
     pub now_s: u64,
 }
@@ -39,6 +41,9 @@ impl Sight<'_> {
                     self.names(&s.waiting.reading)
                 ));
             }
+        }
+        for (label, why) in &self.stuck {
+            out.push(format!("the chain does not take \"{label}\": {why}"));
         }
         if s.unsettled_t < s.undecided_t {
             let why = self.trouble.map_or_else(String::new, |t| format!(" ({t})"));
