@@ -51,6 +51,8 @@ pub(super) struct Track {
     pub(super) refusal: Option<RpcError>,
     /// Why it makes no way unless somebody does something; kept over blocks, until it makes some.
     pub(super) problem: Option<String>,
+    /// It is the contract that refuses it.
+    pub(super) by_contract: bool,
     pub(super) misses: u32,
     pub(super) sent_at_block: Option<u64>,
     /// When an endpoint first took any version of it.

@@ -345,6 +345,8 @@ pub struct Waiting {
     pub since: u64,
     /// It makes no way unless somebody does what `why` says.
     pub stuck: bool,
+    /// It is the contract that refuses it: a matter of this submission, and not of the account or the chain.
+    pub by_contract: bool,
     /// In words.
     pub why: String,
 }

@@ -404,8 +404,10 @@ impl Submitter {
     /// What is owed and refused as wrong is tried again, but seldom: perhaps an endpoint was wrong, and not the call.
     fn hold(&mut self, now: u64, seq: u64, why: String) {
         let until = now.saturating_add(self.config.refused_ms);
-        self.tracks.entry(seq).or_default().not_before = Some(until);
         self.stuck(now, seq, format!("the contract refuses it: {why}"));
+        let track = self.tracks.entry(seq).or_default();
+        track.not_before = Some(until);
+        track.by_contract = true;
     }
 
     /// The nonce is used up without effect: the payload gets another one.

@@ -314,6 +314,7 @@ impl Submitter {
     pub(super) fn stuck(&mut self, now: u64, seq: u64, why: String) {
         let track = self.tracks.entry(seq).or_default();
         track.problem = Some(why.clone());
+        track.by_contract = false;
         track.waiting = Some((why, now));
     }
 }

@@ -26,6 +26,7 @@ impl Submitter {
                 agreement: r.submission.goal.and_then(|goal| goal.agreement()),
                 since: r.since,
                 stuck: problem.is_some(),
+                by_contract: problem.is_some() && self.tracks[seq].by_contract,
                 why: problem.unwrap_or_else(|| self.why(*seq, r)),
             })
             .collect();

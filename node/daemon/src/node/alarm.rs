@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use diversity_chain::rpc::EndpointStatus;
 use diversity_chain::submitter::Status;
-use diversity_proto::Digest;
+use diversity_proto::{Address, Digest};
 use tokio::sync::watch;
 
 use crate::node::chain::{ChainView, Stuck};
@@ -22,6 +22,8 @@ const STUCK_MAX: usize = 10;
 pub struct Alarm {
     /// Stuck submissions, and their labels.
     told: BTreeMap<Digest, String>,
+    /// Who pays, and the price of gas when it was last known.
+    account: Option<(Address, u128)>,
     /// The account is nearly empty, in words.
     low: Option<String>,
     /// Counted so far: transactions without effect, and their gas.
@@ -47,7 +49,10 @@ impl Alarm {
             }
             still || s.trouble.is_some()
         });
-        self.balance(s);
+        self.account = s.account.zip(s.gas_price).or(self.account);
+        if let Some(balance) = s.balance {
+            self.balance(balance, view);
+        }
         let (wasted, gas) = (s.wasted - self.wasted.0, s.wasted_gas - self.wasted.1);
         self.wasted = (s.wasted, s.wasted_gas);
         metrics.wasted.inc_by(wasted);
@@ -57,18 +62,19 @@ impl Alarm {
             label: w.label.clone(),
             agreement: w.agreement,
             why: w.why.clone(),
+            by_contract: w.by_contract,
         });
         let shown: Vec<_> = shown.collect();
         view.send_modify(|v| {
-            v.balance = s.balance.unwrap_or(v.balance);
             v.outbox = (s.in_flight + s.queued) as u64;
             v.stuck = shown;
         });
     }
 
-    fn balance(&mut self, s: &Status) {
-        let (Some(account), Some(balance), Some(price)) = (s.account, s.balance, s.gas_price)
-        else {
+    /// Takes in what is on the account now, wei.
+    pub fn balance(&mut self, balance: u128, view: &watch::Sender<ChainView>) {
+        view.send_if_modified(|v| std::mem::replace(&mut v.balance, balance) != balance);
+        let Some((account, price)) = self.account else {
             return;
         };
         let needed = price.saturating_mul(LOW_GAS);
@@ -123,8 +129,10 @@ impl Alarm {
 
 /// The chain cannot be used, and why.
 pub fn trouble(view: &watch::Sender<ChainView>, trouble: String) {
-    let new = view.borrow().trouble.as_ref() != Some(&trouble);
-    if new {
+    // Words that differ in a number (of seconds, of blocks) are the same.
+    let plain = |words: &str| words.replace(|c: char| c.is_ascii_digit(), "");
+    let before = view.borrow().trouble.as_deref().map(plain);
+    if before != Some(plain(&trouble)) {
         tracing::warn!(trouble, "chain.trouble");
     }
     view.send_modify(|v| {

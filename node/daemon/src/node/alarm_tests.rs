@@ -1,6 +1,6 @@
 use super::*;
 use diversity_chain::submitter::Waiting;
-use diversity_proto::{Address, AgreementId};
+use diversity_proto::AgreementId;
 
 fn waiting(n: u8, stuck: bool) -> Waiting {
     Waiting {
@@ -9,6 +9,7 @@ fn waiting(n: u8, stuck: bool) -> Waiting {
         agreement: Some(AgreementId([n; 32])),
         since: 0,
         stuck,
+        by_contract: false,
         why: "it is refused".into(),
     }
 }
@@ -42,6 +43,14 @@ fn what_is_stuck_and_an_empty_account_are_seen_until_they_are_mended() {
     assert_eq!(seen.stuck[0].agreement, Some(AgreementId([1; 32])));
     assert!(seen.warnings[0].contains("4000 wei"), "{:?}", seen.warnings);
     assert_eq!(metrics.gas_wasted.get(), 60_000);
+
+    // Funds are seen without anything to send.
+    alarm.balance(5_000_000_000, &view);
+    alarm.endpoints(&[], &view, &metrics);
+    assert!(view.borrow().warnings.is_empty());
+    alarm.balance(4_000, &view);
+    alarm.endpoints(&[], &view, &metrics);
+    assert_eq!(view.borrow().warnings.len(), 1);
 
     // Counted once, however often the state is looked at.
     let mended = status(5_000_000_000, vec![waiting(1, false)]);

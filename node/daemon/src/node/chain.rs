@@ -13,6 +13,8 @@ pub struct Stuck {
     pub agreement: Option<AgreementId>,
     /// Why, and what to do.
     pub why: String,
+    /// It is the contract that refuses it: that concerns this submission alone, and keeps the node from nothing else.
+    pub by_contract: bool,
 }
 
 /// How the chain is.

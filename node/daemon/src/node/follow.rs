@@ -230,7 +230,7 @@ impl Follow {
     }
 
     /// Asks the contracts whether they are those that everything is signed for. A chain that is dead is asked later, by reading.
-    async fn contract(&self) {
+    async fn contract(&mut self) {
         while let Err(trouble) = self.are_ours().await {
             self.trouble(trouble);
             tokio::time::sleep(TROUBLE).await;
@@ -255,10 +255,10 @@ impl Follow {
         belongs.map_err(|e| format!("{e}; correct the setting cells"))
     }
 
-    async fn balance(&self) {
+    async fn balance(&mut self) {
         let account = diversity_proto::Address(self.shared.identity.keys.account.address());
         if let Ok(balance) = self.rpc.balance(&account).await {
-            self.view.send_modify(|v| v.balance = balance);
+            self.alarm.balance(balance, &self.view);
         }
     }
 

@@ -121,6 +121,18 @@ fn what_is_accepted_and_never_mined_is_a_problem_after_some_blocks() {
 }
 
 #[test]
+fn what_the_contract_refuses_as_wrong_is_told_apart() {
+    let mut w = World::new();
+    w.outcome.insert(1, reverted(C::NotUnanimous {}));
+    w.outcome.insert(2, Precheck::NoCode);
+    w.look();
+    w.step(Input::Submit(owed(1)));
+    w.step(Input::Submit(owed(2)));
+    let stuck: Vec<_> = w.stuck().iter().map(|s| s.by_contract).collect();
+    assert_eq!(stuck, [true, false]);
+}
+
+#[test]
 fn a_problem_comes_before_a_long_queue() {
     let mut w = World::new();
     w.outcome.insert(200, Precheck::NoCode);

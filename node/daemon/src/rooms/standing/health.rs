@@ -103,7 +103,10 @@ impl Health {
 
     /// What does not keep the node from working and is worth knowing.
     pub fn warnings(&self) -> Vec<String> {
-        self.standing.chain.borrow().warnings.clone()
+        let view = self.standing.chain.borrow();
+        let refused = view.stuck.iter().filter(|s| s.by_contract);
+        let refused = refused.map(|s| format!("submission: {}: {}", s.label, s.why));
+        view.warnings.iter().cloned().chain(refused).collect()
     }
 
     /// Agreements that stand on chain and cannot run here yet, with the reason in words.
@@ -170,7 +173,7 @@ pub(super) fn chain_trouble(
             stall_ms / 1000
         ));
     }
-    let stuck = view.stuck.iter();
+    let stuck = view.stuck.iter().filter(|s| !s.by_contract);
     out.extend(stuck.map(|s| format!("submission: {}: {}", s.label, s.why)));
     out
 }

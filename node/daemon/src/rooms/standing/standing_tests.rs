@@ -86,6 +86,41 @@ fn the_first_thing_that_is_due_is_named() {
 }
 
 #[test]
+fn a_submission_that_makes_no_way_is_named_with_what_to_do() {
+    let kit = Kit::new();
+    let sight = Sight {
+        registry: &kit.shared.registered.read(),
+        peers: &kit.shared.peers.lock(),
+        trouble: None,
+        stuck: vec![("settle t 1", "account 0x07 has 0 wei: send it more")],
+        now_s: 150,
+    };
+    let said = sight.waiting_for(&kit.terms, &at(2, 2, 1));
+    assert_eq!(
+        said,
+        [
+            "the chain does not take \"settle t 1\": account 0x07 has 0 wei: send it more",
+            "t 1 is decided and waits for the chain"
+        ]
+    );
+    let view = ChainView {
+        head: Some(9),
+        processed: Some(9),
+        stuck: vec![crate::node::chain::Stuck {
+            label: "settle t 1".into(),
+            agreement: None,
+            why: "it is refused".into(),
+            by_contract: false,
+        }],
+        ..ChainView::default()
+    };
+    assert_eq!(
+        chain_trouble(&view, 10, 0, 0),
+        ["submission: settle t 1: it is refused"]
+    );
+}
+
+#[test]
 fn what_stops_an_agreement_comes_first_and_long_lists_are_cut() {
     let mut kit = Kit::new();
     let stopped = AgreementStatus {
