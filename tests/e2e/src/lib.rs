@@ -5,6 +5,7 @@
 //! - [`onchain`]: what the chain itself says: who settled what how often, and what raw messages would have cost there.
 //! - [`locks`], [`agreement`]: sensors whose key a test holds, to send what no honest lock would, and agreements over them.
 //! - [`measure`]: what the bench measures on running nodes.
+//! - [`relay`]: a road to somebody else's chain that can be cut.
 //! - [`text`]: tables for people.
 
 mod error;
@@ -16,6 +17,7 @@ pub mod measure;
 pub mod net;
 pub mod onchain;
 pub mod programs;
+pub mod relay;
 pub mod text;
 pub mod trips;
 
