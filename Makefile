@@ -4,11 +4,11 @@ SHELL := /bin/sh
 CARGO := cargo
 BIN := target/release
 .DEFAULT_GOAL := help
-.PHONY: help preflight build demo test bench replay audit fmt lint contracts guests
+.PHONY: help preflight build demo test bench replay chain-test audit fmt lint contracts guests
 
 help: ## This list
 	@echo "DIVERSITY: off-chain execution of IoT agreements, settled on a chain. Targets:"
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)$$/  make \1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do printf '%-16s %s\n' "$$name" "$$text"; done
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)$$/  make \1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do printf '%-16s %s\n' "$$name" "$$text"; done
 
 preflight:
 	@deploy/preflight
@@ -28,6 +28,10 @@ bench: build ## Figures of the node on this machine, as Markdown
 replay: build ## Replay TRIPS=file.csv and compare with REFERENCE=monthly.csv
 	@test -n "$(TRIPS)" || { echo "say which trips: make replay TRIPS=trips.csv REFERENCE=monthly_by_end.csv" >&2; exit 2; }
 	@$(BIN)/replay --trips "$(TRIPS)" $(if $(REFERENCE),--reference "$(REFERENCE)") $(if $(KEEP),--keep)
+
+chain-test: build ## Settlement, restart, backlog, dispute on the chain at RPC=URL,... (FUNDER=keystore PASSWORD_FILE=file)
+	@test -n "$(RPC)" || { echo "say which chain: make chain-test RPC=http://127.0.0.1:8545 FUNDER=rich.json PASSWORD_FILE=rich.password" >&2; exit 2; }
+	@$(BIN)/chain-test --rpc "$(RPC)" $(if $(FUNDER),--funder "$(FUNDER)" --password-file "$(PASSWORD_FILE)")
 
 audit: preflight ## Known vulnerabilities in dependencies (needs a network)
 	@tests/checks/deny check advisories

@@ -66,6 +66,9 @@ pub struct FeePolicy {
     /// Least tip, wei, where the base fee is not zero. Besu's default `min-gas-price` is 1000 wei, and a smaller tip is
     /// accepted and then never mined by the other validators.
     pub min_gas_price: u128,
+    /// Least price where the base fee is zero, or where the chain before London suggests zero, wei. 0 unless the operator knows
+    /// that validators want more: such a transaction is accepted and never mined.
+    pub free_gas_price: u128,
     /// Most that is ever paid for a unit of gas, wei.
     pub max_gas_price: u128,
     /// Added to an estimate of gas, percent: estimates are 1.5 % coarse, and state moves before the block.
@@ -76,6 +79,7 @@ impl Default for FeePolicy {
     fn default() -> Self {
         Self {
             min_gas_price: 1_000,
+            free_gas_price: 0,
             max_gas_price: 1_000_000_000_000,
             gas_margin_percent: 20,
         }
@@ -86,6 +90,7 @@ impl FeePolicy {
     /// Fees for the block after `head`. `suggested` is `eth_gasPrice`, wanted before London. `floor` is a price that the
     /// network has been seen to ask for, 0 if none.
     pub fn fees(&self, head: &Block, suggested: Option<u128>, floor: u128) -> Fees {
+        let floor = floor.max(self.free_gas_price);
         match head.base_fee {
             // No key in the header: before London. `eth_feeHistory` answers zeros there and fools those who trust it.
             None => {
@@ -197,6 +202,7 @@ mod tests {
             timestamp: 0,
             base_fee,
             gas_limit: 30_000_000,
+            empty: false,
         }
     }
 
@@ -266,6 +272,20 @@ mod tests {
         ] {
             assert_eq!(p.fees(&head(base), suggested, floor), want, "{what}");
         }
+    }
+
+    #[test]
+    fn an_operator_who_knows_better_pays_where_gas_is_free() {
+        let p = FeePolicy {
+            min_gas_price: 3_000,
+            free_gas_price: 3_000,
+            ..FeePolicy::default()
+        };
+        let dynamic = |max_fee, tip| Fees::Dynamic { max_fee, tip };
+        assert_eq!(p.fees(&head(Some(0)), None, 0), dynamic(3_000, 3_000));
+        assert_eq!(p.fees(&head(Some(7)), None, 0), dynamic(3_014, 3_000));
+        let gas_price = 3_000;
+        assert_eq!(p.fees(&head(None), Some(0), 0), Fees::Legacy { gas_price });
     }
 
     #[test]

@@ -89,6 +89,9 @@ impl Cursor {
     }
 }
 
+/// Blocks by which an endpoint may be behind what another one has shown, without a word.
+const BEHIND_MAX: u64 = 3;
+
 /// Settings of the follower.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FollowConfig {
@@ -180,6 +183,21 @@ pub struct Progress {
     pub caught_up: bool,
 }
 
+impl FollowError {
+    /// Whether endpoints that stand a block or two apart, or a block that is being replaced, are all that it takes.
+    fn is_brief(&self) -> bool {
+        match self {
+            Self::Behind { head, cursor } => head + BEHIND_MAX >= *cursor,
+            Self::Moved { .. } => true,
+            Self::Rpc(error) => matches!(
+                error,
+                RpcError::BeyondHead { .. } | RpcError::UnknownBlock { .. }
+            ),
+            Self::LostBlocks { .. } => false,
+        }
+    }
+}
+
 impl Progress {
     /// Whether anything happened to the contract.
     pub fn is_news(&self) -> bool {
@@ -194,6 +212,9 @@ pub struct Follower {
     config: FollowConfig,
     cursor: Cursor,
     behind_since: Option<Instant>,
+    /// The newest block that was seen, and since when nothing could be read of it for a reason that passes.
+    head: Option<Block>,
+    brief_since: Option<Instant>,
     range: u64,
     /// Agreements whose events are wanted out of transactions that are too large to be read whole.
     wanted: Vec<Digest>,
@@ -215,6 +236,8 @@ impl Follower {
             cursor: cursor.unwrap_or_default(),
             behind_since: None,
             wanted: Vec::new(),
+            head: None,
+            brief_since: None,
         }
     }
 
@@ -234,12 +257,32 @@ impl Follower {
         self.config.poll
     }
 
-    /// One look at the chain. After an error nothing has moved, and the next look tries again.
+    /// One look at the chain. After an error nothing has moved, and the next look tries again. What endpoints a block apart
+    /// say of each other is no error before it has lasted as long as an endpoint may lag.
     ///
     /// # Errors
     /// [`FollowError::LostBlocks`] lasts until somebody acts; the others pass.
     pub async fn look(&mut self) -> Result<Progress, FollowError> {
+        let error = match self.look_once().await {
+            Ok(progress) => {
+                self.brief_since = None;
+                return Ok(progress);
+            }
+            Err(error) => error,
+        };
+        let since = *self.brief_since.get_or_insert_with(Instant::now);
+        match &self.head {
+            Some(head) if error.is_brief() && since.elapsed() < self.config.lag_grace => {
+                tracing::debug!(%error, "chain.not_yet");
+                Ok(self.progress(Vec::new(), head.clone(), true))
+            }
+            _ => Err(error),
+        }
+    }
+
+    async fn look_once(&mut self) -> Result<Progress, FollowError> {
         let head = self.rpc.head().await?;
+        self.head = Some(head.clone());
         if let Some((number, hash)) = self.cursor.trail.last().copied() {
             let known = if head.number == number {
                 head.hash == hash

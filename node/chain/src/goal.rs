@@ -56,6 +56,15 @@ pub enum Goal {
 }
 
 impl Goal {
+    /// Which agreement it is about.
+    pub fn agreement(&self) -> Option<AgreementId> {
+        match *self {
+            Self::Settled { agreement, .. } | Self::Cell { agreement, .. } => Some(agreement),
+            Self::Agreement(agreement) | Self::Closed(agreement) => Some(agreement),
+            Self::Dispute(_) | Self::SensorVoid { .. } | Self::User(_) | Self::Node { .. } => None,
+        }
+    }
+
     /// Why a submission with this goal is pointless, in words; none while it is not.
     ///
     /// # Errors

@@ -167,7 +167,8 @@ impl Devnet {
         })
     }
 
-    /// The API of the node with this name, or of the first that answers.
+    /// The API of the node with this name, or of the first that is ready; if none is, of the first that answers: what a node
+    /// has on its own disk can be read while the chain is down.
     ///
     /// # Errors
     /// [`DevnetError::NoSuchNode`], [`DevnetError::NobodyAnswers`], [`DevnetError::Api`].
@@ -176,14 +177,16 @@ impl Devnet {
             return Ok(self.node(name)?.api()?);
         }
         let mut reason = "it has none".to_string();
+        let mut alive = None;
         for node in &self.nodes {
             match node.api() {
                 Ok(api) if api.ready().await => return Ok(api),
+                Ok(api) if alive.is_none() && api.alive().await => alive = Some(api),
                 Ok(api) => reason = format!("{} is not ready", api.base()),
                 Err(error) => reason = error.to_string(),
             }
         }
-        Err(DevnetError::NobodyAnswers { reason })
+        alive.ok_or(DevnetError::NobodyAnswers { reason })
     }
 }
 

@@ -92,13 +92,23 @@ impl Api {
         request.send().await.is_ok_and(|r| r.status().is_success())
     }
 
-    /// Whether the node says that it is ready; if not, why.
+    /// What a node that is not ready says of itself; nothing if it is.
     ///
     /// # Errors
-    /// [`ApiError`]; what the node says is in its problem.
-    pub async fn readiness(&self) -> Result<()> {
+    /// [`ApiError`] if it does not answer.
+    pub async fn not_ready(&self) -> Result<Option<String>> {
         let response = self.once(self.request(Method::GET, "readyz")).await?;
-        self.check(response).await.map(drop)
+        match self.check(response).await {
+            Ok(_) => Ok(None),
+            Err(ApiError::Problem { problem, .. }) => Ok(Some(problem.detail)),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether the node answers at all.
+    pub async fn alive(&self) -> bool {
+        let request = self.request(Method::GET, "healthz");
+        request.send().await.is_ok_and(|r| r.status().is_success())
     }
 
     /// Registers a user.

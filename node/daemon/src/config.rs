@@ -4,11 +4,14 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use diversity_chain::fees::FeePolicy;
 use diversity_engine::api::AHEAD_MAX;
 use diversity_proto::{Address, Deployment};
 use figment::Figment;
 use figment::providers::{Env, Format, Serialized, Toml};
 use serde::{Deserialize, Deserializer, Serialize};
+
+use crate::settings::{Stall, Urls};
 
 /// What is wrong with the settings.
 #[derive(Debug, thiserror::Error)]
@@ -138,8 +141,18 @@ settings! {
     data_dir: PathBuf = "diversity-data".into();
     /// Name of this node for people. [default: node]
     name: String = "node".into();
-    /// RPC endpoints of the chain, http or https, comma separated; the first that answers is used. [default: http://127.0.0.1:8545]
-    rpc_urls: List = List(vec!["http://127.0.0.1:8545".into()]);
+    /// RPC endpoints of the chain, http or https, comma separated; the first that answers is used. Never shown with user, password, path or query. [default: http://127.0.0.1:8545]
+    rpc_urls: Urls = Urls(vec!["http://127.0.0.1:8545".into()]);
+    /// File with PEM certificates that https endpoints may be signed by, beside those of the system. [default: none]
+    rpc_ca_file: PathBuf = PathBuf::new();
+    /// File with a bearer token for the endpoints whose URL names no user; it may be replaced while the node runs. [default: none]
+    rpc_token_file: PathBuf = PathBuf::new();
+    /// Least price of gas (tip, where there is a base fee) that is offered, wei; 0 is 1000 where the base fee is above zero, and nothing where gas is free. [default: 0]
+    min_gas_price: u64 = 0;
+    /// Most that is ever paid for a unit of gas, wei. [default: 1000000000000]
+    max_gas_price: u64 = 1_000_000_000_000;
+    /// Added to an estimate of gas, percent. [default: 20]
+    gas_margin_percent: u64 = 20;
     /// Chain id (EIP-155) that the endpoints must have. No default: it is part of everything that is signed.
     chain_id: u64 = 0;
     /// Address of MainContract. No default.
@@ -152,8 +165,8 @@ settings! {
     confirmations: u64 = 0;
     /// How often the chain is asked for new blocks, milliseconds. [default: 500]
     chain_poll_ms: u64 = 500;
-    /// A chain whose head has not moved for this long is reported by /readyz, seconds; 0 never (a chain that mines on demand). [default: 0]
-    chain_stall_s: u64 = 0;
+    /// A chain whose head has not moved for this long is reported by /readyz: seconds, 0 never, or auto: ten times the longest pause that the chain makes before empty blocks, at least 30 s, and never if it makes none. [default: auto]
+    chain_stall_s: Stall = Stall::Auto;
     /// Address of the HTTP API. It speaks plain HTTP: leave it on loopback, or put a TLS proxy before it. [default: 127.0.0.1:8440]
     api_listen: SocketAddr = loopback(8440);
     /// Addresses for other nodes to connect to (multiaddr). [default: /ip4/127.0.0.1/tcp/7440]
@@ -269,6 +282,20 @@ impl NodeConfig {
         if self.worker_threads > 256 {
             return value("worker_threads", &self.worker_threads, "give at most 256");
         }
+        if self.max_gas_price < self.min_gas_price.max(1) {
+            return value(
+                "max_gas_price",
+                &self.max_gas_price,
+                "give at least min_gas_price, in wei",
+            );
+        }
+        if self.gas_margin_percent > 1_000 {
+            return value(
+                "gas_margin_percent",
+                &self.gas_margin_percent,
+                "give 0 to 1000 percent",
+            );
+        }
         if self.chain_poll_ms == 0 {
             return value("chain_poll_ms", &0, "give at least 1 ms");
         }
@@ -301,6 +328,23 @@ impl NodeConfig {
             return Err(not_set("the address of Cells", "cells"));
         }
         address("cells", &self.cells)
+    }
+
+    /// How fees are chosen.
+    pub fn fees(&self) -> FeePolicy {
+        let policy = FeePolicy {
+            max_gas_price: self.max_gas_price.into(),
+            gas_margin_percent: self.gas_margin_percent,
+            ..FeePolicy::default()
+        };
+        match self.min_gas_price {
+            0 => policy,
+            least => FeePolicy {
+                min_gas_price: least.into(),
+                free_gas_price: least.into(),
+                ..policy
+            },
+        }
     }
 
     /// Threads that check signatures and run `f`.

@@ -222,7 +222,7 @@ fn own_password(dir: &Path, has_run: bool) -> Result<Zeroizing<String>, KeyringE
     } else {
         write_private(&path, &hex(&os_random::<24>()?))?;
     }
-    Ok(password::read(&path)?)
+    Ok(password::read_new(&path)?)
 }
 
 /// Opens a key; one that is not there is made.

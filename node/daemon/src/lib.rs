@@ -9,6 +9,7 @@ pub mod keyring;
 pub mod node;
 pub mod rooms;
 pub mod runner;
+pub mod settings;
 pub mod telemetry;
 
 pub use config::{NodeConfig, NodeFlags};

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Mutex, PoisonError};
 
 use diversity_engine::api::Notice;
@@ -84,6 +85,18 @@ pub struct Metrics {
     pub chain_cursor: Gauge,
     /// Submissions that wait for the chain.
     pub outbox: Gauge,
+    /// Submissions that make no way unless somebody does something.
+    pub stuck: Gauge,
+    /// Wei on the account that pays gas.
+    pub account_balance_wei: Gauge<f64, AtomicU64>,
+    /// Own transactions that were mined without effect: lost races, and what the contract refuses.
+    pub wasted: Counter,
+    /// Their gas.
+    pub gas_wasted: Counter,
+    /// Whether an RPC endpoint answers, by `endpoint` (scheme, host and port).
+    pub endpoint_up: Family<[(&'static str, String); 1], Gauge>,
+    /// Its newest block.
+    pub endpoint_head: Family<[(&'static str, String); 1], Gauge>,
     /// What became of submissions to the chain, by `what`.
     pub submissions: Labelled1,
     /// Gas of the settlements that this node's agreements saw.
@@ -170,6 +183,36 @@ impl Default for Metrics {
             "Submissions that wait for the chain"
         );
         metric!(
+            stuck,
+            Gauge::default(),
+            "Submissions that are refused, cannot be paid, or are accepted and not mined"
+        );
+        metric!(
+            account_balance_wei,
+            Gauge::<f64, AtomicU64>::default(),
+            "Wei on the account that pays gas"
+        );
+        metric!(
+            wasted,
+            Counter::default(),
+            "Own transactions that were mined without effect"
+        );
+        metric!(
+            gas_wasted,
+            Counter::default(),
+            "Gas of own transactions that were mined without effect"
+        );
+        metric!(
+            endpoint_up,
+            Family::default(),
+            "Whether an RPC endpoint answers"
+        );
+        metric!(
+            endpoint_head,
+            Family::default(),
+            "Newest block of an RPC endpoint"
+        );
+        metric!(
             submissions,
             Labelled1::default(),
             "What became of submissions to the chain"
@@ -215,6 +258,12 @@ impl Default for Metrics {
             chain_head,
             chain_cursor,
             outbox,
+            stuck,
+            account_balance_wei,
+            wasted,
+            gas_wasted,
+            endpoint_up,
+            endpoint_head,
             submissions,
             gas_used,
             gas_paid,

@@ -18,8 +18,8 @@ mod derive;
 mod ecdsa;
 pub mod keystore;
 pub mod musig;
-mod peer;
 pub mod password;
+mod peer;
 
 pub use derive::derive_secret_salt;
 pub use ecdsa::{

@@ -35,7 +35,7 @@ pub enum PasswordError {
 }
 
 /// The password in a file: its first line, as other tools read it, without the line break and without the byte order mark that some
-/// editors put in front. Blanks count.
+/// editors put in front. Blanks count. It may be empty: development chains make keystores with such passwords.
 ///
 /// # Errors
 /// [`PasswordError`].
@@ -53,10 +53,19 @@ pub fn read(path: &Path) -> Result<Zeroizing<String>, PasswordError> {
     let line = text.strip_prefix('\u{feff}').unwrap_or(&text);
     let line = line.split('\n').next().unwrap_or_default();
     let line = line.strip_suffix('\r').unwrap_or(line);
-    if line.is_empty() {
+    Ok(Zeroizing::new(line.to_owned()))
+}
+
+/// [`read`] for a keystore that is to be made: its password is not empty.
+///
+/// # Errors
+/// [`PasswordError`].
+pub fn read_new(path: &Path) -> Result<Zeroizing<String>, PasswordError> {
+    let password = read(path)?;
+    if password.is_empty() {
         return Err(PasswordError::Empty { path: path.into() });
     }
-    Ok(Zeroizing::new(line.to_owned()))
+    Ok(password)
 }
 
 #[cfg(test)]
@@ -80,8 +89,9 @@ mod tests {
         }
         for content in ["", "\n", "\r\n", "\u{feff}", "\nsecond\n"] {
             std::fs::write(&path, content).expect("writes");
+            assert_eq!(*read(&path).expect("an empty one"), "", "{content:?}");
             assert!(
-                matches!(read(&path), Err(PasswordError::Empty { .. })),
+                matches!(read_new(&path), Err(PasswordError::Empty { .. })),
                 "{content:?}"
             );
         }

@@ -6,6 +6,7 @@
 //! - [`locks`], [`agreement`]: sensors whose key a test holds, to send what no honest lock would, and agreements over them.
 //! - [`stranger`]: an account that is a party to nothing, and writes to the contracts whatever they take.
 //! - [`measure`]: what the bench measures on running nodes.
+//! - [`relay`]: a road to somebody else's chain that can be cut.
 //! - [`text`]: tables for people.
 
 mod error;
@@ -17,6 +18,7 @@ pub mod measure;
 pub mod net;
 pub mod onchain;
 pub mod programs;
+pub mod relay;
 pub mod stranger;
 pub mod text;
 pub mod trips;

@@ -19,9 +19,24 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// Folders whose processes run now: what an interrupted program must end.
 static RUNNING: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 
+/// Who pays on a chain where gas has a price.
+#[derive(Clone, Debug)]
+pub struct Funds {
+    /// Keystore of the account.
+    pub keystore: PathBuf,
+    /// File with its password.
+    pub password_file: PathBuf,
+    /// Wei that each node gets.
+    pub wei: u128,
+}
+
 /// What to start.
 #[derive(Clone, Debug, Default)]
 pub struct Plan {
+    /// URLs of a chain that runs already, comma separated; otherwise one of its own.
+    pub chain: Option<String>,
+    /// Who pays there.
+    pub funds: Option<Funds>,
     /// Number of nodes; `None` for what `diversity devnet up` makes of itself.
     pub nodes: Option<usize>,
     /// Other programs for some nodes: name and path.
@@ -94,25 +109,58 @@ impl Net {
             runtime,
         };
         running().push(net.dir.clone());
+        net.bring_up(&plan)?;
+        Ok(net)
+    }
+
+    fn bring_up(&self, plan: &Plan) -> Result {
         let mut arguments: Vec<OsString> = vec![
             "devnet".into(),
             "up".into(),
             "--dir".into(),
-            net.dir.clone().into(),
+            self.dir.clone().into(),
         ];
         if let Some(n) = plan.nodes {
             arguments.extend(["--nodes".into(), n.to_string().into()]);
         }
-        if let Some(anvil) = anvil_of_the_tree() {
+        if let Some(chain) = &plan.chain {
+            arguments.extend(["--chain".into(), chain.into()]);
+        } else if let Some(anvil) = anvil_of_the_tree() {
             arguments.extend(["--anvil".into(), anvil.into()]);
+        }
+        if let Some(funds) = &plan.funds {
+            arguments.extend(["--funder".into(), funds.keystore.clone().into()]);
+            arguments.extend(["--password-file".into(), funds.password_file.clone().into()]);
+            arguments.extend(["--fund".into(), funds.wei.to_string().into()]);
         }
         for (name, path) in &plan.programs {
             let mut value = OsString::from(format!("{name}="));
             value.push(path);
             arguments.extend(["--node-bin".into(), value]);
         }
-        diversity(arguments)?;
-        Ok(net)
+        diversity(arguments).map(drop)
+    }
+
+    /// Ends all processes in order and starts them again in the same folder.
+    ///
+    /// # Errors
+    /// [`E2eError::Program`].
+    pub fn again(&self, plan: &Plan) -> Result {
+        down(&self.dir)?;
+        self.bring_up(plan)
+    }
+
+    /// How far an agreement is on a node.
+    ///
+    /// # Errors
+    /// [`E2eError::Api`].
+    pub fn progress(
+        &self,
+        node: &str,
+        agreement: &AgreementId,
+    ) -> Result<diversity_client::api::Progress> {
+        let api = self.api(node)?;
+        Ok(self.block_on(api.agreement(agreement))?.progress)
     }
 
     /// Its folder.
@@ -396,8 +444,8 @@ pub fn clean_up_when_interrupted() -> Result {
     Ok(())
 }
 
-/// anvil as the tree installs it, for runs from another folder than the tree's top.
-fn anvil_of_the_tree() -> Option<PathBuf> {
+/// anvil as the tree installs it, for runs from another folder than the tree's top; none if DIVERSITY_ANVIL names one.
+pub fn anvil_of_the_tree() -> Option<PathBuf> {
     if std::env::var_os("DIVERSITY_ANVIL").is_some() {
         return None;
     }

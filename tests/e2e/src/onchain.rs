@@ -32,10 +32,14 @@ pub fn client(devnet: &Devnet) -> Result<Rpc> {
 /// # Errors
 /// [`E2eError::Chain`].
 pub async fn all_events(devnet: &Devnet) -> Result<Vec<ChainEvent>> {
+    events_since(devnet, 0).await
+}
+
+async fn events_since(devnet: &Devnet, first: u64) -> Result<Vec<ChainEvent>> {
     let rpc = client(devnet)?;
     let contracts = [devnet.contracts.main, devnet.contracts.cells];
     let head = rpc.head().await?.number;
-    let (mut logs, mut from): (Vec<Log>, u64) = (Vec::new(), 0);
+    let (mut logs, mut from): (Vec<Log>, u64) = (Vec::new(), first);
     while from <= head {
         let (mut some, last) = rpc.logs(&contracts, from, head).await?;
         logs.append(&mut some);
@@ -66,9 +70,21 @@ pub async fn all_events(devnet: &Devnet) -> Result<Vec<ChainEvent>> {
 /// # Errors
 /// [`E2eError::Chain`], also for an event that cannot be read.
 pub async fn settlements(devnet: &Devnet, agreement: &AgreementId) -> Result<BTreeMap<u64, u32>> {
+    settlements_since(devnet, agreement, 0).await
+}
+
+/// The same on a chain that is older than the agreement: from block `first` on.
+///
+/// # Errors
+/// [`E2eError::Chain`].
+pub async fn settlements_since(
+    devnet: &Devnet,
+    agreement: &AgreementId,
+    first: u64,
+) -> Result<BTreeMap<u64, u32>> {
     let mut out = BTreeMap::new();
     let mut next = 0;
-    for event in all_events(devnet).await? {
+    for event in events_since(devnet, first).await? {
         match event {
             ChainEvent::Settled { place, holes, .. } if place.agreement == *agreement => {
                 for t in (next..=place.t).filter(|t| !holes.contains(t)) {

@@ -17,7 +17,9 @@ pub enum RpcError {
     #[error("the nonce is too far ahead of the account: wait until earlier transactions are mined")]
     NonceTooDistant,
     /// Below what the endpoint or the base fee demands.
-    #[error("the chain asks a higher gas price ({message}): raise the minimum gas price setting")]
+    #[error(
+        "the chain asks a higher gas price ({message}): raise min_gas_price, and max_gas_price if that is below it"
+    )]
     Underpriced {
         /// The endpoint's words.
         message: String,
@@ -36,7 +38,7 @@ pub enum RpcError {
         message: String,
     },
     /// The account cannot pay for it.
-    #[error("the account has not enough funds ({message})")]
+    #[error("the account has not enough funds ({message}): send it more")]
     InsufficientFunds {
         /// The endpoint's words, without a stack trace.
         message: String,
@@ -46,6 +48,14 @@ pub enum RpcError {
         "the transaction needs more gas than the chain allows in one ({message}): send it in smaller parts"
     )]
     GasLimit {
+        /// The endpoint's words.
+        message: String,
+    },
+    /// More bytes than a pool takes in one transaction (geth: 128 KiB).
+    #[error(
+        "no endpoint takes a transaction of this size ({message}): make it smaller, such as an agreement with fewer sensors"
+    )]
+    Oversized {
         /// The endpoint's words.
         message: String,
     },
@@ -78,11 +88,50 @@ pub enum RpcError {
         "the endpoint refuses requests under this host name (HTTP 403): add the name to its host allow-list"
     )]
     HostNotAllowed,
-    /// HTTP 401.
+    /// HTTP 401, 402 or 403 for another reason than the host name.
     #[error(
-        "the endpoint wants authentication (HTTP 401): put user and password in its URL, or use one without"
+        "the endpoint wants authentication or refuses this key (HTTP {status}{message}): put user and password in its URL, or a bearer token into rpc_token_file"
     )]
-    Unauthorized,
+    Unauthorized {
+        /// HTTP status.
+        status: u16,
+        /// The endpoint's words after `: `, or nothing.
+        message: String,
+    },
+    /// HTTP 3xx. It is not followed: a password must not go to whoever the endpoint names.
+    #[error(
+        "the endpoint redirects to {target} (HTTP {status}): if that is right, put its whole URL into rpc_urls"
+    )]
+    Redirected {
+        /// Scheme, host and port.
+        target: String,
+        /// HTTP status.
+        status: u16,
+    },
+    /// More requests than the endpoint takes of us.
+    #[error(
+        "the endpoint limits how often it is asked ({message}): it is asked again in {wait_s} s"
+    )]
+    RateLimited {
+        /// The endpoint's words.
+        message: String,
+        /// How long it is left alone, seconds; 0 before that is decided.
+        wait_s: u64,
+    },
+    /// Another HTTP status without a JSON-RPC answer.
+    #[error("the endpoint answers HTTP {status}{message}: is its URL whole?")]
+    Http {
+        /// HTTP status.
+        status: u16,
+        /// The endpoint's words after `: `, or nothing.
+        message: String,
+    },
+    /// `null` where every chain has an answer: its id, its first and its newest block, and the state after that one.
+    #[error("the endpoint answers null to {method}: it is syncing, or has lost its state")]
+    NoLatest {
+        /// Which method.
+        method: String,
+    },
     /// Not implemented or not switched on.
     #[error("the endpoint does not offer {method} ({message}): enable the ETH API on it")]
     MethodOff {
@@ -164,27 +213,68 @@ pub enum RpcError {
 }
 
 impl RpcError {
-    /// Whether the fault lies with this endpoint alone, so that another one may answer.
-    pub fn is_endpoints_fault(&self) -> bool {
+    /// Whether the chain itself has spoken, so that no other endpoint would say anything else. All other errors are tried
+    /// elsewhere, known words or not.
+    pub fn is_the_chains_word(&self) -> bool {
+        matches!(
+            self,
+            Self::KnownTransaction
+                | Self::NonceTooLow
+                | Self::NonceTooDistant
+                | Self::ReplacementUnderpriced
+                | Self::InsufficientFunds { .. }
+                | Self::GasLimit { .. }
+                | Self::IntrinsicGas { .. }
+                | Self::TransactionType { .. }
+                | Self::Reverted { .. }
+                | Self::EvmFailure { .. }
+        )
+    }
+    /// Whether the endpoint itself is of no use, and not only for this request.
+    pub fn is_the_endpoints_state(&self) -> bool {
         matches!(
             self,
             Self::Transient { .. }
+                | Self::RateLimited { .. }
                 | Self::Malformed { .. }
+                | Self::Http { .. }
+                | Self::Redirected { .. }
+                | Self::NoLatest { .. }
                 | Self::HostNotAllowed
-                | Self::Unauthorized
-                | Self::MethodOff { .. }
+                | Self::Unauthorized { .. }
                 | Self::WrongChain { .. }
                 | Self::WrongChainId { .. }
-                | Self::UnknownBlock { .. }
-                | Self::BeyondHead { .. }
-                | Self::Refused { code: -32603, .. }
         )
+    }
+    /// Whether fewer blocks in one `eth_getLogs` may help. No list of words says so: whatever is not explained otherwise may
+    /// be a limit of blocks, of results, of bytes or of time.
+    pub fn may_be_the_range(&self) -> bool {
+        !matches!(
+            self,
+            Self::Transient { .. }
+                | Self::RateLimited { .. }
+                | Self::MethodOff { .. }
+                | Self::HostNotAllowed
+                | Self::Unauthorized { .. }
+                | Self::Redirected { .. }
+                | Self::WrongChain { .. }
+                | Self::NoLatest { .. }
+        )
+    }
+    /// Whether a transaction that is refused so stays refused unless somebody does something.
+    pub fn needs_somebody(&self) -> bool {
+        !self.is_passing()
+            && !matches!(
+                self,
+                Self::KnownTransaction | Self::NonceTooLow | Self::ReplacementUnderpriced
+            )
     }
     /// Whether waiting and asking again can help without anybody doing anything.
     pub fn is_passing(&self) -> bool {
         matches!(
             self,
             Self::Transient { .. }
+                | Self::RateLimited { .. }
                 | Self::Unavailable { .. }
                 | Self::UnknownBlock { .. }
                 | Self::BeyondHead { .. }
@@ -194,21 +284,29 @@ impl RpcError {
 }
 
 /// Longest part of an endpoint's message that is kept: Besu puts Java stack traces into some.
-const MESSAGE_CHARS_MAX: usize = 200;
+const MESSAGE_CHARS_MAX: usize = 300;
 
 fn short(message: &str) -> String {
     let line = message.lines().next().unwrap_or_default();
     line.chars().take(MESSAGE_CHARS_MAX).collect()
 }
 
-/// Reads a JSON-RPC error.
+/// Reads a JSON-RPC error. What stands in `data` is read with the message: some providers have all their words there.
 pub fn classify(method: &str, code: i64, message: &str, data: Option<&Value>) -> RpcError {
-    let lower = message.to_lowercase();
-    let has = |needle: &str| lower.contains(needle);
+    let more = data.and_then(words_in);
+    let whole = match &more {
+        Some(more) if message.is_empty() => more.clone(),
+        Some(more) if !message.contains(more.as_str()) => format!("{message}: {more}"),
+        _ => message.to_owned(),
+    };
+    let lower = whole.to_lowercase();
     let any = |needles: &[&str]| needles.iter().any(|n| lower.contains(n));
-    let message = short(message);
+    let message = short(&whole);
 
-    if code == 3 || has("execution reverted") || has("revert") && data.is_some() {
+    if method == "eth_getLogs" {
+        return logs(code, &lower, message);
+    }
+    if code == 3 || any(&["execution reverted"]) || any(&["revert"]) && data.is_some() {
         return RpcError::Reverted {
             data: revert_bytes(data),
             message,
@@ -245,7 +343,7 @@ pub fn classify(method: &str, code: i64, message: &str, data: Option<&Value>) ->
     ]) {
         return RpcError::InsufficientFunds { message };
     }
-    if has("replacement transaction underpriced") {
+    if any(&["replacement transaction underpriced"]) {
         return RpcError::ReplacementUnderpriced;
     }
     if any(&["fee cap exceeded", "exceeds the configured cap"]) {
@@ -268,9 +366,20 @@ pub fn classify(method: &str, code: i64, message: &str, data: Option<&Value>) ->
         "eth_sendRawTransaction" | "eth_estimateGas" | "eth_call" => {
             transaction(code, &lower, message)
         }
-        "eth_getLogs" => logs(code, &lower, message),
         _ => general(code, &lower, message),
     }
+}
+
+/// The words in the `data` of an error: a text that is no hex, or those of an object.
+fn words_in(data: &Value) -> Option<String> {
+    let text = match data {
+        Value::String(text) if !text.starts_with("0x") && !text.starts_with("Reverted 0x") => text,
+        Value::Object(fields) => ["message", "reason", "details", "error"]
+            .iter()
+            .find_map(|name| fields.get(*name)?.as_str().filter(|t| !t.starts_with("0x")))?,
+        _ => return None,
+    };
+    Some(text.to_owned())
 }
 
 fn transaction(code: i64, lower: &str, message: String) -> RpcError {
@@ -281,6 +390,12 @@ fn transaction(code: i64, lower: &str, message: String) -> RpcError {
         RpcError::NonceTooLow
     } else if any(&["too distant", "nonce too high"]) {
         RpcError::NonceTooDistant
+    } else if any(&[
+        "oversized data",
+        "transaction size",
+        "exceeds max data size",
+    ]) {
+        RpcError::Oversized { message }
     } else if any(&[
         "exceeds block gas limit",
         "exceeds the block gas limit",
@@ -313,8 +428,18 @@ fn transaction(code: i64, lower: &str, message: String) -> RpcError {
     }
 }
 
+/// Names what is known; whether the range is to be halved does not hang on it ([`RpcError::may_be_the_range`]).
 fn logs(code: i64, lower: &str, message: String) -> RpcError {
     let any = |needles: &[&str]| needles.iter().any(|n| lower.contains(n));
+    if code == -32601 || code == -32604 {
+        return RpcError::MethodOff {
+            method: "eth_getLogs".into(),
+            message,
+        };
+    }
+    if is_rate(code, lower) {
+        return RpcError::RateLimited { message, wait_s: 0 };
+    }
     if any(&[
         "beyond current head",
         "invalid params",
@@ -323,56 +448,93 @@ fn logs(code: i64, lower: &str, message: String) -> RpcError {
     ]) {
         return RpcError::BeyondHead { message };
     }
-    if code == -32005
-        || any(&[
-            "range limit",
-            "block range",
-            "too many results",
-            "query returned more than",
-            "response size",
-            "limit exceeded",
-            "too large",
-        ])
-    {
-        return RpcError::RangeTooLarge { message };
+    if any(&["shutting down", "starting up", "temporarily"]) {
+        return RpcError::Transient { message };
     }
-    general(code, lower, message)
+    RpcError::RangeTooLarge { message }
+}
+
+/// Whether an endpoint speaks of how often it is asked.
+fn is_rate(code: i64, lower: &str) -> bool {
+    let words = [
+        "rate limit",
+        "rate-limit",
+        "ratelimit",
+        "too many requests",
+        "request rate",
+        "rate exceeded",
+        "requests per",
+        "per second",
+        "per minute",
+        "throttl",
+        "quota",
+        "daily request",
+        "request count exceeded",
+        "credits",
+        "slow down",
+    ];
+    code == 429 || words.iter().any(|n| lower.contains(n))
 }
 
 fn general(code: i64, lower: &str, message: String) -> RpcError {
     let any = |needles: &[&str]| needles.iter().any(|n| lower.contains(n));
-    if any(&[
+    if is_rate(code, lower) {
+        RpcError::RateLimited { message, wait_s: 0 }
+    } else if any(&[
         "timeout",
         "timed out",
-        "too many requests",
-        "rate limit",
         "overloaded",
         "shutting down",
         "temporarily",
         "starting up",
-    ]) || code == 429
-    {
+    ]) {
         RpcError::Transient { message }
     } else {
         RpcError::Refused { code, message }
     }
 }
 
-/// Reads an HTTP status that is no JSON-RPC answer.
+/// Reads an HTTP status that is no JSON-RPC answer. A body that is one says more than the status, whatever that is.
 pub fn classify_http(status: u16, body: &str) -> Option<RpcError> {
-    match status {
-        200 => None,
-        401 => Some(RpcError::Unauthorized),
-        403 => Some(RpcError::HostNotAllowed),
-        408 | 425 | 429 | 500..=599 => Some(RpcError::Transient {
-            message: format!("HTTP {status}"),
-        }),
-        // Besu answers some malformed requests with 400 and a JSON-RPC error, which says more than the status.
-        _ if body.trim_start().starts_with('{') => None,
-        _ => Some(RpcError::Malformed {
-            message: format!("HTTP {status}"),
-        }),
+    if status == 200 {
+        return None;
     }
+    let json = serde_json::from_str::<Value>(body).ok();
+    let answers = |v: &Value| {
+        v.get("result").is_some()
+            || v.get("error")
+                .is_some_and(|e| e.is_object() || e.is_string())
+    };
+    if status == 429 {
+        let message = format!("HTTP 429{}", said(json.as_ref()));
+        return Some(RpcError::RateLimited { message, wait_s: 0 });
+    }
+    if !matches!(status, 401..=403) && json.as_ref().is_some_and(answers) {
+        return None;
+    }
+    let message = said(json.as_ref());
+    Some(match status {
+        403 if body.to_lowercase().contains("host not authorized") => RpcError::HostNotAllowed,
+        _ if is_rate(0, &message.to_lowercase()) => RpcError::RateLimited {
+            message: format!("HTTP {status}{message}"),
+            wait_s: 0,
+        },
+        401..=403 => RpcError::Unauthorized { status, message },
+        408 | 425 | 500..=599 => RpcError::Transient {
+            message: format!("HTTP {status}{message}"),
+        },
+        _ => RpcError::Http { status, message },
+    })
+}
+
+/// The words of a body that is JSON, after `: `. A page of HTML is no word.
+fn said(body: Option<&Value>) -> String {
+    let error = body.and_then(|b| b.get("error"));
+    let message = |v: &Value| v.get("message").and_then(Value::as_str).map(str::to_owned);
+    let words = error
+        .and_then(|e| e.as_str().map(str::to_owned).or_else(|| message(e)))
+        .or_else(|| body.and_then(message));
+    words.map_or_else(String::new, |w| format!(": {}", short(&w)))
 }
 
 /// Revert bytes from the `data` of an error: a hex string (Besu, geth, anvil), or an object that holds one.
@@ -391,187 +553,5 @@ fn revert_bytes(data: Option<&Value>) -> Vec<u8> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    #[test]
-    fn both_columns_of_besu_and_geth_and_anvil_mean_the_same() {
-        let send = "eth_sendRawTransaction";
-        type Want = fn(&RpcError) -> bool;
-        let rows: &[(&str, i64, &str, Want)] = &[
-            (send, -32000, "Known transaction", |e| {
-                matches!(e, RpcError::KnownTransaction)
-            }),
-            (send, -32000, "already known", |e| {
-                matches!(e, RpcError::KnownTransaction)
-            }),
-            (send, -32003, "transaction already imported", |e| {
-                matches!(e, RpcError::KnownTransaction)
-            }),
-            (send, -32001, "Nonce too low", |e| {
-                matches!(e, RpcError::NonceTooLow)
-            }),
-            (
-                send,
-                -32000,
-                "nonce too low: next nonce 5, tx nonce 1",
-                |e| matches!(e, RpcError::NonceTooLow),
-            ),
-            (send, -32003, "nonce too low", |e| {
-                matches!(e, RpcError::NonceTooLow)
-            }),
-            (
-                send,
-                -32000,
-                "Transaction nonce is too distant from current sender nonce",
-                |e| matches!(e, RpcError::NonceTooDistant),
-            ),
-            (send, -32004, "Upfront cost exceeds account balance", |e| {
-                matches!(e, RpcError::InsufficientFunds { .. })
-            }),
-            (
-                send,
-                -32003,
-                "Insufficient funds for gas * price + value",
-                |e| matches!(e, RpcError::InsufficientFunds { .. }),
-            ),
-            (
-                "eth_estimateGas",
-                -32603,
-                "Internal error (Internal Error in Besu - java.lang.IllegalStateException: Cannot remove 0x1 wei from account\n at org.hyperledger",
-                |e| matches!(e, RpcError::InsufficientFunds { message } if !message.contains("org.hyper")),
-            ),
-            (
-                send,
-                -32005,
-                "Transaction gas limit exceeds block gas limit",
-                |e| matches!(e, RpcError::GasLimit { .. }),
-            ),
-            (send, -32000, "exceeds block gas limit", |e| {
-                matches!(e, RpcError::GasLimit { .. })
-            }),
-            (
-                "eth_getLogs",
-                -32005,
-                "Requested range exceeds maximum RPC range limit",
-                |e| matches!(e, RpcError::RangeTooLarge { .. }),
-            ),
-            (
-                "eth_getLogs",
-                -32602,
-                "query returned more than 10000 results",
-                |e| matches!(e, RpcError::RangeTooLarge { .. }),
-            ),
-            ("eth_getLogs", -32602, "Invalid params", |e| {
-                matches!(e, RpcError::BeyondHead { .. })
-            }),
-            (
-                "eth_getLogs",
-                -32000,
-                "block range extends beyond current head block",
-                |e| matches!(e, RpcError::BeyondHead { .. }),
-            ),
-            ("eth_getBalance", -39001, "Unknown block", |e| {
-                matches!(e, RpcError::UnknownBlock { .. })
-            }),
-            ("eth_getBalance", -32000, "Block not found", |e| {
-                matches!(e, RpcError::UnknownBlock { .. })
-            }),
-            (
-                "eth_getBalance",
-                -32602,
-                "BlockOutOfRangeError: block height is 132 but requested was 137",
-                |e| matches!(e, RpcError::UnknownBlock { .. }),
-            ),
-            ("eth_coinbase", -32604, "Method not enabled", |e| {
-                matches!(e, RpcError::MethodOff { .. })
-            }),
-            ("evm_mine", -32601, "Method not found", |e| {
-                matches!(e, RpcError::MethodOff { .. })
-            }),
-            (send, -32602, "Invalid transaction type", |e| {
-                matches!(e, RpcError::TransactionType { .. })
-            }),
-            (send, -32602, "Invalid params", |e| {
-                matches!(e, RpcError::Refused { .. })
-            }),
-            (
-                send,
-                -32009,
-                "Gas price below configured minimum gas price",
-                |e| matches!(e, RpcError::Underpriced { .. }),
-            ),
-            (
-                send,
-                -32000,
-                "max fee per gas less than block base fee",
-                |e| matches!(e, RpcError::Underpriced { .. }),
-            ),
-            (send, -32000, "Replacement transaction underpriced", |e| {
-                matches!(e, RpcError::ReplacementUnderpriced)
-            }),
-            (send, -32000, "Transaction fee cap exceeded", |e| {
-                matches!(e, RpcError::FeeCap { .. })
-            }),
-            (send, -32003, "Intrinsic gas exceeds gas limit", |e| {
-                matches!(e, RpcError::IntrinsicGas { .. })
-            }),
-            (send, -32000, "Wrong chainId", |e| {
-                matches!(e, RpcError::WrongChainId { .. })
-            }),
-            (send, -32003, "invalid chain id for signer", |e| {
-                matches!(e, RpcError::WrongChainId { .. })
-            }),
-            (
-                "eth_call",
-                -32000,
-                "Transaction processing could not be completed due to an exception (Invalid opcode: 0x5f)",
-                |e| matches!(e, RpcError::EvmFailure { .. }),
-            ),
-        ];
-        for (method, code, message, want) in rows {
-            let got = classify(method, *code, message, None);
-            assert!(want(&got), "{method} {code} {message}: {got:?}");
-        }
-    }
-
-    #[test]
-    fn revert_data_is_found_in_every_form() {
-        for (code, message, data) in [
-            (3, "Execution reverted", json!("0xcf479181")),
-            (-32000, "Execution reverted", json!("0xcf479181")),
-            (3, "execution reverted: nope", json!("0xcf479181")),
-            (
-                -32015,
-                "VM execution error: revert",
-                json!({"data": "0xcf479181"}),
-            ),
-            (-32015, "revert", json!("Reverted 0xcf479181")),
-        ] {
-            let RpcError::Reverted { data, .. } = classify("eth_call", code, message, Some(&data))
-            else {
-                panic!("{message}")
-            };
-            assert_eq!(data, [0xcf, 0x47, 0x91, 0x81], "{message}");
-        }
-    }
-
-    #[test]
-    fn http_statuses_have_words_of_their_own() {
-        assert_eq!(
-            classify_http(403, "{\"message\":\"Host not authorized.\"}"),
-            Some(RpcError::HostNotAllowed)
-        );
-        assert!(matches!(
-            classify_http(503, ""),
-            Some(RpcError::Transient { .. })
-        ));
-        assert!(matches!(
-            classify_http(404, "<html>"),
-            Some(RpcError::Malformed { .. })
-        ));
-        assert_eq!(classify_http(400, "{\"error\":{}}"), None);
-        assert_eq!(classify_http(200, ""), None);
-    }
-}
+#[path = "classify_tests.rs"]
+mod tests;

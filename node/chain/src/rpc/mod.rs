@@ -7,19 +7,26 @@
 mod bulky;
 mod classify;
 mod endpoint;
+mod head;
+mod logs;
+mod secrets;
+mod token;
 mod types;
 
 pub use bulky::BulkyBlock;
 pub use classify::{RpcError, classify, classify_http};
 pub use endpoint::EndpointError;
+pub use logs::LOG_RANGE;
+pub use secrets::{shown, split};
 pub use types::{Block, Call, Log, Receipt, Transaction, quantity};
 
 use diversity_proto::{Address, Digest};
 use endpoint::Endpoint;
 use serde_json::{Value, json};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::time::Instant;
+use token::Token;
 use types::FromRpc;
 
 /// Result of a request.
@@ -34,8 +41,8 @@ pub struct ChainIdentity {
     pub genesis: Digest,
 }
 
-/// Settings of [`Rpc`].
-#[derive(Clone, Debug)]
+/// Settings of [`Rpc`]. No `Debug`: URLs hold passwords and keys.
+#[derive(Clone)]
 pub struct RpcConfig {
     /// http or https URLs, the preferred one first.
     pub endpoints: Vec<String>,
@@ -51,6 +58,8 @@ pub struct RpcConfig {
     pub response_bytes_max: usize,
     /// PEM certificates that https endpoints may be signed by, beside those of the system.
     pub ca_pem: Option<Vec<u8>>,
+    /// File with a bearer token for endpoints whose URL names no user; read again while the node runs.
+    pub token_file: Option<PathBuf>,
 }
 
 impl RpcConfig {
@@ -64,6 +73,7 @@ impl RpcConfig {
             timeout: Duration::from_secs(10),
             response_bytes_max: 32 << 20,
             ca_pem: None,
+            token_file: None,
         }
     }
 }
@@ -77,6 +87,8 @@ pub struct EndpointStatus {
     pub head: Option<u64>,
     /// Why it is not used, in words.
     pub trouble: Option<String>,
+    /// It has been more than a few blocks behind the others for a while.
+    pub lags: bool,
 }
 
 /// A client of one chain over several endpoints. Cheap to clone.
@@ -88,6 +100,8 @@ struct Inner {
     chain_id: Option<u64>,
     identity: Mutex<Option<ChainIdentity>>,
     head_lag_max: u64,
+    /// The head that was shown last, and whose it was.
+    shown: Mutex<Option<(usize, Block)>>,
 }
 
 impl Rpc {
@@ -99,17 +113,13 @@ impl Rpc {
         if config.endpoints.is_empty() {
             return Err(EndpointError::None);
         }
+        let token = config.token_file.as_deref().map(Token::open).transpose()?;
+        let token = token.map(Arc::new);
         let endpoints = config
             .endpoints
             .iter()
-            .map(|url| {
-                Endpoint::new(
-                    url,
-                    config.timeout,
-                    config.response_bytes_max,
-                    config.ca_pem.as_deref(),
-                )
-            })
+            .enumerate()
+            .map(|(i, url)| Endpoint::new(i + 1, url, config, token.clone()))
             .collect::<std::result::Result<Vec<_>, _>>()?;
         let identity = match (config.chain_id, config.genesis) {
             (Some(chain_id), Some(genesis)) => Some(ChainIdentity { chain_id, genesis }),
@@ -120,6 +130,7 @@ impl Rpc {
             chain_id: config.chain_id,
             identity: Mutex::new(identity),
             head_lag_max: config.head_lag_max,
+            shown: Mutex::new(None),
         })))
     }
 
@@ -152,33 +163,30 @@ impl Rpc {
                 EndpointStatus {
                     endpoint: e.name.clone(),
                     head: state.head.map(|(n, _)| n),
-                    trouble: state.trouble.map(|t| t.to_string()),
+                    lags: state.lags(),
+                    trouble: match state.trouble {
+                        Some(trouble) => Some(trouble.to_string()),
+                        None if state.hangs() => Some("it does not answer".into()),
+                        None => None,
+                    },
                 }
             })
             .collect()
     }
 
-    /// Endpoints in the order in which they are asked: working before failing, up to date before lagging.
+    /// Endpoints in the order in which they are asked: working before failing, up to date before lagging. One that has failed
+    /// or hangs comes back when its head has been heard, not when time has passed: a request must not be the probe.
     fn order(&self) -> Vec<&Endpoint> {
-        let now = Instant::now();
-        let best = self
-            .0
-            .endpoints
-            .iter()
-            .filter_map(|e| e.state().head.map(|(n, _)| n))
-            .max()
-            .unwrap_or(0);
-        let mut order: Vec<_> = self
-            .0
-            .endpoints
-            .iter()
-            .map(|e| {
-                let s = e.state();
-                let failing = s.trouble.is_some() && s.retry_at.is_some_and(|at| now < at);
-                let lagging = s.head.is_some_and(|(h, _)| h + self.0.head_lag_max < best);
-                ((failing, lagging), e)
-            })
-            .collect();
+        let states: Vec<_> = self.0.endpoints.iter().map(|e| (e.state(), e)).collect();
+        let fails = |s: &endpoint::State| s.trouble.is_some() || s.hangs();
+        let heads = states.iter().filter(|(s, _)| !fails(s));
+        let best = heads.filter_map(|(s, _)| s.head.map(|(n, _)| n)).max();
+        let best = best.unwrap_or(0);
+        let rank = |s: &endpoint::State| {
+            let lags = s.head.is_some_and(|(h, _)| h + self.0.head_lag_max < best);
+            (fails(s), lags)
+        };
+        let mut order: Vec<_> = states.iter().map(|(s, e)| (rank(s), *e)).collect();
         // Stable: among equals the configured order stays.
         order.sort_by_key(|(rank, _)| *rank);
         order.into_iter().map(|(_, e)| e).collect()
@@ -189,10 +197,11 @@ impl Rpc {
         if endpoint.is_verified() {
             return Ok(());
         }
-        let chain_id = u64::from_rpc(endpoint.request("eth_chainId", &json!([])).await?)?;
-        let genesis = endpoint
-            .request("eth_getBlockByNumber", &json!(["0x0", false]))
-            .await?;
+        let (method, params) = ("eth_chainId", json!([]));
+        let chain_id = there(method, endpoint.request(method, &params).await?)?;
+        let chain_id = u64::from_rpc(chain_id)?;
+        let (method, params) = ("eth_getBlockByNumber", json!(["0x0", false]));
+        let genesis = there(method, endpoint.request(method, &params).await?)?;
         let found = ChainIdentity {
             chain_id,
             genesis: Block::from_rpc(genesis)?.hash,
@@ -225,23 +234,30 @@ impl Rpc {
     }
 
     async fn ask(&self, endpoint: &Endpoint, method: &str, params: &Value) -> Result<Value> {
+        if let Some(pause) = endpoint.paused() {
+            return Err(pause);
+        }
         let answer = match self.verify(endpoint).await {
             Ok(()) => endpoint.request(method, params).await,
             Err(error) => Err(error),
         };
-        match &answer {
-            Ok(_) => endpoint.works(),
-            // The endpoint is well, it only does not have that block (yet).
-            Err(RpcError::UnknownBlock { .. } | RpcError::BeyondHead { .. }) => endpoint.works(),
-            Err(error) if error.is_endpoints_fault() => endpoint.fails(error),
-            Err(_) => endpoint.works(),
+        match answer {
+            Err(error) if error.is_the_endpoints_state() => Err(endpoint.fails(error)),
+            answer => {
+                endpoint.works();
+                answer
+            }
         }
-        answer
     }
 
-    /// One request; endpoints are tried in turn while the fault is theirs. `null` is `Value::Null`.
+    /// One request; endpoints are tried in turn until the chain itself has spoken. `null` is `Value::Null`.
     pub async fn request(&self, method: &str, params: Value) -> Result<Value> {
         self.first(method, &params, |_| true).await
+    }
+
+    /// The same of the newest block, where `null` is no answer.
+    async fn latest(&self, method: &str, params: Value) -> Result<Value> {
+        there(method, self.first(method, &params, |v| !v.is_null()).await?)
     }
 
     /// The first answer that is `good`; if none is, any answer; if there is none, why.
@@ -257,58 +273,14 @@ impl Rpc {
             match self.ask(endpoint, method, params).await {
                 Ok(value) if good(&value) => return Ok(value),
                 Ok(value) => other = Some(value),
-                Err(error) if error.is_endpoints_fault() => {
-                    errors.push((endpoint.name.clone(), error))
-                }
-                Err(error) => return Err(error),
+                Err(error) if error.is_the_chains_word() => return Err(error),
+                Err(error) => errors.push((endpoint.name.clone(), error)),
             }
         }
         match other {
             Some(value) => Ok(value),
             None => Err(join(errors)),
         }
-    }
-
-    /// The newest block. With several endpoints all are asked, and the first in order that does not lag counts.
-    pub async fn head(&self) -> Result<Block> {
-        let mut asked = Vec::new();
-        for i in 0..self.0.endpoints.len() {
-            let rpc = self.clone();
-            asked.push(tokio::spawn(async move {
-                let endpoint = &rpc.0.endpoints[i];
-                rpc.head_of(endpoint).await
-            }));
-        }
-        let mut blocks = Vec::new();
-        let mut errors = Vec::new();
-        for (endpoint, task) in self.0.endpoints.iter().zip(asked) {
-            match task.await {
-                Ok(Ok(block)) => blocks.push(block),
-                Ok(Err(error)) => errors.push((endpoint.name.clone(), error)),
-                Err(error) => errors.push((
-                    endpoint.name.clone(),
-                    RpcError::Transient {
-                        message: error.to_string(),
-                    },
-                )),
-            }
-        }
-        let best = blocks.iter().map(|b| b.number).max().unwrap_or(0);
-        blocks
-            .into_iter()
-            .find(|b| b.number + self.0.head_lag_max >= best)
-            .ok_or_else(|| join(errors))
-    }
-
-    async fn head_of(&self, endpoint: &Endpoint) -> Result<Block> {
-        let (method, params) = ("eth_getBlockByNumber", json!(["latest", false]));
-        let ask = || self.ask(endpoint, method, &params);
-        let block = ask().await.and_then(Block::from_rpc)?;
-        if endpoint.set_head(block.number, block.hash) {
-            // A head that does not grow: lost blocks, or another chain on the same port.
-            return ask().await.and_then(Block::from_rpc);
-        }
-        Ok(block)
     }
 
     /// A block by number; none if the chain has no such block (null since Besu 25.12, an error before).
@@ -348,38 +320,38 @@ impl Rpc {
     /// pools count past a hole (Besu #9529).
     pub async fn transaction_count(&self, account: &Address) -> Result<u64> {
         let value = self
-            .request("eth_getTransactionCount", json!([account.hex(), "latest"]))
+            .latest("eth_getTransactionCount", json!([account.hex(), "latest"]))
             .await?;
-        some(value).and_then(u64::from_rpc)
+        u64::from_rpc(value)
     }
 
     /// Balance in wei.
     pub async fn balance(&self, account: &Address) -> Result<u128> {
         let value = self
-            .request("eth_getBalance", json!([account.hex(), "latest"]))
+            .latest("eth_getBalance", json!([account.hex(), "latest"]))
             .await?;
-        some(value).and_then(u128::from_rpc)
+        u128::from_rpc(value)
     }
 
     /// Code of a contract; empty if there is none.
     pub async fn code(&self, contract: &Address) -> Result<Vec<u8>> {
         let value = self
-            .request("eth_getCode", json!([contract.hex(), "latest"]))
+            .latest("eth_getCode", json!([contract.hex(), "latest"]))
             .await?;
-        some(value).and_then(Vec::from_rpc)
+        Vec::from_rpc(value)
     }
 
     /// What the chain suggests for legacy transactions, wei.
     pub async fn gas_price(&self) -> Result<u128> {
-        some(self.request("eth_gasPrice", json!([])).await?).and_then(u128::from_rpc)
+        u128::from_rpc(self.latest("eth_gasPrice", json!([])).await?)
     }
 
     /// Runs a call on the newest block.
     pub async fn call(&self, call: &Call) -> Result<Vec<u8>> {
         let value = self
-            .request("eth_call", json!([call.json(None), "latest"]))
+            .latest("eth_call", json!([call.json(None), "latest"]))
             .await?;
-        some(value).and_then(Vec::from_rpc)
+        Vec::from_rpc(value)
     }
 
     /// Runs a call on the state after block `number`, with a gas limit; falls back to the newest state where the
@@ -394,7 +366,7 @@ impl Rpc {
             Err(error @ RpcError::Reverted { .. } | error @ RpcError::EvmFailure { .. }) => {
                 return Err(error);
             }
-            _ => some(self.request("eth_call", json!([request, "latest"])).await?)?,
+            _ => self.latest("eth_call", json!([request, "latest"])).await?,
         };
         Vec::from_rpc(value)
     }
@@ -402,24 +374,19 @@ impl Rpc {
     /// Gas that a call needs on the newest block; reverts are errors.
     pub async fn estimate_gas(&self, call: &Call) -> Result<u64> {
         let value = self
-            .request("eth_estimateGas", json!([call.json(None)]))
+            .latest("eth_estimateGas", json!([call.json(None)]))
             .await?;
-        some(value).and_then(u64::from_rpc)
+        u64::from_rpc(value)
     }
 
-    /// Sends signed bytes, to one endpoint or to all; `Ok` if at least one took them.
+    /// Sends signed bytes, to one endpoint or to all; `Ok` if at least one took them. One that refuses them for a limit of its
+    /// own is not the last word.
     ///
     /// # Errors
     /// If none did: a refusal of the transaction itself before a fault of an endpoint. [`RpcError::KnownTransaction`] and
     /// [`RpcError::NonceTooLow`] are answers, not failures: look for the receipt.
     pub async fn send_raw(&self, raw: &[u8], all: bool) -> Result<Digest> {
         let params = json!([alloy::primitives::hex::encode_prefixed(raw)]);
-        if !all {
-            return self
-                .request("eth_sendRawTransaction", params)
-                .await
-                .and_then(Digest::from_rpc);
-        }
         let mut taken = None;
         let mut refusal = None;
         let mut faults = Vec::new();
@@ -430,12 +397,20 @@ impl Rpc {
                 .and_then(Digest::from_rpc);
             match answer {
                 Ok(hash) => taken = Some(hash),
-                Err(error) if error.is_endpoints_fault() => {
-                    faults.push((endpoint.name.clone(), error))
+                Err(error) if error.is_the_endpoints_state() => {
+                    faults.push((endpoint.name.clone(), error));
+                    continue;
                 }
                 // Known to one endpoint: that is what we want to hear.
                 Err(RpcError::KnownTransaction) => refusal = Some(RpcError::KnownTransaction),
-                Err(error) => refusal = refusal.or(Some(error)),
+                Err(error) if error.is_the_chains_word() => refusal = refusal.or(Some(error)),
+                Err(error) => {
+                    refusal = refusal.or(Some(error));
+                    continue;
+                }
+            }
+            if !all {
+                break;
             }
         }
         match (taken, refusal) {
@@ -444,79 +419,7 @@ impl Rpc {
             (None, None) => Err(join(faults)),
         }
     }
-
-    /// Events of contracts in `from..=to`, in order. The range is halved for an endpoint that finds it too large, and
-    /// what it allows is remembered; the last block that was really covered is returned with the events.
-    pub async fn logs(&self, contracts: &[Address], from: u64, to: u64) -> Result<(Vec<Log>, u64)> {
-        let mut errors = Vec::new();
-        for endpoint in self.order() {
-            // Never beyond this endpoint's own head: an error since Besu 26.1, silently less before.
-            let head = match self.head_of(endpoint).await {
-                Ok(block) => block.number,
-                Err(error) => {
-                    errors.push((endpoint.name.clone(), error));
-                    continue;
-                }
-            };
-            if head < from {
-                errors.push((
-                    endpoint.name.clone(),
-                    RpcError::BeyondHead {
-                        message: format!("its head is {head}, block {from} is wanted"),
-                    },
-                ));
-                continue;
-            }
-            match self
-                .logs_from(endpoint, contracts, from, to.min(head))
-                .await
-            {
-                Ok(out) => return Ok(out),
-                Err(error) if error.is_endpoints_fault() => {
-                    errors.push((endpoint.name.clone(), error))
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        Err(join(errors))
-    }
-
-    async fn logs_from(
-        &self,
-        endpoint: &Endpoint,
-        contracts: &[Address],
-        from: u64,
-        to: u64,
-    ) -> Result<(Vec<Log>, u64)> {
-        let addresses: Vec<_> = contracts.iter().map(Address::hex).collect();
-        let mut span = (to - from + 1).min(endpoint.state().log_range.unwrap_or(LOG_RANGE));
-        loop {
-            let last = from + span - 1;
-            let filter = json!([{
-                "address": addresses,
-                "fromBlock": quantity(from),
-                "toBlock": quantity(last),
-            }]);
-            match self.ask(endpoint, "eth_getLogs", &filter).await {
-                Ok(value) => {
-                    let mut logs = Vec::<Log>::from_rpc(value)?;
-                    logs.retain(|l| !l.removed && (from..=last).contains(&l.block_number));
-                    logs.sort_by_key(|l| (l.block_number, l.log_index));
-                    logs.dedup_by_key(|l| (l.block_hash, l.log_index));
-                    return Ok((logs, last));
-                }
-                Err(RpcError::RangeTooLarge { .. }) if span > 1 => {
-                    span /= 2;
-                    endpoint.set_log_range(span);
-                }
-                Err(error) => return Err(error),
-            }
-        }
-    }
 }
-
-/// Blocks in one `eth_getLogs` until an endpoint says otherwise (Besu's default limit).
-pub const LOG_RANGE: u64 = 5_000;
 
 /// `null` and "unknown block" both mean: it is not there.
 fn absent(answer: Result<Value>) -> Result<Option<Value>> {
@@ -527,11 +430,11 @@ fn absent(answer: Result<Value>) -> Result<Option<Value>> {
     }
 }
 
-/// Where `latest` was asked, `null` is an endpoint in trouble and not an answer.
-fn some(value: Value) -> Result<Value> {
+/// Where every chain has something, `null` is an endpoint in trouble and not an answer.
+fn there(method: &str, value: Value) -> Result<Value> {
     if value.is_null() {
-        return Err(RpcError::UnknownBlock {
-            message: "null where geth has an error".into(),
+        return Err(RpcError::NoLatest {
+            method: method.into(),
         });
     }
     Ok(value)

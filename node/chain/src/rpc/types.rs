@@ -21,6 +21,8 @@ pub struct Block {
     pub base_fee: Option<u128>,
     /// Gas.
     pub gas_limit: u64,
+    /// It holds no transaction: a chain that makes such blocks makes them by the clock.
+    pub empty: bool,
 }
 
 /// What became of a mined transaction.
@@ -114,8 +116,15 @@ pub(super) trait FromRpc: Sized {
 }
 
 fn parse<T: serde::de::DeserializeOwned>(value: Value) -> Result<T, RpcError> {
-    serde_json::from_value(value).map_err(|e| RpcError::Malformed {
-        message: e.to_string(),
+    serde_json::from_value(value).map_err(|e| {
+        let words = e.to_string();
+        // Other errors quote the value, which is whatever the endpoint likes.
+        let message = if words.starts_with("missing field") {
+            words
+        } else {
+            "a field is not of the type that it has in Ethereum's JSON-RPC".into()
+        };
+        RpcError::Malformed { message }
     })
 }
 
@@ -163,10 +172,12 @@ impl FromRpc for Block {
             timestamp: U64,
             base_fee_per_gas: Option<U256>,
             gas_limit: U64,
+            transactions: Option<Vec<serde::de::IgnoredAny>>,
         }
         let raw: Raw = parse(value)?;
         Ok(Self {
             number: raw.number.to(),
+            empty: raw.transactions.is_some_and(|t| t.is_empty()),
             hash: digest(raw.hash),
             parent_hash: digest(raw.parent_hash),
             timestamp: raw.timestamp.to(),

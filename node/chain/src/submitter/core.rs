@@ -3,9 +3,7 @@
 use super::record::{
     DATA_BYTES_MAX, LABEL_BYTES_MAX, META_KEY, Meta, Record, Stage, record_key, seq_of,
 };
-use super::{
-    Effect, Input, Report, Status, Submission, SubmitterConfig, WAITING_SHOWN_MAX, Waiting,
-};
+use super::{Effect, Input, Report, Submission, SubmitterConfig};
 use crate::account::Account;
 use crate::goal::Goal;
 use crate::revert::ExplainedRevert;
@@ -51,8 +49,14 @@ pub(super) struct Track {
     pub(super) querying: bool,
     pub(super) last_query: Option<u64>,
     pub(super) refusal: Option<RpcError>,
+    /// Why it makes no way unless somebody does something; kept over blocks, until it makes some.
+    pub(super) problem: Option<String>,
+    /// It is the contract that refuses it.
+    pub(super) by_contract: bool,
     pub(super) misses: u32,
     pub(super) sent_at_block: Option<u64>,
+    /// When an endpoint first took any version of it.
+    pub(super) accepted_at_block: Option<u64>,
     /// Mined, and waiting for confirmations or for the reason of its revert.
     pub(super) mined: Option<Receipt>,
     pub(super) replaying: bool,
@@ -86,6 +90,8 @@ pub struct Submitter {
     pub(super) beyond_repair: Option<String>,
     pub(super) undelivered: Vec<u64>,
     pub(super) gap_since: Option<(u64, u64)>,
+    /// Transactions of this run that were mined without effect, and their gas.
+    pub(super) wasted: (u64, u64),
     pub(super) out: Vec<Effect>,
 }
 
@@ -125,6 +131,7 @@ impl Submitter {
             beyond_repair: None,
             undelivered: Vec::new(),
             gap_since: None,
+            wasted: (0, 0),
             out: Vec::new(),
         };
         let words = |m: &Meta| {
@@ -206,72 +213,6 @@ impl Submitter {
         !self.records.is_empty()
     }
 
-    /// State for people.
-    pub fn status(&self) -> Status {
-        let open = || {
-            self.records
-                .iter()
-                .filter(|(_, r)| !matches!(r.stage, Stage::Done { .. }))
-        };
-        let waiting = open()
-            .take(WAITING_SHOWN_MAX)
-            .map(|(seq, r)| Waiting {
-                id: r.submission.id,
-                label: r.submission.label.clone(),
-                since: r.since,
-                why: self.why(*seq, r),
-            })
-            .collect();
-        let lost = self.tracks.values().filter(|t| t.lost).count();
-        let trouble = self
-            .trouble
-            .clone()
-            .or_else(|| self.beyond_repair.clone())
-            .or_else(|| {
-                (lost > 0).then(|| {
-                    format!("the chain has lost blocks: {lost} mined transactions are sent again")
-                })
-            });
-        Status {
-            account: Some(self.meta.account),
-            balance: self.state.map(|(_, b)| b),
-            head: self.head.as_ref().map(|h| h.number),
-            trouble,
-            in_flight: self.in_flight(),
-            queued: open().filter(|(_, r)| r.stage == Stage::Queued).count(),
-            waiting,
-        }
-    }
-
-    fn why(&self, seq: u64, record: &Record) -> String {
-        let track = &self.tracks[&seq];
-        if let Some(trouble) = self.trouble.as_ref().or(self.beyond_repair.as_ref()) {
-            return trouble.clone();
-        }
-        if let Some((why, _)) = &track.waiting {
-            return why.clone();
-        }
-        match (&record.stage, &track.refusal) {
-            (Stage::Signed(_), Some(refusal)) => refusal.to_string(),
-            (Stage::Signed(s), None) if track.mined.is_some() => {
-                format!(
-                    "transaction {} is mined and waits for confirmations",
-                    s.last().tx
-                )
-            }
-            (Stage::Signed(s), None) if track.sends == 0 => {
-                format!("transaction {} is about to be sent", s.last().tx)
-            }
-            (Stage::Signed(s), None) => format!(
-                "transaction {} (nonce {}) was sent {} times and is not mined yet: if this lasts, look whether the chain makes blocks and whether a validator takes its price",
-                s.last().tx,
-                s.nonce,
-                track.sends
-            ),
-            _ => "waits for its turn".into(),
-        }
-    }
-
     fn submit(&mut self, now: u64, submission: Submission) {
         if let Some(seq) = self.ids.get(&submission.id).copied() {
             self.submit_again(now, seq, submission);
@@ -326,10 +267,18 @@ impl Submitter {
         let Some(record) = self.records.get_mut(&seq) else {
             return;
         };
-        if record.stage == Stage::Queued && record.submission != submission {
+        if record.stage == Stage::Queued {
+            let changed = record.submission != submission;
             record.submission = submission;
-            self.tracks.insert(seq, Track::default());
-            self.persist(seq);
+            let track = self.tracks.insert(seq, Track::default());
+            if track.is_some_and(|t| t.problem.is_some()) {
+                // Whoever asks again may have mended it, such as with funds: what was known of the account is old.
+                self.state = None;
+                self.ask_account(now);
+            }
+            if changed {
+                self.persist(seq);
+            }
             return;
         }
         let Stage::Done {

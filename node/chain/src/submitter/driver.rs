@@ -283,16 +283,20 @@ impl Driver {
                 tracing::error!(%error, "chain.outbox.stopped");
                 return;
             }
-            let status = self.core.status();
-            self.status.send_if_modified(|s| {
-                let changed = *s != status;
-                *s = status;
-                changed
-            });
+            self.tell();
             if !self.core.is_idle() {
                 next_poll = next_poll.min(Instant::now() + self.poll);
             }
         }
+    }
+
+    fn tell(&self) {
+        let status = self.core.status();
+        self.status.send_if_modified(|s| {
+            let changed = *s != status;
+            *s = status;
+            changed
+        });
     }
 
     async fn command(&mut self, command: Command) -> Result<(), OutboxError> {
@@ -304,6 +308,8 @@ impl Driver {
                 // Whoever handed it in may be gone; that changes nothing.
                 match refused {
                     Ok(None) => {
+                        // Whoever waits for what becomes of it must not see what was before.
+                        self.tell();
                         let _ = answer.send(Ok(()));
                         self.ask_head();
                         Ok(())
@@ -354,6 +360,12 @@ impl Driver {
                 Effect::Delete { key } => blocking(&self.journal, move |j| j.delete(&key)).await?,
                 Effect::Deliver { id, report } => self.pending.push_back(Delivered { id, report }),
                 Effect::Refuse { reason, .. } => refused = Some(reason),
+                Effect::Wasted {
+                    label,
+                    tx,
+                    gas_used,
+                    why,
+                } => tracing::info!(label, tx = %tx, gas_used, why, "chain.mined_without_effect"),
                 effect => self.ask(effect),
             }
         }
@@ -445,6 +457,7 @@ impl Driver {
             Effect::Persist { .. }
             | Effect::Delete { .. }
             | Effect::Deliver { .. }
+            | Effect::Wasted { .. }
             | Effect::Refuse { .. } => {
                 unreachable!("executed in order by run_effects")
             }

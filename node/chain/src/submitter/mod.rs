@@ -14,6 +14,7 @@ mod outcome;
 mod pump;
 mod record;
 mod sign;
+mod standing;
 
 pub use self::core::{LoadError, Submitter};
 pub use driver::{Delivered, Journal, JournalError, Outbox, OutboxError, OutboxSettings};
@@ -111,6 +112,8 @@ pub struct SubmitterConfig {
     pub refused_ms: u64,
     /// How long until a transaction that has become too cheap is replaced, milliseconds.
     pub replace_after_ms: u64,
+    /// How many blocks may pass a transaction that was accepted before that is called a problem.
+    pub stuck_blocks: u64,
     /// How many blocks what was mined is kept, in case the chain loses it.
     pub retain_blocks: u64,
     /// Fees.
@@ -127,6 +130,7 @@ impl Default for SubmitterConfig {
             recheck_ms: 5_000,
             refused_ms: 60_000,
             replace_after_ms: 60_000,
+            stuck_blocks: 10,
             retain_blocks: 1_024,
             fees: FeePolicy::default(),
         }
@@ -275,6 +279,18 @@ pub enum Effect {
         /// Gas limit of the transaction.
         gas: u64,
     },
+    /// Tell people: a transaction was mined without effect, since another one had the same effect first, or since the
+    /// contract refuses it.
+    Wasted {
+        /// The caller's label.
+        label: String,
+        /// Transaction.
+        tx: Digest,
+        /// Gas that it has cost.
+        gas_used: u64,
+        /// What the contract said.
+        why: String,
+    },
     /// Tell the caller.
     Deliver {
         /// Its id.
@@ -298,6 +314,8 @@ pub struct Status {
     pub account: Option<Address>,
     /// Wei, when last asked.
     pub balance: Option<u128>,
+    /// Most that a unit of gas would cost now, wei.
+    pub gas_price: Option<u128>,
     /// Newest block.
     pub head: Option<u64>,
     /// Why nothing moves, in words: a dead chain, another chain, lost blocks.
@@ -306,7 +324,11 @@ pub struct Status {
     pub in_flight: usize,
     /// Submissions without a nonce.
     pub queued: usize,
-    /// The first of those that have not ended, and what each waits for.
+    /// Transactions that were mined without effect since the start.
+    pub wasted: u64,
+    /// Their gas.
+    pub wasted_gas: u64,
+    /// The first of those that have not ended, and what each waits for; those that are stuck before the others.
     pub waiting: Vec<Waiting>,
 }
 
@@ -317,8 +339,14 @@ pub struct Waiting {
     pub id: Digest,
     /// The caller's label.
     pub label: String,
+    /// Which agreement it is about, if it is about one.
+    pub agreement: Option<AgreementId>,
     /// Unix milliseconds.
     pub since: u64,
+    /// It makes no way unless somebody does what `why` says.
+    pub stuck: bool,
+    /// It is the contract that refuses it: a matter of this submission, and not of the account or the chain.
+    pub by_contract: bool,
     /// In words.
     pub why: String,
 }

@@ -23,7 +23,7 @@ impl Submitter {
             .is_none_or(|ms| now.saturating_sub(record.since) < ms);
         match outcome {
             Precheck::Gas(gas) => self.sign_new(now, seq, gas),
-            Precheck::NoCode => self.wait(
+            Precheck::NoCode => self.stuck(
                 now,
                 seq,
                 "there is no contract at its address: the chain has lost it, or the address is wrong".into(),
@@ -43,6 +43,9 @@ impl Submitter {
                 name: "",
                 words: error.to_string(),
             }),
+            Precheck::Error(error) if error.needs_somebody() => {
+                self.stuck(now, seq, error.to_string());
+            }
             Precheck::Error(error) => self.wait(now, seq, error.to_string()),
         }
     }
@@ -124,6 +127,7 @@ impl Submitter {
             Ok(()) | Err(RpcError::KnownTransaction) => {
                 track.refusal = None;
                 track.sent_at_block = track.sent_at_block.or(block);
+                track.accepted_at_block = track.accepted_at_block.or(block);
                 self.query(now, seq);
             }
             Err(RpcError::NonceTooLow) => {
@@ -133,13 +137,37 @@ impl Submitter {
             }
             Err(error @ (RpcError::Underpriced { .. } | RpcError::TransactionType { .. })) => {
                 track.refusal = Some(error.clone());
-                self.reprice(now, seq, &error);
+                if self.reprice(now, seq, &error) {
+                    // The next version may be taken: that is heard in a moment.
+                    self.tracks.entry(seq).or_default().refusal = None;
+                }
+            }
+            Err(error @ RpcError::Oversized { .. }) if track.accepted_at_block.is_none() => {
+                self.too_large(seq, error.to_string());
             }
             Err(error) => {
                 track.refusal = Some(error);
                 self.query(now, seq);
             }
         }
+    }
+
+    /// No pool takes it, and none ever will: it would hold its nonce, and everything behind it, for ever. Since nobody has
+    /// these bytes the nonce is free again.
+    fn too_large(&mut self, seq: u64, words: String) {
+        let Some(record) = self.records.get_mut(&seq) else {
+            return;
+        };
+        if !matches!(&record.stage, Stage::Signed(s) if s.attempts.len() == 1) {
+            return;
+        }
+        record.stage = Stage::Queued;
+        let report = Report::Reverted {
+            name: String::new(),
+            words,
+            mined: None,
+        };
+        self.end(seq, report, None);
     }
 
     pub(super) fn receipt(
@@ -325,6 +353,16 @@ impl Submitter {
         let (nonce, raw) = (signed.nonce, signed.last().raw.clone());
         let gas_limit = signed.last().gas_limit;
         let s = &record.submission;
+        if let Some(receipt) = self.tracks.get(&seq).and_then(|t| t.mined.as_ref()) {
+            self.wasted.0 += 1;
+            self.wasted.1 = self.wasted.1.saturating_add(receipt.gas_used);
+            self.out.push(Effect::Wasted {
+                label: s.label.clone(),
+                tx: receipt.tx,
+                gas_used: receipt.gas_used,
+                why: reached.clone().unwrap_or_else(|| failure.words.clone()),
+            });
+        }
         // Something that was there when it was simulated was gone when it was mined, or was lost by the chain and comes
         // back from somebody else: another try. The nonces that it may use up are bounded.
         let again = match failure.class {
@@ -366,8 +404,10 @@ impl Submitter {
     /// What is owed and refused as wrong is tried again, but seldom: perhaps an endpoint was wrong, and not the call.
     fn hold(&mut self, now: u64, seq: u64, why: String) {
         let until = now.saturating_add(self.config.refused_ms);
-        self.tracks.entry(seq).or_default().not_before = Some(until);
-        self.wait(now, seq, why);
+        self.stuck(now, seq, format!("the contract refuses it: {why}"));
+        let track = self.tracks.entry(seq).or_default();
+        track.not_before = Some(until);
+        track.by_contract = true;
     }
 
     /// The nonce is used up without effect: the payload gets another one.

@@ -303,7 +303,18 @@ impl Submitter {
         }
     }
 
+    /// It waits for something that comes by itself.
     pub(super) fn wait(&mut self, now: u64, seq: u64, why: String) {
-        self.tracks.entry(seq).or_default().waiting = Some((why, now));
+        let track = self.tracks.entry(seq).or_default();
+        track.waiting = Some((why, now));
+        track.problem = None;
+    }
+
+    /// It waits for somebody to do what `why` says.
+    pub(super) fn stuck(&mut self, now: u64, seq: u64, why: String) {
+        let track = self.tracks.entry(seq).or_default();
+        track.problem = Some(why.clone());
+        track.by_contract = false;
+        track.waiting = Some((why, now));
     }
 }

@@ -9,7 +9,7 @@ use crate::rpc::RpcError;
 
 impl Submitter {
     /// What gas costs now.
-    fn fees_now(&self) -> Option<Fees> {
+    pub(super) fn fees_now(&self) -> Option<Fees> {
         let head = self.head.as_ref()?;
         let fees = self.config.fees.fees(head, self.suggested, self.floor);
         Some(match fees {
@@ -52,7 +52,7 @@ impl Submitter {
             .saturating_mul(fees.most())
             .saturating_add(in_flight);
         if let Err(error) = check_balance(&self.address(), balance, needed) {
-            self.wait(now, seq, error.to_string());
+            self.stuck(now, seq, error.to_string());
             return;
         }
         // Own nonces, counted from what is mined: the pending count of some pools runs past a hole.
@@ -68,6 +68,7 @@ impl Submitter {
                 since: now,
             });
         }
+        self.tracks.entry(seq).or_default().problem = None;
         self.persist(seq);
         self.send(now, seq);
     }
@@ -104,22 +105,23 @@ impl Submitter {
         self.out.push(Effect::Send { seq, tx, raw, all });
     }
 
-    /// The network asks more, or another type of transaction: the same payload under the same nonce, signed anew.
-    pub(super) fn reprice(&mut self, now: u64, seq: u64, refusal: &RpcError) {
+    /// The network asks more, or another type of transaction: the same payload under the same nonce, signed anew. False if
+    /// nothing better can be signed.
+    pub(super) fn reprice(&mut self, now: u64, seq: u64, refusal: &RpcError) -> bool {
         let Some(signed) = self.signed_of(seq) else {
-            return;
+            return false;
         };
         let old = signed.last().fees;
         if matches!(refusal, RpcError::TransactionType { .. }) {
             if self.legacy || matches!(old, Fees::Legacy { .. }) {
-                return;
+                return false;
             }
             // No endpoint has taken it: it is no replacement, and a free one stays free.
             self.legacy = true;
-            if let Some(fees) = self.fees_now() {
-                self.sign_again(now, seq, fees);
-            }
-            return;
+            return match self.fees_now() {
+                Some(fees) => self.sign_again(now, seq, fees),
+                None => false,
+            };
         }
         let policy = self.config.fees;
         let asked = self
@@ -128,7 +130,7 @@ impl Submitter {
             .max(policy.min_gas_price)
             .max(self.floor.saturating_mul(2));
         self.floor = asked.min(policy.max_gas_price);
-        self.replace(now, seq, old);
+        self.replace(now, seq, old)
     }
 
     /// Replaces a transaction that has waited long and that the network has left behind; only the price changes.
@@ -149,18 +151,16 @@ impl Submitter {
         }
     }
 
-    fn replace(&mut self, now: u64, seq: u64, old: Fees) {
-        if let Some(fees) = self
+    fn replace(&mut self, now: u64, seq: u64, old: Fees) -> bool {
+        let fees = self
             .fees_now()
-            .and_then(|f| self.config.fees.replacement(old, f))
-        {
-            self.sign_again(now, seq, fees);
-        }
+            .and_then(|f| self.config.fees.replacement(old, f));
+        fees.is_some_and(|fees| self.sign_again(now, seq, fees))
     }
 
-    fn sign_again(&mut self, now: u64, seq: u64, fees: Fees) {
+    fn sign_again(&mut self, now: u64, seq: u64, fees: Fees) -> bool {
         let Some(signed) = self.signed_of(seq) else {
-            return;
+            return false;
         };
         let (nonce, gas_limit, versions) =
             (signed.nonce, signed.last().gas_limit, signed.attempts.len());
@@ -173,7 +173,7 @@ impl Submitter {
             )
             .is_err()
         {
-            return;
+            return false;
         }
         let attempt = self.attempt(seq, nonce, gas_limit, fees);
         if let Some(record) = self.records.get_mut(&seq)
@@ -186,5 +186,6 @@ impl Submitter {
             track.sent_at_block = None;
             track.last_sent = None;
         }
+        true
     }
 }

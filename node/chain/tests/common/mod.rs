@@ -55,6 +55,14 @@ pub struct Chain {
     pub sent: Vec<Vec<u8>>,
     /// Connections are closed without an answer.
     pub dead: bool,
+    /// Requests are taken and never answered.
+    pub hangs: bool,
+    /// What is answered to `eth_getLogs` over more blocks than `log_range`: HTTP status and error. Besu's words if none.
+    pub logs_refusal: Option<(u16, Value)>,
+    /// What every request is answered, as it goes over the wire.
+    pub raw: Option<String>,
+    /// The head of the last request.
+    pub last_head: String,
 }
 
 impl Chain {
@@ -75,6 +83,10 @@ impl Chain {
             asked: Vec::new(),
             sent: Vec::new(),
             dead: false,
+            hangs: false,
+            logs_refusal: None,
+            raw: None,
+            last_head: String::new(),
         }
     }
     pub fn head(&self) -> u64 {
@@ -162,7 +174,12 @@ impl Chain {
                     return recorded("logs_beyond_head");
                 }
                 if to - from > self.log_range {
-                    return recorded("logs_range");
+                    return match &self.logs_refusal {
+                        None => recorded("logs_range"),
+                        Some((status, error)) => {
+                            (*status, json!({"jsonrpc": "2.0", "id": 1, "error": error}))
+                        }
+                    };
                 }
                 let topics = params[0]["topics"].as_array().cloned().unwrap_or_default();
                 let inside = |l: &&Value| {
@@ -277,19 +294,37 @@ impl Server {
 
 async fn serve(stream: TcpStream, chain: Arc<Mutex<Chain>>, count: watch::Sender<u64>) {
     let mut stream = BufReader::new(stream);
-    while let Some(body) = read_request(&mut stream).await {
+    while let Some((head, body)) = read_request(&mut stream).await {
         let request: Value = serde_json::from_slice(&body).unwrap();
         let answer = {
             let mut chain = chain.lock().unwrap();
+            chain.last_head = head;
             if chain.dead {
                 return;
             }
-            chain.answer(request["method"].as_str().unwrap(), &request["params"])
+            let (method, params) = (request["method"].as_str().unwrap(), &request["params"]);
+            match chain.raw.clone() {
+                _ if chain.hangs => {
+                    chain.asked.push((method.into(), params.clone()));
+                    None
+                }
+                Some(raw) => {
+                    chain.asked.push((method.into(), params.clone()));
+                    Some(raw.into_bytes())
+                }
+                None => {
+                    let (status, body) = chain.answer(method, params);
+                    Some(response(status, &body))
+                }
+            }
         };
-        let written = stream
-            .get_mut()
-            .write_all(&response(answer.0, &answer.1))
-            .await;
+        let Some(answer) = answer else {
+            count.send_modify(|n| *n += 1);
+            // Until the client has gone away.
+            let _ = stream.read_u8().await;
+            return;
+        };
+        let written = stream.get_mut().write_all(&answer).await;
         count.send_modify(|n| *n += 1);
         if written.is_err() {
             return;
@@ -306,13 +341,15 @@ pub fn response(status: u16, body: &Value) -> Vec<u8> {
     .into_bytes()
 }
 
-async fn read_request(stream: &mut BufReader<TcpStream>) -> Option<Vec<u8>> {
+async fn read_request(stream: &mut BufReader<TcpStream>) -> Option<(String, Vec<u8>)> {
     let mut length = 0;
+    let mut head = String::new();
     loop {
         let mut line = String::new();
         if stream.read_line(&mut line).await.ok()? == 0 {
             return None;
         }
+        head.push_str(&line);
         let line = line.trim().to_lowercase();
         if let Some(value) = line.strip_prefix("content-length:") {
             length = value.trim().parse().ok()?;
@@ -323,7 +360,7 @@ async fn read_request(stream: &mut BufReader<TcpStream>) -> Option<Vec<u8>> {
     }
     let mut body = vec![0; length];
     stream.read_exact(&mut body).await.ok()?;
-    Some(body)
+    Some((head, body))
 }
 
 /// A journal in memory that outlives the outbox.

@@ -117,13 +117,18 @@ pub fn password(path: &Path) -> Outcome<Zeroizing<String>> {
     diversity_keys::password::read(path).map_err(|error| Failure::new(FAILED, error))
 }
 
+/// The password of a new keystore: one that is not empty.
+fn new_password(path: &Path) -> Outcome<Zeroizing<String>> {
+    diversity_keys::password::read_new(path).map_err(|error| Failure::new(FAILED, error))
+}
+
 fn write(new: &New, key: &SecretKey) -> Outcome<Key> {
     let cost = if new.light {
         Cost::Light
     } else {
         Cost::Standard
     };
-    let password = password(&new.password_file)?;
+    let password = new_password(&new.password_file)?;
     keystore::write(
         &new.out,
         &key.to_bytes(),
@@ -156,4 +161,31 @@ fn named_address(path: &Path) -> Outcome<String> {
             ),
         )
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_password_opens_a_keystore_and_makes_none() {
+        let dir = tempfile::tempdir().expect("dir");
+        let (file, password_file) = (dir.path().join("key.json"), dir.path().join("password"));
+        let key = SecretKey::from_bytes(&[7; 32]).expect("a key");
+        keystore::write(
+            &file,
+            &key.to_bytes(),
+            Some(&key.address()),
+            b"",
+            Cost::Light,
+        )
+        .expect("as a development chain makes it");
+        for content in ["", "\n"] {
+            std::fs::write(&password_file, content).expect("written");
+            let password = password(&password_file).expect("empty and fine");
+            let secret = keystore::read(&file, password.as_bytes()).expect("opens");
+            assert_eq!(*secret, *key.to_bytes());
+            assert!(new_password(&password_file).is_err());
+        }
+    }
 }

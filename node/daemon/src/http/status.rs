@@ -38,14 +38,14 @@ pub async fn health() -> &'static str {
 pub async fn ready(State(api): State<Arc<Api>>) -> Response {
     let reasons = api.rooms.health.not_ready();
     if reasons.is_empty() {
-        let notes: String = api
-            .rooms
-            .health
-            .waiting()
-            .into_iter()
-            .map(|(a, reason)| format!("agreement {a}: {reason}"))
-            .chain(api.rooms.health.odd())
-            .map(|note| format!("note: {note}\n"))
+        let health = &api.rooms.health;
+        let warnings = health.warnings().into_iter();
+        let waiting = health.waiting().into_iter();
+        let odd = health.odd().into_iter();
+        let notes: String = warnings
+            .map(|warning| format!("warning: {warning}\n"))
+            .chain(waiting.map(|(a, reason)| format!("note: agreement {a}: {reason}\n")))
+            .chain(odd.map(|note| format!("note: {note}\n")))
             .collect();
         return format!("ready\n{notes}").into_response();
     }

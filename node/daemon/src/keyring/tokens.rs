@@ -50,7 +50,7 @@ impl Tokens {
             if !path.exists() {
                 write_private(&path, &hex(&os_random::<TOKEN_BYTES>()?))?;
             }
-            let text = password::read(&path)?;
+            let text = password::read_new(&path)?;
             if text.len() != 2 * TOKEN_BYTES || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
                 return Err(KeyringError::Token { path });
             }

@@ -1,14 +1,35 @@
 //! How the rest of the node sees the chain.
 
 use diversity_chain::goal::Goal;
-use diversity_proto::{Digest, UserId};
+use diversity_proto::{AgreementId, Digest, UserId};
 use futures::future::BoxFuture;
+
+/// A submission that makes no way unless somebody does something.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stuck {
+    /// What it is, for people.
+    pub label: String,
+    /// Which agreement it is about, if it is about one.
+    pub agreement: Option<AgreementId>,
+    /// Why, and what to do.
+    pub why: String,
+    /// It is the contract that refuses it: that concerns this submission alone, and keeps the node from nothing else.
+    pub by_contract: bool,
+}
 
 /// How the chain is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ChainView {
     /// Why it cannot be reached, in words; none while it can.
     pub trouble: Option<String>,
+    /// Since when, Unix milliseconds.
+    pub trouble_since_ms: Option<u64>,
+    /// Submissions that are refused, cannot be paid, or were accepted and are not mined.
+    pub stuck: Vec<Stuck>,
+    /// What does not stop the node and is worth knowing: endpoints that fail or lag, an account that is nearly empty.
+    pub warnings: Vec<String>,
+    /// How long the head of this chain may stand still before that is odd, milliseconds; none while that is not known.
+    pub stall_after_ms: Option<u64>,
     /// Newest block.
     pub head: Option<u64>,
     /// When the newest block was first seen, Unix milliseconds.

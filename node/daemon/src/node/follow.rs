@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use diversity_chain::contract::{Cells, ContractError, MainContract};
 use diversity_chain::follow::{Cursor, FollowConfig, Follower, Progress};
-use diversity_chain::rpc::{ChainIdentity, Rpc};
+use diversity_chain::rpc::{Block, ChainIdentity, Rpc};
 use diversity_chain::submitter::{self, Delivered, OutboxError, OutboxSettings};
 use diversity_chain::{Account, AccountError};
 use diversity_client::api::Event;
@@ -23,11 +23,13 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use crate::node::activation::{NotYet, gather};
+use crate::node::alarm::{self, Alarm};
 use crate::node::chain::ChainView;
 use crate::node::driver::{Command, TermsPart, unix_ms};
 use crate::node::explain;
 use crate::node::outbox::{Known, StoreJournal, ToChain};
 use crate::node::peers::{Change, PeerMap};
+use crate::node::pulse::Pulse;
 use crate::node::registry::{
     self, AgreementRecord, Applied, ChainLog, Registry, RegistryError, cursor_key, identity_key,
     terms_key,
@@ -38,6 +40,8 @@ use crate::node::shared::Shared;
 const RETRY: Duration = Duration::from_secs(10);
 /// Agreements that only name this node and are tried to be started at once.
 const TRIED_AT_ONCE: usize = 64;
+/// Blocks before the head that are looked at to learn how often they come.
+const BLOCKS_FELT: u64 = 8;
 /// Pause after the chain could not be reached.
 const TROUBLE: Duration = Duration::from_secs(1);
 
@@ -84,6 +88,10 @@ pub struct Follow {
     pub view: watch::Sender<ChainView>,
     /// The last agreement that only names this node and was tried to be started.
     pub tried: AgreementId,
+    /// What was told to people.
+    pub alarm: Alarm,
+    /// How regularly the chain makes blocks.
+    pub pulse: Pulse,
 }
 
 /// The identity of the chain as an earlier run found it.
@@ -156,10 +164,7 @@ impl Follow {
                 changed = status.changed() => {
                     changed.map_err(|_| OutboxError::Stopped)?;
                     let s = status.borrow_and_update().clone();
-                    self.view.send_modify(|v| {
-                        v.balance = s.balance.unwrap_or(v.balance);
-                        v.outbox = (s.in_flight + s.queued) as u64;
-                    });
+                    self.alarm.outbox(&s, &self.view, &self.shared.metrics);
                 }
                 () = self.shared.waiting.nudged() => self.activate_all().await?,
                 Some(part) = self.terms_parts.recv() => self.terms_part(part).await?,
@@ -220,6 +225,7 @@ impl Follow {
         });
         let mut settings = OutboxSettings::for_chain(self.shared.identity.deployment.chain_id);
         settings.submitter.confirmations = self.shared.config.confirmations;
+        settings.submitter.fees = self.shared.config.fees();
         let (outbox, reports) = submitter::Outbox::start(
             self.rpc.clone(),
             identity,
@@ -235,7 +241,7 @@ impl Follow {
     }
 
     /// Asks the contracts whether they are those that everything is signed for. A chain that is dead is asked later, by reading.
-    async fn contract(&self) {
+    async fn contract(&mut self) {
         while let Err(trouble) = self.are_ours().await {
             self.trouble(trouble);
             tokio::time::sleep(TROUBLE).await;
@@ -260,26 +266,27 @@ impl Follow {
         belongs.map_err(|e| format!("{e}; correct the setting cells"))
     }
 
-    async fn balance(&self) {
+    async fn balance(&mut self) {
         let account = diversity_proto::Address(self.shared.identity.keys.account.address());
         if let Ok(balance) = self.rpc.balance(&account).await {
-            self.view.send_modify(|v| v.balance = balance);
+            self.alarm.balance(balance, &self.view);
         }
     }
 
     fn trouble(&self, trouble: String) {
-        let new = self.view.borrow().trouble.as_ref() != Some(&trouble);
-        if new {
-            tracing::warn!(trouble, "chain.trouble");
-        }
-        self.view.send_modify(|v| v.trouble = Some(trouble));
+        alarm::trouble(&self.view, trouble);
     }
 
     /// One look at the chain; when to look again.
     async fn look(&mut self, follower: &mut Follower) -> Result<Instant, FollowError> {
         follower.want(self.shared.registered.read().kept());
-        match follower.look().await {
+        let looked = follower.look().await;
+        let endpoints = self.rpc.status();
+        self.alarm
+            .endpoints(&endpoints, &self.view, &self.shared.metrics);
+        match looked {
             Ok(progress) => {
+                self.feel(&progress.head).await;
                 let caught_up = progress.caught_up;
                 self.take_in(progress).await?;
                 Ok(if caught_up {
@@ -293,6 +300,22 @@ impl Follow {
                 Ok(Instant::now() + TROUBLE.max(follower.pause()))
             }
         }
+    }
+
+    /// Learns how regularly the chain makes blocks; from its last ones at first, so that a chain that stands still already
+    /// when the node starts is noticed too.
+    async fn feel(&mut self, head: &Block) {
+        if self.shared.identity.deployment.chain_id == diversity_chain::ANVIL_CHAIN_ID {
+            return;
+        }
+        if self.pulse.is_new() {
+            for number in head.number.saturating_sub(BLOCKS_FELT)..head.number {
+                if let Ok(Some(block)) = self.rpc.block(number).await {
+                    self.pulse.block(block.number, block.timestamp, block.empty);
+                }
+            }
+        }
+        self.pulse.block(head.number, head.timestamp, head.empty);
     }
 
     async fn take_in(&mut self, progress: Progress) -> Result<(), FollowError> {
@@ -331,9 +354,11 @@ impl Follow {
             }
         }
         self.announce(&applied);
+        let stall_after_ms = self.pulse.stall_after_ms();
         self.view.send_modify(|v| {
-            v.trouble = None;
-            if v.head != Some(progress.head.number) {
+            alarm::well(v);
+            // A step back is news only where the chain has taken blocks back.
+            if v.head.is_none_or(|head| head < progress.head.number) || progress.rewound.is_some() {
                 // A block that was mined since the last look; the first one may be old, and so may those that are caught up with.
                 let since = v.looked_at_ms.filter(|_| v.head.is_some());
                 if let Some(since) = since.filter(|_| progress.caught_up) {
@@ -345,6 +370,7 @@ impl Follow {
             }
             v.processed = processed;
             v.looked_at_ms = Some(unix_ms());
+            v.stall_after_ms = stall_after_ms;
         });
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! The node around the core.
 
 pub mod activation;
+mod alarm;
 pub mod chain;
 pub mod clocks;
 pub mod cut;
@@ -14,6 +15,7 @@ pub mod modules;
 mod notices;
 pub mod outbox;
 pub mod peers;
+mod pulse;
 pub mod rebuild;
 mod recover;
 pub mod registry;

@@ -385,13 +385,20 @@ impl Chain for ToChain {
             queues.relays.entry(submission.id).or_default().push(sender);
         }
         async move {
+            let id = submission.id;
+            let status = outbox.watch();
             outbox
                 .submit(submission)
                 .await
                 .map_err(|e| RelayError::Unavailable(e.to_string()))?;
-            answer.await.unwrap_or_else(|_| {
-                Err(RelayError::Unavailable("the node is shutting down".into()))
-            })
+            tokio::select! {
+                biased;
+                answer = answer => answer.unwrap_or_else(|_| {
+                    Err(RelayError::Unavailable("the node is shutting down".into()))
+                }),
+                // It is kept and goes on, but whoever asked is told at once that it makes no way.
+                why = stuck(status, id) => Err(RelayError::Unavailable(why)),
+            }
         }
         .boxed()
     }
@@ -406,6 +413,24 @@ impl Chain for ToChain {
             Ok(found.unwrap_or(0))
         }
         .boxed()
+    }
+}
+
+/// Waits until a submission makes no way unless somebody does something; why, and what.
+async fn stuck(mut status: watch::Receiver<submitter::Status>, id: Digest) -> String {
+    let is_it = |s: &submitter::Status| s.waiting.iter().any(|w| w.id == id && w.stuck);
+    let found = match status.wait_for(is_it).await {
+        Ok(found) => found
+            .waiting
+            .iter()
+            .find(|w| w.id == id)
+            .map(|w| w.why.clone()),
+        Err(_) => None,
+    };
+    match found {
+        Some(why) => why,
+        // The outbox has ended; the other side hears of it.
+        None => std::future::pending().await,
     }
 }
 

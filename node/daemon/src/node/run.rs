@@ -15,6 +15,7 @@ use tokio::sync::{broadcast, mpsc, watch};
 use crate::config::{ConfigError, NodeConfig};
 use crate::http::{self, Api};
 use crate::keyring::{Keyring, KeyringError, Tokens};
+use crate::node::alarm::Alarm;
 use crate::node::chain::ChainView;
 use crate::node::clocks::Clocks;
 use crate::node::driver::{Activation, Driver, DriverError, Inbox, Parts};
@@ -23,6 +24,7 @@ use crate::node::frames::Frames;
 use crate::node::modules::{ModuleStoreError, Modules};
 use crate::node::notices::event;
 use crate::node::outbox::{Agreements, Known, ToChain};
+use crate::node::pulse::Pulse;
 use crate::node::rebuild;
 use crate::node::recover::{peer_map, recover};
 use crate::node::registry::{Registry, RegistryError, cursor_key};
@@ -265,6 +267,8 @@ impl RunningNode {
             to_chain: Arc::clone(&to_chain),
             view,
             tried: diversity_proto::AgreementId([0; 32]),
+            alarm: Alarm::default(),
+            pulse: Pulse::default(),
         };
         let line = Line {
             chain: Arc::clone(&to_chain) as _,
@@ -532,5 +536,14 @@ fn rpc(
     let mut settings = diversity_chain::rpc::RpcConfig::new(config.rpc_urls.iter().cloned());
     settings.chain_id = Some(deployment.chain_id);
     settings.genesis = stored_identity(store)?.map(|identity| identity.genesis);
+    let named = |path: &PathBuf| (!path.as_os_str().is_empty()).then(|| path.clone());
+    settings.token_file = named(&config.rpc_token_file);
+    settings.ca_pem = match named(&config.rpc_ca_file) {
+        Some(path) => Some(
+            std::fs::read(&path)
+                .map_err(|e| NodeError::Rpc(format!("rpc_ca_file {}: {e}", path.display())))?,
+        ),
+        None => None,
+    };
     diversity_chain::rpc::Rpc::new(&settings).map_err(|e| NodeError::Rpc(e.to_string()))
 }

@@ -76,22 +76,64 @@ impl Chain {
             .stderr(Stdio::null())
             .spawn()
             .expect("anvil starts");
-        let url = anvil.rpc_url();
+        Some(Self::on(child, anvil.rpc_url(), anvil.chain_id, dir).await)
+    }
+
+    /// The same with a base fee and another chain id.
+    pub async fn start_with_fees() -> Option<Self> {
+        let program = match locate(None) {
+            Ok(program) => program,
+            Err(error) => {
+                eprintln!("SKIPPED: {error}");
+                return None;
+            }
+        };
+        let port = free_port();
+        let child = std::process::Command::new(program)
+            .args(["--chain-id", "1337", "--port", &port.to_string()])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("anvil starts");
+        let dir = tempfile::tempdir().expect("dir");
+        Some(Self::on(child, format!("http://127.0.0.1:{port}"), 1337, dir).await)
+    }
+
+    async fn on(child: Child, url: String, chain_id: u64, dir: tempfile::TempDir) -> Self {
         let rpc = Rpc::new(&RpcConfig::new([url.clone()])).expect("settings");
         until("anvil answers", async || rpc.head().await.is_ok()).await;
-        let contracts = deploy(&rpc, anvil.chain_id).await;
+        let deployer = Account::from_secret(&[0x77; 32]).expect("key").address();
+        fund(&rpc, &deployer, 10_u128.pow(20)).await;
+        let contracts = deploy(&rpc, chain_id).await;
         let deployment = Deployment {
-            chain_id: anvil.chain_id,
+            chain_id,
             contract: contracts.main,
         };
-        Some(Self {
+        Self {
             child,
             url,
             deployment,
             cells: contracts.cells,
             _dir: dir,
-        })
+        }
     }
+
+    /// A client of it.
+    pub fn rpc(&self) -> Rpc {
+        Rpc::new(&RpcConfig::new([self.url.clone()])).expect("settings")
+    }
+
+    /// SIGKILL.
+    pub fn kill(&mut self) {
+        self.child.kill().expect("ours");
+        self.child.wait().expect("ended");
+    }
+}
+
+/// Gives an account this many wei.
+pub async fn fund(rpc: &Rpc, account: &Address, wei: u128) {
+    let set = serde_json::json!([account.hex(), format!("{wei:#x}")]);
+    rpc.request("anvil_setBalance", set).await.expect("anvil");
 }
 
 async fn deploy(rpc: &Rpc, chain_id: u64) -> Contracts {

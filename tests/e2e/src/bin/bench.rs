@@ -268,7 +268,10 @@ fn gas_section() -> Result {
     println!(
         "{}",
         markdown(
-            &["from receipts (`contracts/snapshots/gas.json`)", "gas"],
+            &[
+                "from receipts (`contracts/snapshots/gas.json`), under the rules of Prague",
+                "gas"
+            ],
             &rows
         )
     );

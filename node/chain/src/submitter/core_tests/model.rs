@@ -29,6 +29,8 @@ pub(super) struct World {
     /// Answers to receipts that are not simply "success".
     pub(super) reverts: BTreeMap<u64, Option<Vec<u8>>>,
     pub(super) taken: bool,
+    /// Gas of what was mined without effect.
+    pub(super) wasted: Vec<u64>,
     pub(super) prechecks: usize,
     /// First t that is not settled, as the chain's state says; none while it cannot be asked.
     pub(super) next_t: Option<u64>,
@@ -102,6 +104,7 @@ impl World {
             refusal: None,
             reverts: BTreeMap::new(),
             taken: true,
+            wasted: Vec::new(),
             prechecks: 0,
             next_t: Some(0),
             confirmed: 0,
@@ -130,6 +133,7 @@ impl World {
             timestamp: number,
             base_fee: self.base_fee,
             gas_limit: 30_000_000,
+            empty: false,
         }
     }
     pub(super) fn nonce(&self) -> u64 {
@@ -172,6 +176,10 @@ impl World {
             }
             Effect::Deliver { id, report } => {
                 self.reports.push((id, report));
+                None
+            }
+            Effect::Wasted { gas_used, .. } => {
+                self.wasted.push(gas_used);
                 None
             }
             Effect::Refuse { id, reason } => {
@@ -292,6 +300,11 @@ impl World {
             .filter(|(_, r)| matches!(r, Report::Mined { .. }))
             .map(|(id, _)| *id)
             .collect()
+    }
+    /// Those that somebody has to do something about.
+    pub(super) fn stuck(&self) -> Vec<Waiting> {
+        let waiting = self.core.status().waiting.into_iter();
+        waiting.filter(|w| w.stuck).collect()
     }
     pub(super) fn why(&self, n: u8) -> String {
         self.core

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use diversity_chain::fees::FeePolicy;
-use diversity_chain::rpc::{Call, Receipt, Rpc, RpcConfig, RpcError};
+use diversity_chain::rpc::{Call, Receipt, Rpc, RpcConfig};
 use diversity_chain::{Account, Deploying, Unsigned};
 use diversity_proto::{Address, Digest};
 
@@ -18,7 +18,7 @@ const SAVED_WITHIN: Duration = Duration::from_secs(20);
 
 /// A client of the chain.
 pub fn client(state: &State) -> Outcome<Rpc> {
-    let mut config = RpcConfig::new([state.chain.rpc_url()]);
+    let mut config = RpcConfig::new(state.chain.rpc_urls());
     config.chain_id = Some(state.chain.chain_id()).filter(|id| *id != 0);
     Rpc::new(&config).context("the chain")
 }
@@ -38,7 +38,7 @@ pub async fn start(folder: &Folder, state: &mut State) -> Outcome {
             Ok(_) => Ok(()),
             Err(error) => Err(Failure::new(
                 UNREACHABLE,
-                format_args!("the chain at {}: {error}", state.chain.rpc_url()),
+                format_args!("the chain at {}: {error}", state.chain.shown()),
             )),
         };
     };
@@ -54,7 +54,7 @@ pub async fn start(folder: &Folder, state: &mut State) -> Outcome {
     }
     anvil.prepare_state().context("cannot start the chain")?;
     let log = process::Log::from_here(folder.log(CHAIN));
-    let (process, _child) = process::start(&anvil.program, &anvil.arguments(), &log)
+    let (process, _child) = process::start(&anvil.program, &anvil.arguments(), &[], &log)
         .context(format_args!("cannot start {}", anvil.program.display()))?;
     state.chain.set_process(Some(process.clone()));
     folder.save(state)?;
@@ -120,13 +120,22 @@ pub async fn saved(folder: &Folder, state: &State) -> Outcome {
     }
 }
 
-/// Brings an account up to `wei`, where gas has a price.
-pub async fn fund(state: &State, from: &Account, to: &Address, wei: u128) -> Outcome {
+/// Brings an account up to `wei`, where gas has a price. Without a funder an account that has something goes on with that:
+/// how much is left, the nodes themselves tell.
+pub async fn fund(state: &State, from: Option<&Account>, to: &Address, wei: u128) -> Outcome {
     let rpc = client(state)?;
     let balance = rpc.balance(to).await.context("cannot ask for a balance")?;
-    if balance >= wei {
+    if balance >= wei || from.is_none() && balance > 0 {
         return Ok(());
     }
+    let from = from.ok_or_else(|| {
+        Failure::new(
+            FAILED,
+            format_args!(
+                "account {to} of a node has nothing, and the chain wants gas: give --funder KEYSTORE with --password-file FILE, or send it something"
+            ),
+        )
+    })?;
     let receipt = transact(
         &rpc,
         state.chain.chain_id(),
@@ -222,7 +231,8 @@ async fn mined(rpc: &Rpc, tx: &Digest) -> Outcome<Receipt> {
     loop {
         match rpc.receipt(tx).await {
             Ok(Some(receipt)) => return Ok(receipt),
-            Ok(None) | Err(RpcError::Transient { .. }) => {}
+            Ok(None) => {}
+            Err(error) if error.is_passing() => {}
             Err(error) => return Err(Failure::new(FAILED, format_args!("the chain: {error}"))),
         }
         if tokio::time::Instant::now() > deadline {

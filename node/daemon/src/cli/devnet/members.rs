@@ -104,7 +104,6 @@ fn arguments(folder: &Folder, state: &State, node: &Node) -> Outcome<Vec<OsStrin
     };
     add("--data-dir", folder.data_dir(&node.name).into());
     add("--name", node.name.clone().into());
-    add("--rpc-urls", state.chain.rpc_url().into());
     add("--chain-id", state.chain.chain_id().to_string().into());
     add("--contract", contract.address.hex().into());
     add("--cells", contract.cells.hex().into());
@@ -125,12 +124,11 @@ fn arguments(folder: &Folder, state: &State, node: &Node) -> Outcome<Vec<OsStrin
 /// Whether a node says that it is ready; if not, why.
 pub async fn ready(node: &Node) -> Result<(), String> {
     let api = Api::new(&node.api_url(), None).map_err(|e| e.to_string())?;
-    api.readiness()
-        .await
-        .map_err(|error| match error.problem() {
-            Some(problem) => problem.detail.clone(),
-            None => error.to_string(),
-        })
+    match api.not_ready().await {
+        Ok(None) => Ok(()),
+        Ok(Some(why)) => Err(why),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 /// Starts those of the nodes that do not run, side by side, and waits until all are ready.
@@ -142,8 +140,11 @@ pub async fn start(folder: &Folder, state: &mut State, names: &[String]) -> Outc
         let log = process::Log::from_here(folder.log(name));
         if !node.process.as_ref().is_some_and(process::Process::runs) {
             let program = node.program.clone().unwrap_or_else(|| ours.clone());
+            // Arguments are shown to everybody on the machine, the environment is not: a URL may hold a password.
+            let urls = state.chain.rpc_urls().join(",");
+            let variables = [("DIVERSITY_RPC_URLS", urls)];
             let (process, _child) =
-                process::start(&program, &arguments(folder, state, node)?, &log)
+                process::start(&program, &arguments(folder, state, node)?, &variables, &log)
                     .context(format_args!("cannot start {name}"))?;
             state.node_mut(name)?.process = Some(process);
             folder.save(state)?;

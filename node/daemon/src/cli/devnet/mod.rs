@@ -36,7 +36,8 @@ pub enum Command {
         "A program given by --node-bin is called as `PATH node --data-dir ...`, as `diversity` is.\n\n",
         "Examples:\n  diversity devnet up --dir net\n",
         "  diversity devnet up --dir net --nodes 4 --node-bin node3=target/release/diversity-liar\n",
-        "  diversity devnet up --dir net --chain https://besu.example --funder rich.json --password-file rich.password"))]
+        "  diversity devnet up --dir net --chain https://besu-1.example,https://besu-2.example \\\n",
+        "      --funder rich.json --password-file rich.password"))]
     Up(UpArgs),
     /// Say what runs
     #[command(after_help = "Example:\n  diversity devnet status --dir net")]
@@ -218,7 +219,7 @@ async fn status(dir: &Path, output: Output) -> Outcome {
             _ => "stopped",
         },
         pid: state.chain.process().filter(Process::runs).map(|p| p.pid),
-        url: state.chain.rpc_url(),
+        url: state.chain.shown(),
         log: folder.log(state::CHAIN),
     }];
     for node in &state.nodes {

@@ -132,11 +132,16 @@ fn reason(log: &str) -> String {
     line.chars().take(REASON_MAX).collect()
 }
 
-/// Starts a program in a session of its own with its output added to `log`. The child handle tells of an early end.
+/// Starts a program in a session of its own with its output added to `log`, and with further variables. The child handle tells of an early end.
 ///
 /// # Errors
 /// The log cannot be opened, or nothing can be started.
-pub fn start(program: &Path, arguments: &[OsString], log: &Log) -> io::Result<(Process, Child)> {
+pub fn start(
+    program: &Path,
+    arguments: &[OsString],
+    variables: &[(&str, String)],
+    log: &Log,
+) -> io::Result<(Process, Child)> {
     let out = OpenOptions::new()
         .create(true)
         .append(true)
@@ -145,6 +150,7 @@ pub fn start(program: &Path, arguments: &[OsString], log: &Log) -> io::Result<(P
         .arg(DETACH)
         .arg(program)
         .args(arguments)
+        .envs(variables.iter().map(|(name, value)| (name, value)))
         .stdin(Stdio::null())
         .stdout(out.try_clone()?)
         .stderr(out)

@@ -65,6 +65,9 @@ pub enum Chain {
     Url {
         /// Endpoint.
         url: String,
+        /// Further endpoints.
+        #[serde(default)]
+        more: Vec<String>,
         /// EIP-155 chain id, once it is known.
         chain_id: u64,
     },
@@ -118,6 +121,24 @@ impl Chain {
             Self::Anvil { port, .. } => format!("http://127.0.0.1:{port}"),
             Self::Url { url, .. } => url.clone(),
         }
+    }
+    /// All its endpoints.
+    pub fn rpc_urls(&self) -> Vec<String> {
+        let more = match self {
+            Self::Anvil { .. } => &[][..],
+            Self::Url { more, .. } => more,
+        };
+        let more = more.iter().cloned();
+        std::iter::once(self.rpc_url()).chain(more).collect()
+    }
+    /// Its endpoints for people: without what may be secret in a URL.
+    pub fn shown(&self) -> String {
+        let urls = self.rpc_urls();
+        let shown: Vec<_> = urls
+            .iter()
+            .map(|url| diversity_chain::rpc::shown(url))
+            .collect();
+        shown.join(", ")
     }
     /// Its chain id.
     pub fn chain_id(&self) -> u64 {

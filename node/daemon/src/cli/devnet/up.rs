@@ -24,8 +24,8 @@ pub struct UpArgs {
     /// Number of nodes. [default: 3, or those that the folder has]
     #[arg(long, value_name = "N")]
     pub nodes: Option<usize>,
-    /// `anvil` for a chain of the devnet's own, or the URL of one that runs already. [default: anvil, or that of the folder]
-    #[arg(long, value_name = "anvil|URL")]
+    /// `anvil` for a chain of the devnet's own, or the URLs of one that runs already, comma separated. [default: anvil, or that of the folder]
+    #[arg(long, value_name = "anvil|URL,...")]
     pub chain: Option<String>,
     /// The program anvil. [default: DIVERSITY_ANVIL, PATH, contracts/node_modules]
     #[arg(long, value_name = "PATH")]
@@ -64,7 +64,7 @@ pub async fn up(args: UpArgs, output: Output) -> Outcome {
     plan_nodes(&mut state, &args)?;
     folder.save(&state)?;
 
-    output.say(format_args!("chain: {}", state.chain.rpc_url()));
+    output.say(format_args!("chain: {}", state.chain.shown()));
     chain::start(&folder, &mut state).await?;
     let payer = payer(&folder, &args)?;
     let gas = chain::wants_gas(&state).await?;
@@ -73,7 +73,8 @@ pub async fn up(args: UpArgs, output: Output) -> Outcome {
         let (account, peer_id) = members::node_keys(&folder, &node.name)?;
         state.nodes[k].peer_id = peer_id;
         if gas {
-            chain::fund(&state, &payer, &account, args.fund).await?;
+            let funder = args.funder.is_some().then_some(&payer);
+            chain::fund(&state, funder, &account, args.fund).await?;
         }
         if state.users.len() <= k {
             state.users.push(members::user(&folder, k)?);
@@ -112,16 +113,18 @@ async fn fresh(args: &UpArgs) -> Outcome<State> {
             port: free_ports(1)?[0],
             process: None,
         },
-        url => {
+        urls => {
+            let mut urls = diversity_chain::rpc::split(urls).into_iter();
             let mut chain = Chain::Url {
-                url: url.into(),
+                url: urls.next().unwrap_or_default(),
+                more: urls.collect(),
                 chain_id: 0,
             };
             let rpc = chain::client(&State::new(chain.clone()))?;
             let identity = rpc
                 .identity()
                 .await
-                .context(format_args!("the chain at {url}"))?;
+                .context(format_args!("the chain at {}", chain.shown()))?;
             if let Chain::Url { chain_id, .. } = &mut chain {
                 *chain_id = identity.chain_id;
             }
@@ -134,16 +137,24 @@ async fn fresh(args: &UpArgs) -> Outcome<State> {
 fn resumed(folder: &Folder, args: &UpArgs) -> Outcome<State> {
     let mut state = folder.load()?;
     if let Some(wanted) = &args.chain {
-        let same = match &state.chain {
+        let urls = diversity_chain::rpc::split(wanted);
+        let same = match &mut state.chain {
             Chain::Anvil { .. } => wanted == "anvil",
-            Chain::Url { url, .. } => wanted == url,
+            // The same chain by other endpoints: each node checks chain id and genesis anyway.
+            Chain::Url { url, more, .. } if wanted != "anvil" => {
+                let mut urls = urls.into_iter();
+                *url = urls.next().unwrap_or_default();
+                *more = urls.collect();
+                true
+            }
+            Chain::Url { .. } => false,
         };
         if !same {
             return Err(Failure::new(
                 FAILED,
                 format_args!(
                     "the devnet in this folder uses the chain {}: choose another folder",
-                    state.chain.rpc_url()
+                    state.chain.shown()
                 ),
             ));
         }

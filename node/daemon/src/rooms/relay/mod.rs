@@ -73,8 +73,10 @@ impl Line {
     pub async fn mined(&self, call: Relayed) -> RoomResult<Digest> {
         let end = tokio::time::Instant::now() + WAIT;
         let late = || {
+            let trouble = self.view.borrow().trouble.clone();
+            let why = trouble.map_or_else(String::new, |t| format!(": {t}"));
             RoomError::Late(format!(
-                "{} has not been mined within {} s",
+                "{} has not been mined within {} s{why}",
                 call.label,
                 WAIT.as_secs()
             ))
@@ -95,6 +97,8 @@ impl Line {
 
 fn not_mined(error: RelayError) -> RoomError {
     match error {
+        // Without a name it is not the contract that speaks: no pool takes it, or no block holds it.
+        RelayError::Reverted { name, words } if name.is_empty() => RoomError::Reverted(words),
         RelayError::Reverted { name, words } => RoomError::Reverted(format!("{name}: {words}")),
         RelayError::Pointless(reason) => RoomError::Reverted(reason),
         RelayError::Unavailable(reason) => RoomError::Unavailable(reason),

@@ -72,10 +72,19 @@ async fn what_the_contract_says_is_said() {
         name: "TooFewUsers".into(),
         words: "name two".into(),
     };
+    // No contract speaks here: no pool takes it.
+    let too_large = RelayError::Reverted {
+        name: String::new(),
+        words: "oversized data: limit 131072".into(),
+    };
     let pointless = RelayError::Pointless("it is so already".into());
     let down = RelayError::Unavailable("no endpoint".into());
     for (said, expected) in [
         (refused, RoomError::Reverted("TooFewUsers: name two".into())),
+        (
+            too_large,
+            RoomError::Reverted("oversized data: limit 131072".into()),
+        ),
         (pointless, RoomError::Reverted("it is so already".into())),
         (down, RoomError::Unavailable("no endpoint".into())),
     ] {

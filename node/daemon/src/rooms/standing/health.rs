@@ -15,6 +15,7 @@ use crate::node::registry::SkippedRecord;
 use crate::node::shared::{Identity, Shared};
 use crate::rooms::declaration::Own;
 use crate::rooms::error::{RoomError, RoomResult};
+use crate::settings::Stall;
 use crate::telemetry::Metrics;
 
 /// Blocks beyond the confirmations by which a node may be behind and still call itself ready.
@@ -95,19 +96,26 @@ impl Health {
             out.push("store: a write has failed, nothing more is acknowledged; mend the disk and start the node again".into());
         }
         let behind_max = self.config.confirmations + BLOCKS_BEHIND_MAX;
-        let stall_ms = self.config.chain_stall_s.saturating_mul(1000);
-        out.extend(chain_trouble(
-            &self.standing.chain.borrow(),
-            behind_max,
-            stall_ms,
-            unix_ms(),
-        ));
+        let view = self.standing.chain.borrow();
+        let stall_ms = match self.config.chain_stall_s {
+            Stall::Auto => view.stall_after_ms.unwrap_or(0),
+            Stall::After(seconds) => seconds.saturating_mul(1000),
+        };
+        out.extend(chain_trouble(&view, behind_max, stall_ms, unix_ms()));
         out
     }
 
     /// What is odd and keeps nothing from working: this node's clock beside those of others.
     pub fn odd(&self) -> Vec<String> {
         self.clocks.off()
+    }
+
+    /// What does not keep the node from working and is worth knowing.
+    pub fn warnings(&self) -> Vec<String> {
+        let view = self.standing.chain.borrow();
+        let refused = view.stuck.iter().filter(|s| s.by_contract);
+        let refused = refused.map(|s| format!("submission: {}: {}", s.label, s.why));
+        view.warnings.iter().cloned().chain(refused).collect()
     }
 
     /// Agreements that stand on chain and cannot run here yet, with the reason in words.
@@ -136,6 +144,7 @@ impl Health {
             .chain_cursor
             .set(view.processed.unwrap_or(0) as i64);
         self.metrics.outbox.set(view.outbox as i64);
+        self.metrics.account_balance_wei.set(view.balance as f64);
         self.metrics.text()
     }
 
@@ -155,7 +164,7 @@ impl Health {
     }
 }
 
-/// What is wrong with the chain as it is seen here: at most `behind_max` blocks may be unread, and its head moves within `stall_ms`
+/// What is wrong with the chain as it is seen here, and with what is submitted to it: at most `behind_max` blocks may be unread, and its head moves within `stall_ms`
 /// milliseconds (0 for a chain that mines only when there is something to mine).
 pub(super) fn chain_trouble(
     view: &ChainView,
@@ -178,11 +187,15 @@ pub(super) fn chain_trouble(
         _ => {}
     }
     let still_ms = now_ms.saturating_sub(view.head_at_ms);
-    if stall_ms > 0 && view.head.is_some() && still_ms > stall_ms {
+    // What cannot be seen does not stand still.
+    if stall_ms > 0 && view.head.is_some() && still_ms > stall_ms && view.trouble.is_none() {
         let seconds = still_ms / 1000;
         out.push(format!(
-            "chain: the head has not moved for {seconds} s; are the validators running?"
+            "chain: the head has not moved for {seconds} s, and that it moves within {} s was to be expected: do the validators run, and are the endpoints in sync?",
+            stall_ms / 1000
         ));
     }
+    let stuck = view.stuck.iter().filter(|s| !s.by_contract);
+    out.extend(stuck.map(|s| format!("submission: {}: {}", s.label, s.why)));
     out
 }

@@ -1,6 +1,7 @@
 //! What waits for what, for people: where agreements stand, and how the node itself is.
 
 mod health;
+mod reached;
 mod waits;
 
 pub use health::Health;
@@ -24,6 +25,7 @@ use crate::node::clocks::Clocks;
 use crate::node::driver::unix_ms;
 use crate::node::registry::AgreementRecord;
 use crate::node::shared::{Peers, Registered, Shared};
+use reached::Reached;
 use waits::Sight;
 
 /// Where agreements stand.
@@ -37,6 +39,7 @@ pub struct Standing {
     book: Book,
     core: Core,
     clocks: Clocks,
+    reached: Reached,
 }
 
 impl Standing {
@@ -51,6 +54,7 @@ impl Standing {
             book,
             core,
             clocks: shared.clocks.clone(),
+            reached: Reached::default(),
         }
     }
 
@@ -138,11 +142,13 @@ impl Standing {
             });
         };
         let next_execution = self.book.records.next_execution(a)?;
-        let trouble = self.chain.borrow().trouble.clone();
+        let view = self.chain.borrow().clone();
+        let ours = view.stuck.iter().filter(|c| c.agreement == Some(*a));
         let sight = Sight {
             registry: &self.registered.read(),
             peers: &self.peers.lock(),
-            trouble: trouble.as_deref(),
+            trouble: view.trouble.as_deref(),
+            stuck: ours.map(|c| (c.label.as_str(), c.why.as_str())).collect(),
             now_s: unix_ms() / 1000,
         };
         // What the loop around the core says of an agreement that runs: that this node abstains.
@@ -152,14 +158,15 @@ impl Standing {
             // Windows close by this node's clock.
             waiting_for.extend(self.clocks.off());
         }
-        Ok(Progress {
+        let progress = Progress {
             next_window: s.open_t,
             next_execution,
             next_certificate: s.undecided_t,
             next_settlement: s.unsettled_t,
             waiting_for,
             holes,
-        })
+        };
+        Ok(self.reached.shown(a, progress))
     }
 }
 

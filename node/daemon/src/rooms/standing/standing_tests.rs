@@ -37,6 +37,7 @@ fn waits(kit: &Kit, trouble: Option<&str>, s: &AgreementStatus) -> Vec<String> {
         registry: &kit.shared.registered.read(),
         peers: &kit.shared.peers.lock(),
         trouble,
+        stuck: Vec::new(),
         now_s: 150,
     };
     sight.waiting_for(&kit.terms, s)
@@ -109,6 +110,41 @@ fn gas_and_clocks_are_named_by_their_codes() {
     assert!(
         said[0].starts_with("implausible_time: ") && said[0].contains("lock 21 says 0 at q 7"),
         "{said:?}"
+    );
+}
+
+#[test]
+fn a_submission_that_makes_no_way_is_named_with_what_to_do() {
+    let kit = Kit::new();
+    let sight = Sight {
+        registry: &kit.shared.registered.read(),
+        peers: &kit.shared.peers.lock(),
+        trouble: None,
+        stuck: vec![("settle t 1", "account 0x07 has 0 wei: send it more")],
+        now_s: 150,
+    };
+    let said = sight.waiting_for(&kit.terms, &at(2, 2, 1));
+    assert_eq!(
+        said,
+        [
+            "the chain does not take \"settle t 1\": account 0x07 has 0 wei: send it more",
+            "t 1 is decided and waits for the chain"
+        ]
+    );
+    let view = ChainView {
+        head: Some(9),
+        processed: Some(9),
+        stuck: vec![crate::node::chain::Stuck {
+            label: "settle t 1".into(),
+            agreement: None,
+            why: "it is refused".into(),
+            by_contract: false,
+        }],
+        ..ChainView::default()
+    };
+    assert_eq!(
+        chain_trouble(&view, 10, 0, 0),
+        ["submission: settle t 1: it is refused"]
     );
 }
 

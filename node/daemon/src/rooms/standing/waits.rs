@@ -19,6 +19,8 @@ pub struct Sight<'a> {
     pub peers: &'a PeerMap,
     /// Why the chain cannot be reached.
     pub trouble: Option<&'a str>,
+    /// Submissions of this agreement that make no way: what they are, and why.
+    pub stuck: Vec<(&'a str, &'a str)>,
     /// Unix seconds.
     pub now_s: u64,
 }
@@ -50,6 +52,9 @@ impl Sight<'_> {
                 "gas_budget: {} submissions wait: the agreement has cost this node {} gas today, of {} a day (gas_per_day); they go on in {hours} h, at midnight UTC, or another node settles",
                 gas.waiting, gas.used, gas.per_day
             ));
+        }
+        for (label, why) in &self.stuck {
+            out.push(format!("the chain does not take \"{label}\": {why}"));
         }
         if s.unsettled_t < s.undecided_t {
             let why = self.trouble.map_or_else(String::new, |t| format!(" ({t})"));
