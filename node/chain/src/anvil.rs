@@ -170,15 +170,15 @@ impl Anvil {
         let mut name = self.state.clone().into_os_string();
         name.push(".genesis");
         let kept = PathBuf::from(name);
-        if let Ok(text) = std::fs::read_to_string(&kept)
+        let seconds = if !self.state.exists() {
+            // Without its state it is another chain.
+            now_s()
+        } else if let Ok(text) = std::fs::read_to_string(&kept)
             && let Ok(seconds) = text.trim().parse()
         {
             return Ok(seconds);
-        }
-        let seconds = if self.state.exists() {
-            self.keep_oldest_genesis()?
         } else {
-            now_s()
+            self.keep_oldest_genesis()?
         };
         std::fs::write(&kept, format!("{seconds}\n")).map_err(|e| self.failed(&e))?;
         Ok(seconds)
