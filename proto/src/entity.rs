@@ -248,9 +248,14 @@ pub fn check_address(text: &str) -> Result<()> {
     Ok(())
 }
 
-/// Whether a name can be shown to people: nothing in it moves a cursor or starts a line of its own.
+/// Whether a name can be shown to people: nothing in it moves a cursor, starts a line of its own, or turns the order of what
+/// follows.
 pub fn is_printable(name: &str) -> bool {
-    !name.chars().any(char::is_control)
+    let turns = |c| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let breaks = |c| matches!(c, '\u{2028}' | '\u{2029}' | '\u{feff}');
+    !name
+        .chars()
+        .any(|c| c.is_control() || turns(c) || breaks(c))
 }
 
 fn name(r: &mut Reader<'_>, what: &'static str) -> Result<String> {

@@ -242,6 +242,13 @@ fn created(agreement: AgreementId, data: &[u8]) -> Result<ChainEvent, DecodeErro
         });
     }
     let terms = match Terms::decode(signed.extra) {
+        Ok(terms) if terms.header() == signed.header && !validate::shows(&terms) => {
+            PublishedTerms::HeaderOnly {
+                reason:
+                    "the published terms have names with control characters: ask a party for them"
+                        .into(),
+            }
+        }
         Ok(terms) if terms.header() == signed.header => PublishedTerms::Whole(Box::new(terms)),
         Ok(_) => PublishedTerms::HeaderOnly {
             reason: "the published terms are not those that were signed: ask a party for them"

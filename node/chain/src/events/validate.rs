@@ -10,6 +10,7 @@ use diversity_proto::entity::{
 };
 use diversity_proto::frame::{Contradiction, Q_MAX};
 use diversity_proto::round::{EVIDENCE_BYTES_MAX, T_MAX};
+use diversity_proto::terms::Terms;
 use diversity_proto::{Address, AgreementId, Deployment, NodeId, PublicKey, SensorId};
 
 /// Longest explanation of a skipped entry, bytes: its words may quote the entry.
@@ -89,10 +90,11 @@ impl Refusal {
     pub fn because(self, words: impl ToString) -> Skipped {
         let mut escaped = String::new();
         for c in words.to_string().chars() {
-            let shown: String = if c.is_control() {
-                c.escape_default().collect()
+            let shown = String::from(c);
+            let shown = if is_printable(&shown) {
+                shown
             } else {
-                c.into()
+                c.escape_default().collect()
             };
             if escaped.len() + shown.len() > WORDS_BYTES_MAX {
                 break;
@@ -144,6 +146,12 @@ pub(super) fn printable(what: &str, text: &str) -> Result<()> {
         return Ok(());
     }
     Err(Refusal::Unprintable.because(format!("{what} has control characters")))
+}
+
+/// Whether everything that is shown of an agreement can be shown.
+pub(super) fn shows(terms: &Terms) -> bool {
+    let fields = terms.result.iter().chain(&terms.detail);
+    is_printable(&terms.title) && fields.into_iter().all(|f| is_printable(&f.name))
 }
 
 /// The key is that of the id: otherwise what the key signs is nobody's word, and a sensor would be immune to evidence.

@@ -166,6 +166,8 @@ fn names_that_would_write_over_a_terminal_are_skipped() {
     );
     let label = sensor_event(&secret(1), |d| d.label = "a\nb".into());
     assert_eq!(refused(&label), unprintable);
+    let turned = sensor_event(&secret(1), |d| d.label = "a\u{202e}b".into());
+    assert_eq!(refused(&turned), unprintable);
     let variable = sensor_event(&secret(1), |d| d.variables[0].name = "\u{7f}".into());
     assert_eq!(refused(&variable), unprintable);
     let topics = vec![topic(C::UserRegistered::SIGNATURE_HASH)];

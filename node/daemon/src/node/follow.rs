@@ -343,6 +343,7 @@ impl Follow {
             );
             self.command(Command::Chain { inputs, ops, done }).await?;
             durable.await.map_err(|_| FollowError::Stopped)?;
+            self.shared.registered.write().written();
         }
         self.shared.metrics.gas_used.inc_by(applied.gas_used);
         self.shared.metrics.skipped(&applied.skipped);

@@ -94,6 +94,11 @@ pub struct Registry {
     pub skipped: VecDeque<SkippedRecord>,
     /// Who claimed each peer key first.
     peer_keys: BTreeMap<[u8; 32], NodeId>,
+    /// Sensors that have contradicted themselves: from which q on, and the dispute that shows it. Also of those that nobody has
+    /// registered yet: who registers one later must not be rid of it.
+    contradicted: BTreeMap<SensorId, (u64, Digest)>,
+    /// Evidence that is not durable yet.
+    fresh: BTreeMap<Digest, Vec<u8>>,
     ours: Parties,
     strangers: Strangers,
 }
@@ -104,8 +109,16 @@ impl Registry {
     /// # Errors
     /// [`RegistryError`].
     pub fn evidence(&self, dispute: &Digest) -> Result<Vec<u8>, RegistryError> {
+        if let Some(fresh) = self.fresh.get(dispute) {
+            return Ok(fresh.clone());
+        }
         let stored = self.store.as_ref().map(|s| s.get(&evidence_key(dispute)));
         Ok(stored.transpose()?.flatten().unwrap_or_default())
+    }
+
+    /// What was applied so far is durable: evidence is in the store from now on.
+    pub fn written(&mut self) {
+        self.fresh.clear();
     }
 
     /// An entry that cannot be believed, or not beside what stands already. Counted once, also when it comes again.
@@ -150,6 +163,8 @@ impl Registry {
             r.taken_back = true;
             ops.push(r.put(node));
         }
+        self.contradicted.clear();
+        self.index_contradictions();
         while let Some(last) = self.skipped.pop_back_if(|r| r.block > above) {
             ops.push(Op::Delete(skipped_key(last.block, last.log_index)));
         }
@@ -199,7 +214,7 @@ impl Registry {
                 outcomes,
                 ..
             } => {
-                out.gas_used += gas_used;
+                out.gas_used = out.gas_used.saturating_add(*gas_used);
                 let entry = ChainLog::Settled(SettledRecord {
                     from: place.from,
                     t: place.t,
@@ -219,7 +234,7 @@ impl Registry {
                 gas_used,
                 ..
             } => {
-                out.gas_used += gas_used;
+                out.gas_used = out.gas_used.saturating_add(*gas_used);
                 let entry = ChainLog::Hole {
                     t: place.t,
                     epoch: place.epoch,
@@ -233,7 +248,7 @@ impl Registry {
                 outputs,
                 gas_used,
             } => {
-                out.gas_used += gas_used;
+                out.gas_used = out.gas_used.saturating_add(*gas_used);
                 let entry = ChainLog::Resolved {
                     t: place.t,
                     epoch: place.epoch,
@@ -251,7 +266,7 @@ impl Registry {
                 gas_used,
                 ..
             } => {
-                out.gas_used += gas_used;
+                out.gas_used = out.gas_used.saturating_add(*gas_used);
                 // What is final is not undone by what comes later (R12): the users cannot say twice what counts.
                 if self.counts_already(place, &at, out) {
                     let words = format!(
@@ -366,7 +381,7 @@ impl Registry {
             declaration: declaration.clone(),
             tx: at.tx,
             block: at.block,
-            void: None,
+            void: self.contradicted.get(&sensor).copied(),
         };
         out.ops.push(record.put(&sensor));
         self.sensors.insert(sensor, record);
@@ -486,6 +501,7 @@ impl Registry {
         out.ops.push(record.put());
         out.ops
             .push(Op::Put(evidence_key(dispute), evidence.clone()));
+        self.fresh.insert(*dispute, evidence.clone());
         self.disputes.insert(*dispute, record);
         self.weigh(b'd', dispute.0.to_vec());
         if self.is_ours(b'd', &dispute.0) {
@@ -507,6 +523,7 @@ impl Registry {
         evidence: &[u8],
         out: &mut Applied,
     ) {
+        self.contradicts(sensor, q, dispute);
         if let Some(s) = self.sensors.get_mut(&sensor)
             && s.void.is_none_or(|(from, _)| q < from)
         {

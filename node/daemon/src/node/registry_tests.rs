@@ -564,11 +564,13 @@ fn strangers_are_dropped_first() {
         at: 1,
         evidence: vec![1; 190_000],
     };
-    apply(&mut registry, &store, 9_000, dispute);
-    assert_eq!(
-        registry.evidence(&Digest([6; 32])).expect("read").len(),
-        190_000
-    );
+    let mut out = Applied::default();
+    registry.apply(&located(9_000, dispute), &mut out);
+    let known = |registry: &Registry| registry.evidence(&Digest([6; 32])).expect("read").len();
+    assert_eq!(known(&registry), 190_000, "before it is durable");
+    store.write(out.ops).expect("written");
+    registry.written();
+    assert_eq!(known(&registry), 190_000, "it is in the store");
     let stored: usize = store
         .scan_prefix(b"d")
         .map(|item| item.map(|(k, v)| k.len() + v.len()).expect("read"))
@@ -633,4 +635,34 @@ fn what_counts_is_said_once() {
     assert_eq!(ChainLog::counts(&store, &A, 4).expect("read"), None);
     let again = apply(&mut registry, &store, 9, cell(7));
     assert!(again.skipped.is_empty() && again.inputs.len() == 1);
+}
+
+/// A sensor contradicts itself before it is registered: whoever registers it later is not rid of that.
+#[test]
+fn evidence_that_comes_before_the_registration_counts() {
+    let (_dir, store) = open();
+    let mut registry = Registry::load(&store, NODE).expect("empty");
+    let dispute = Event::DisputeRecorded {
+        dispute: Digest([2; 32]),
+        kind: DisputeKind::SensorContradiction,
+        agreement: None,
+        accused: Some(SENSOR.address()),
+        epoch: 0,
+        at: 77,
+        evidence: contradiction(77),
+    };
+    apply(&mut registry, &store, 1, dispute);
+    let mut registry = Registry::load(&store, NODE).expect("read");
+    let registered = Event::SensorRegistered {
+        sensor: SENSOR,
+        owner: USER,
+        declaration: sensor("late"),
+    };
+    apply(&mut registry, &store, 2, registered);
+    assert_eq!(registry.sensors[&SENSOR].void, Some((77, Digest([2; 32]))));
+    assert_eq!(
+        registry.introduce(&SENSOR).len(),
+        2,
+        "the core hears of both"
+    );
 }

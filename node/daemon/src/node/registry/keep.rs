@@ -61,10 +61,34 @@ impl Registry {
         for (_, kind, id) in found {
             self.weigh(kind, id);
         }
+        self.index_contradictions();
         for (node, r) in &self.nodes {
             self.peer_keys.insert(r.declaration.peer_key, *node);
         }
         Ok(())
+    }
+
+    pub(super) fn contradicts(&mut self, sensor: SensorId, q: u64, dispute: Digest) {
+        let lowest = self.contradicted.entry(sensor).or_insert((q, dispute));
+        if q < lowest.0 {
+            *lowest = (q, dispute);
+        }
+    }
+
+    /// Which sensors have contradicted themselves, by the disputes that stand.
+    pub(super) fn index_contradictions(&mut self) {
+        let found = self.disputes.values().filter_map(|d| {
+            let sensor = d.accused.filter(|_| d.agreement.is_none())?;
+            Some((SensorId::from(sensor), d.at, d.dispute))
+        });
+        for (sensor, q, dispute) in found.collect::<Vec<_>>() {
+            self.contradicts(sensor, q, dispute);
+        }
+    }
+
+    /// Whether a dispute is about an agreement that is kept, or a sensor of one.
+    pub fn concerns_us(&self, dispute: &Digest) -> bool {
+        self.is_ours(b'd', &dispute.0)
     }
 
     /// Whether an entry belongs to what this node keeps.
@@ -143,7 +167,12 @@ impl Registry {
                     self.drop_logs(&AgreementId(long()), out);
                 }
                 _ => {
-                    self.disputes.remove(&Digest(long()));
+                    if let Some(d) = self.disputes.remove(&Digest(long()))
+                        && let Some(sensor) = d.accused.filter(|_| d.agreement.is_none())
+                    {
+                        self.contradicted.remove(&SensorId::from(sensor));
+                    }
+                    self.fresh.remove(&Digest(long()));
                     out.ops.push(Op::Delete(evidence_key(&Digest(long()))));
                 }
             }

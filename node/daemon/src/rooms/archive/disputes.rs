@@ -99,17 +99,19 @@ impl Archive {
         wanted: impl Fn(&DisputeRecord) -> bool,
         order: impl Fn(&DisputeRecord) -> K,
     ) -> RoomResult<Vec<DisputeView>> {
-        let mut found: Vec<_> = self
-            .registered
-            .read()
-            .disputes
-            .values()
-            .filter(|d| wanted(d))
-            .cloned()
-            .collect();
-        found.sort_by_key(order);
+        let mut found: Vec<_> = {
+            let registry = self.registered.read();
+            let found = registry.disputes.values().filter(|d| wanted(d));
+            // Strangers can record any number: theirs are left out first.
+            found
+                .map(|d| (registry.concerns_us(&d.dispute), d.clone()))
+                .collect()
+        };
+        found.sort_by_key(|(ours, d)| (*ours, order(d)));
         let skip = found.len().saturating_sub(PAGE_MAX);
-        found.iter().skip(skip).map(|d| self.view(d)).collect()
+        found.drain(..skip);
+        found.sort_by_key(|(_, d)| order(d));
+        found.iter().map(|(_, d)| self.view(d)).collect()
     }
 
     fn view(&self, record: &DisputeRecord) -> RoomResult<DisputeView> {
