@@ -218,6 +218,9 @@ struct Inner {
     journal: Mutex<Journal>,
     checkpoint: Mutex<Option<JoinHandle<Result<(), StoreError>>>>,
     engine: Engine,
+    /// Set while the engine lacks a batch that the journal has: who reads meanwhile waits for `turn`.
+    applying: AtomicBool,
+    turn: Mutex<()>,
     poisoned: AtomicBool,
     _lock: directory::Lock,
 }
@@ -292,6 +295,8 @@ impl Store {
                 journal: Mutex::new(journal),
                 checkpoint: Mutex::new(None),
                 engine,
+                applying: AtomicBool::new(false),
+                turn: Mutex::new(()),
                 poisoned: AtomicBool::new(false),
                 _lock: lock,
             }),
@@ -306,6 +311,12 @@ impl Store {
     /// (reads may show it, and a restart may lose it), so the store is poisoned: every later write gives
     /// [`StoreError::Poisoned`].
     pub fn write(&self, ops: Vec<Op>) -> Result<(), StoreError> {
+        self.write_then(ops, || {})
+    }
+
+    /// [`Store::write`] that calls `durable` as soon as the batch is, before the engine has it. Whoever reads from then on waits for
+    /// the engine, so that what was told durable is always found.
+    fn write_then(&self, ops: Vec<Op>, durable: impl FnOnce()) -> Result<(), StoreError> {
         if self.inner.poisoned.load(Ordering::Acquire) {
             return Err(StoreError::Poisoned);
         }
@@ -320,7 +331,11 @@ impl Store {
             if appended == Appended::Turned {
                 self.begin_checkpoint()?;
             }
+            let _turn = lock(&self.inner.turn);
+            self.inner.applying.store(true, Ordering::Release);
+            durable();
             self.inner.engine.apply(ops, Some(journal.next()))?;
+            self.inner.applying.store(false, Ordering::Release);
         }
         std::mem::forget(guard);
         // Somebody else's flush may have failed meanwhile, and then this one means nothing.
@@ -328,6 +343,14 @@ impl Store {
             return Err(StoreError::Poisoned);
         }
         Ok(())
+    }
+
+    /// The engine, with everything that was told durable.
+    fn engine(&self) -> &Engine {
+        if self.inner.applying.load(Ordering::Acquire) {
+            drop(lock(&self.inner.turn));
+        }
+        &self.inner.engine
     }
 
     /// Everything before is flushed behind the writer's back, while it goes on in the other file of the journal.
@@ -360,18 +383,18 @@ impl Store {
     /// # Errors
     /// [`StoreError::Engine`] if the files cannot be read, [`StoreError::Corrupt`] if the value was changed on the disk.
     pub fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        self.inner.engine.get(key)
+        self.engine().get(key)
     }
 
     /// All pairs whose key starts with `prefix`, in ascending order of the keys; from the end with `.rev()`. It sees
     /// writes that happen meanwhile or not, key by key.
     pub fn scan_prefix(&self, prefix: &[u8]) -> Scan {
-        self.inner.engine.scan_prefix(prefix)
+        self.engine().scan_prefix(prefix)
     }
 
     /// All pairs whose key lies in `range`, as [`Store::scan_prefix`].
     pub fn scan_range<'a>(&self, range: impl RangeBounds<&'a [u8]>) -> Scan {
-        self.inner.engine.scan_range(range)
+        self.engine().scan_range(range)
     }
 
     /// The bytes that the engine's files take.

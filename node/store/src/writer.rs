@@ -84,13 +84,26 @@ impl Writer {
     /// # Errors
     /// [`StoreError::Engine`] if the system gives no thread.
     pub fn spawn(store: Store, limits: WriterLimits) -> Result<Self, StoreError> {
-        Self::with_sink(limits, move |ops| store.write(ops))
+        Self::with_steps(limits, move |ops, durable| store.write_then(ops, durable))
     }
 
     /// The writer around anything that makes a batch durable; the tests give it a disk that fails.
+    #[cfg(test)]
     fn with_sink(
         limits: WriterLimits,
-        sink: impl FnMut(Vec<Op>) -> Result<(), StoreError> + Send + 'static,
+        mut sink: impl FnMut(Vec<Op>) -> Result<(), StoreError> + Send + 'static,
+    ) -> Result<Self, StoreError> {
+        Self::with_steps(limits, move |ops, durable| {
+            sink(ops)?;
+            durable();
+            Ok(())
+        })
+    }
+
+    /// The writer around a sink that says when the batch is durable, and may have more to do then.
+    fn with_steps(
+        limits: WriterLimits,
+        sink: impl FnMut(Vec<Op>, &mut dyn FnMut()) -> Result<(), StoreError> + Send + 'static,
     ) -> Result<Self, StoreError> {
         let shared = Arc::new(Shared {
             state: Mutex::new(State {
@@ -233,7 +246,7 @@ impl Shared {
     }
 
     /// The thread: takes groups until the queue is empty and the writer has ended.
-    fn run(&self, mut sink: impl FnMut(Vec<Op>) -> Result<(), StoreError>) {
+    fn run(&self, mut sink: impl FnMut(Vec<Op>, &mut dyn FnMut()) -> Result<(), StoreError>) {
         // Also when a callback panics, those who wait are answered and later ones refused.
         let _end = EndOnDrop(self);
         while let Some(group) = self.next_group() {
@@ -243,7 +256,13 @@ impl Shared {
                 ops.extend(batch.ops);
                 waiters.push(batch.on_done);
             }
-            let result = catch_unwind(AssertUnwindSafe(|| sink(ops))).unwrap_or_else(|_| {
+            let mut durable = || {
+                for on_done in waiters.drain(..) {
+                    on_done(Ok(()));
+                }
+            };
+            let written = catch_unwind(AssertUnwindSafe(|| sink(ops, &mut durable)));
+            let result = written.unwrap_or_else(|_| {
                 Err(StoreError::Engine {
                     action: "write",
                     reason: "the engine panicked; its message is on standard error".into(),

@@ -185,3 +185,21 @@ fn closing_finishes_what_is_queued() {
         assert_eq!(answers.recv(), Ok((n, Ok(()))));
     }
 }
+
+#[test]
+fn what_is_durable_is_answered_before_the_engine_has_it() {
+    let (permits, permit) = sync_channel::<()>(1);
+    let writer = Writer::with_steps(WriterLimits::default(), move |_, durable| {
+        durable();
+        permit.recv().expect("the test decides");
+        Err(full_disk())
+    })
+    .expect("a thread");
+    let (sender, answers) = answers();
+    writer.submit(put(0), done(0, &sender));
+    assert_eq!(answers.recv(), Ok((0, Ok(()))));
+    permits.send(()).expect("waits");
+    // What failed behind the answer is in the journal; nothing more is taken.
+    writer.submit(put(1), done(1, &sender));
+    assert_eq!(answers.recv(), Ok((1, Err(StoreError::Poisoned))));
+}
