@@ -118,9 +118,22 @@ impl Engine {
         lock(&self.mark).position
     }
 
-    /// All of the journal is here, up to `position`.
-    pub fn caught_up(&self, position: u64) {
-        lock(&self.mark).position = position;
+    /// All of the journal is here, up to `position`: that is kept before anything of the journal is written over.
+    pub fn caught_up(&self, position: u64) -> Result<(), StoreError> {
+        {
+            let mut mark = lock(&self.mark);
+            if mark.position == position {
+                return Ok(());
+            }
+            let next = Mark {
+                turn: mark.turn + 1,
+                position,
+                sums: mark.sums.clone(),
+            };
+            self.put_mark(&next)?;
+            *mark = next;
+        }
+        self.flush()
     }
 
     /// Applies a batch, atomically. `position` is that of the journal behind it; none while the journal is read again.

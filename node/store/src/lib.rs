@@ -266,7 +266,7 @@ fn take_up(dir: &Path, engine: &str) -> Result<(Engine, Journal), StoreError> {
         );
         return Err(StoreError::corrupt(dir, what));
     }
-    engine.caught_up(journal.next());
+    engine.caught_up(journal.next())?;
     Ok((engine, journal))
 }
 
