@@ -122,12 +122,15 @@ fn filled(path: &str) -> String {
         .replace("{t}", "0")
 }
 
+/// Names of the tokens, weakest first.
+const SCOPES: [&str; 4] = ["ingest", "read", "operate", "admin"];
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_route_wants_its_scope_and_no_other() {
     let Some((_chain, node)) = one().await else {
         return;
     };
-    let tokens = ["read", "operate", "admin"].map(|scope| (scope, node.token(scope)));
+    let tokens = SCOPES.map(|scope| (scope, node.token(scope)));
     for route in ROUTES {
         let path = filled(route.path);
         let without = call(&node, route.method, &path, None, "", b"").await;
@@ -145,14 +148,12 @@ async fn each_route_wants_its_scope_and_no_other() {
         for (scope, token) in &tokens {
             let answer = call(&node, route.method, &path, Some(token), "", b"").await;
             let needs = match route.scope {
-                Scope::Public | Scope::Read => 0,
-                Scope::Operate => 1,
-                Scope::Admin => 2,
+                Scope::Public | Scope::Ingest => 0,
+                Scope::Read => 1,
+                Scope::Operate => 2,
+                Scope::Admin => 3,
             };
-            let has = ["read", "operate", "admin"]
-                .iter()
-                .position(|s| s == scope)
-                .expect("listed");
+            let has = SCOPES.iter().position(|s| s == scope).expect("listed");
             if has < needs {
                 answer.is(403, codes::FORBIDDEN);
             } else {

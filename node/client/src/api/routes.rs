@@ -5,7 +5,9 @@
 pub enum Scope {
     /// No token needed.
     Public,
-    /// See everything, and send what proves itself (frames).
+    /// Send what proves itself (frames), and hear up to where it is held: what a device or a gateway needs.
+    Ingest,
+    /// See everything.
     Read,
     /// Register, upload code, accept and create agreements: whatever makes the node sign or pay gas.
     Operate,
@@ -63,7 +65,7 @@ const fn post(
     }
 }
 
-use Scope::{Admin, Operate, Public, Read};
+use Scope::{Admin, Ingest, Operate, Public, Read};
 
 /// Every route of a node.
 #[rustfmt::skip]
@@ -97,8 +99,8 @@ pub const ROUTES: &[Route] = &[
     get("/v1/agreements/{a}/windows/{t}", Read, "WindowView", "A window as this node holds it: JSON; with Accept: application/octet-stream its bytes, or with ?part=input too the whole input of f (carry and window)"),
     get("/v1/agreements/{a}/disputes", Read, "Vec<DisputeView>", "Disputes of one agreement, ascending by t"),
 
-    post("/v1/messages", Read, "application/octet-stream (proto::wire::encode_frames) or JsonFrames", "Acknowledgement", "Take in signed frames; answers when each is durable or refused"),
-    get("/v1/messages/acknowledged", Read, "Acknowledgement", "Up to where this node holds these sensors' messages. Query: sensor (comma-separated, 1 to 256)"),
+    post("/v1/messages", Ingest, "application/octet-stream (proto::wire::encode_frames) or JsonFrames", "Acknowledgement", "Take in signed frames; answers when each is durable or refused"),
+    get("/v1/messages/acknowledged", Ingest, "Acknowledgement", "Up to where this node holds these sensors' messages. Query: sensor (comma-separated, 1 to 256)"),
 
     get("/v1/disputes", Read, "Vec<DisputeView>", "Disputes that the chain holds, newest last"),
     get("/v1/disputes/{d}", Read, "DisputeView", "One dispute in words, or 404"),

@@ -85,6 +85,7 @@ fn needed(method: &Method, path: Option<&str>) -> Option<RouteScope> {
 
 fn reaches(has: Scope, needs: RouteScope) -> bool {
     let has = match has {
+        Scope::Ingest => RouteScope::Ingest,
         Scope::Read => RouteScope::Read,
         Scope::Operate => RouteScope::Operate,
         Scope::Admin => RouteScope::Admin,
@@ -95,6 +96,7 @@ fn reaches(has: Scope, needs: RouteScope) -> bool {
 fn scope_name(scope: RouteScope) -> &'static str {
     match scope {
         RouteScope::Public => "none",
+        RouteScope::Ingest => "ingest",
         RouteScope::Read => "read",
         RouteScope::Operate => "operate",
         RouteScope::Admin => "admin",
@@ -312,6 +314,14 @@ mod tests {
         assert_eq!(needed(&Method::DELETE, Some("/v1/users")), None);
         assert!(
             reaches(Scope::Admin, RouteScope::Read) && !reaches(Scope::Read, RouteScope::Operate)
+        );
+        // A device's token takes messages in and shows nothing.
+        assert_eq!(
+            needed(&Method::POST, Some("/v1/messages")),
+            Some(RouteScope::Ingest)
+        );
+        assert!(
+            reaches(Scope::Ingest, RouteScope::Ingest) && !reaches(Scope::Ingest, RouteScope::Read)
         );
     }
 }

@@ -115,6 +115,7 @@ fn operation(route: &Route) -> OperationBuilder {
     operation = operation.response("200", good).response("default", bad);
     let scope = match route.scope {
         Scope::Public => return operation,
+        Scope::Ingest => "ingest",
         Scope::Read => "read",
         Scope::Operate => "operate",
         Scope::Admin => "admin",

@@ -30,7 +30,7 @@ fn keys_and_tokens_survive_and_only_their_owner_reads_them() {
             }
         }
     }
-    assert_eq!(files, 4 + 1 + 1 + 3, "keys, password, record, tokens");
+    assert_eq!(files, 4 + 1 + 1 + 4, "keys, password, record, tokens");
     assert!(first.new && !again.new);
 }
 

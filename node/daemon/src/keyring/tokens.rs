@@ -14,9 +14,11 @@ const TOKEN_BYTES: usize = 32;
 /// What a caller of the API may do. Each scope includes the ones before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Scope {
+    /// Send messages, and hear up to where they are held.
+    Ingest,
     /// See everything.
     Read,
-    /// Send messages and have things relayed to the chain.
+    /// Have things relayed to the chain.
     Operate,
     /// Have this node accept agreements, and change what it holds.
     Admin,
@@ -24,11 +26,12 @@ pub enum Scope {
 
 impl Scope {
     /// All, weakest first.
-    pub const ALL: [Self; 3] = [Self::Read, Self::Operate, Self::Admin];
+    pub const ALL: [Self; 4] = [Self::Ingest, Self::Read, Self::Operate, Self::Admin];
 
     /// As in file names and problems.
     pub fn name(self) -> &'static str {
         match self {
+            Self::Ingest => "ingest",
             Self::Read => "read",
             Self::Operate => "operate",
             Self::Admin => "admin",
@@ -36,8 +39,8 @@ impl Scope {
     }
 }
 
-/// The tokens of the API, one for each scope, in `DATA_DIR/api-token-{read,operate,admin}`.
-pub struct Tokens([Zeroizing<String>; 3]);
+/// The tokens of the API, one for each scope, in `DATA_DIR/api-token-{ingest,read,operate,admin}`.
+pub struct Tokens([Zeroizing<String>; 4]);
 
 impl Tokens {
     /// Reads the tokens, and makes those that are missing.
@@ -57,6 +60,7 @@ impl Tokens {
             Ok(text)
         };
         Ok(Self([
+            token(Scope::Ingest)?,
             token(Scope::Read)?,
             token(Scope::Operate)?,
             token(Scope::Admin)?,

@@ -20,7 +20,7 @@ pub fn lines(config: &NodeConfig, identity: &Identity) -> Vec<String> {
             identity.node,
             config.data_dir.display(),
             path("keys"),
-            path("api-token-{read,operate,admin}"),
+            path("api-token-{ingest,read,operate,admin}"),
             path("store"),
         ),
         format!(
