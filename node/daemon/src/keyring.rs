@@ -161,7 +161,7 @@ impl Keyring {
         let password = if password_file.as_os_str().is_empty() {
             own_password(&dir, has_run)?
         } else {
-            password::read(password_file)?
+            password::read_new(password_file)?
         };
         let cost = if light { Cost::Light } else { Cost::Standard };
         // scrypt at full cost takes about a second a file, so the four are opened side by side.

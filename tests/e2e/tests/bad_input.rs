@@ -228,22 +228,22 @@ fn bad_messages_are_refused_and_change_nothing() {
 
     // What is no error: the same again, out of order, and from the future.
     let again = send(encoded(std::slice::from_ref(&good))).expect("a repeated frame");
-    assert_eq!((again.acknowledged[0].next_q, again.refused.len()), (3, 0));
+    assert_eq!((again.acknowledged[0].next_q, again.refused.len()), (6, 0));
     let later =
-        send(encoded(&[lock.frame(4, &[(MARCH + 400, true)])])).expect("a frame before its turn");
+        send(encoded(&[lock.frame(7, &[(MARCH + 400, true)])])).expect("a frame before its turn");
     assert_eq!(
-        later.acknowledged[0].next_q, 3,
+        later.acknowledged[0].next_q, 6,
         "what is behind a gap is not acknowledged"
     );
-    let filled = send(encoded(&[lock.frame(3, &[(MARCH + 300, false)])])).expect("the gap");
-    assert_eq!(filled.acknowledged[0].next_q, 5);
-    let future = lock.frame(5, &[(MARCH + 100 * 365 * 86_400, false)]);
+    let filled = send(encoded(&[lock.frame(6, &[(MARCH + 300, false)])])).expect("the gap");
+    assert_eq!(filled.acknowledged[0].next_q, 8);
+    let future = lock.frame(8, &[(MARCH + 100 * 365 * 86_400, false)]);
     assert_eq!(
         send(encoded(&[future]))
             .expect("a message from the future")
             .acknowledged[0]
             .next_q,
-        6
+        9
     );
 
     // A contradiction: refused, the stored message stays, and from here on the sensor is void once the chain holds it.
@@ -251,7 +251,7 @@ fn bad_messages_are_refused_and_change_nothing() {
         lock.frame(0, &[(MARCH + 10, false), (MARCH + 70, true)])
     ])));
     assert_eq!((status, code.as_str()), (409, codes::CONTRADICTION));
-    assert_eq!(held(), 6);
+    assert_eq!(held(), 9);
 
     // The other sensor is none the worse.
     let other = send(encoded(&[all[1].frame(0, &[(MARCH, true)])])).expect("another sensor");

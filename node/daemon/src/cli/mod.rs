@@ -116,7 +116,14 @@ fn run(command: Command, output: Output) -> Outcome {
 }
 
 fn block_on<F: Future<Output = Outcome>>(future: F) -> Outcome {
-    tokio::runtime::Builder::new_multi_thread()
+    run_on(&mut tokio::runtime::Builder::new_multi_thread(), future)
+}
+
+fn run_on<F: Future<Output = Outcome>>(
+    runtime: &mut tokio::runtime::Builder,
+    future: F,
+) -> Outcome {
+    runtime
         .enable_all()
         .build()
         .context("cannot start the runtime")?
@@ -128,7 +135,8 @@ fn node(args: &NodeArgs) -> Outcome {
     diversity_daemon::telemetry::init_logging(&config).map_err(Failure::usage)?;
     let executor = diversity_exec::Executor::new(diversity_exec::Limits::default())
         .context("cannot set up the WebAssembly engine")?;
-    block_on(async {
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    run_on(runtime.worker_threads(config.runtime()), async {
         if args.rebuild_store {
             diversity_daemon::rebuild_store(&config)
                 .await
