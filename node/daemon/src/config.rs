@@ -189,8 +189,6 @@ settings! {
     http_listeners_max: usize = 64;
     /// Threads that check signatures and run f; 0 is one for each core. [default: 0]
     worker_threads: usize = 0;
-    /// Threads of the API, the transport and the loop around the core; 0 is one for each two cores. [default: 0]
-    runtime_threads: usize = 0;
     /// Memory for stored frames that windows are cut from, bytes. [default: 67108864]
     frame_cache_bytes: usize = 64 * 1024 * 1024;
     /// Frames from the API are gossiped at once, or this long after the batch before, milliseconds. [default: 5]
@@ -284,9 +282,6 @@ impl NodeConfig {
         if self.worker_threads > 256 {
             return value("worker_threads", &self.worker_threads, "give at most 256");
         }
-        if self.runtime_threads > 256 {
-            return value("runtime_threads", &self.runtime_threads, "give at most 256");
-        }
         if self.max_gas_price < self.min_gas_price.max(1) {
             return value(
                 "max_gas_price",
@@ -349,14 +344,6 @@ impl NodeConfig {
                 free_gas_price: least.into(),
                 ..policy
             },
-        }
-    }
-
-    /// Threads of the runtime. Few: most of what it does is handing over, and a hand-over between threads costs more than the work.
-    pub fn runtime(&self) -> usize {
-        match self.runtime_threads {
-            0 => std::thread::available_parallelism().map_or(1, |n| n.get().div_ceil(2)),
-            n => n,
         }
     }
 

@@ -116,14 +116,7 @@ fn run(command: Command, output: Output) -> Outcome {
 }
 
 fn block_on<F: Future<Output = Outcome>>(future: F) -> Outcome {
-    run_on(&mut tokio::runtime::Builder::new_multi_thread(), future)
-}
-
-fn run_on<F: Future<Output = Outcome>>(
-    runtime: &mut tokio::runtime::Builder,
-    future: F,
-) -> Outcome {
-    runtime
+    tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .context("cannot start the runtime")?
@@ -135,8 +128,7 @@ fn node(args: &NodeArgs) -> Outcome {
     diversity_daemon::telemetry::init_logging(&config).map_err(Failure::usage)?;
     let executor = diversity_exec::Executor::new(diversity_exec::Limits::default())
         .context("cannot set up the WebAssembly engine")?;
-    let mut runtime = tokio::runtime::Builder::new_multi_thread();
-    run_on(runtime.worker_threads(config.runtime()), async {
+    block_on(async {
         if args.rebuild_store {
             diversity_daemon::rebuild_store(&config)
                 .await
