@@ -42,10 +42,8 @@ pub const OUTSTANDING_MAX: usize = 4_096;
 const ANSWERS_MAX: usize = 65_536;
 /// Gossip batches whose verdict waits for signature checks.
 const GOSSIP_JUDGED_MAX: usize = 1_024;
-/// How long a computation for the settlement lets rounds go first: about as long as a round takes.
-const LATER: Duration = Duration::from_millis(3);
-/// After so long it goes before whatever else comes.
-const LATER_MAX: Duration = Duration::from_millis(6);
+/// How long a computation for the settlement lets rounds go first.
+const LATER_MAX: Duration = Duration::from_millis(5);
 /// How long a shutdown waits for effects under way.
 const DRAIN: Duration = Duration::from_secs(2);
 
@@ -256,7 +254,7 @@ pub struct Driver {
     /// Writes that wait for another one, to share its flush, and for how long at most.
     held: VecDeque<Write>,
     held_until: Option<Instant>,
-    /// What is computed here once rounds had their time, and since when it waits.
+    /// What is computed here when nothing else waits, and since when.
     later: VecDeque<(Instant, Effect)>,
     /// Nothing waited when the loop looked last, so that a small computation delays nobody.
     calm: bool,
@@ -335,10 +333,6 @@ impl Driver {
                 .deadline()
                 .map(|at| Duration::from_millis(at.saturating_sub(unix_ms())));
             let held_until = driver.held_until.unwrap_or_else(Instant::now);
-            let later_at = driver
-                .later
-                .front()
-                .map_or_else(Instant::now, |l| l.0 + LATER);
             driver.calm = answered.is_empty() && inbox.api.is_empty();
             if driver
                 .later
@@ -365,7 +359,8 @@ impl Driver {
                     Some(event) => driver.net(event),
                     None => return Err(DriverError::Broken("the transport ended by itself")),
                 },
-                () = tokio::time::sleep_until(later_at.into()), if !driver.later.is_empty() => driver.later(),
+                // The transport's tasks go first: what this node has just sent leaves before it computes on.
+                () = tokio::task::yield_now(), if !driver.later.is_empty() => driver.later(),
                 Some(command) = inbox.api.recv(), if open => driver.command(command),
             }
         }
