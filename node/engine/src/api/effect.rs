@@ -105,7 +105,8 @@ pub struct IngestAnswer {
     pub wrong_times: Vec<WrongTime>,
 }
 
-/// What the core wants done. All effects of a step are carried out, in order, before the next input.
+/// What the core wants done. Writes, sends and submissions of a step are carried out in their order, before the next input; what has an
+/// answer may be carried out later.
 #[derive(Clone, Debug)]
 #[allow(clippy::large_enum_variant)]
 pub enum Effect {
