@@ -7,8 +7,8 @@ use std::thread::JoinHandle;
 
 use crate::{Op, Store, StoreError};
 
-/// Told once, from the writer's thread, when the batch is durable or has failed. It must not block: it holds up every
-/// other batch.
+/// Told once, from the writer's thread, when the batch is durable or has failed. It must not block, since it holds up every
+/// other batch, and must not read the store, which has the batch only when it returns.
 pub type Done = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
 
 /// Bounds of a [`Writer`].

@@ -29,6 +29,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::node::activation::Waiting;
 use crate::node::clocks::Clocks;
 use crate::node::cut::CutError;
+use crate::node::frames::sensor_of;
 use crate::node::peers::{Change, PeerMap};
 use crate::node::shared::{Code, Durable, Peers, Registered};
 use crate::node::signer::{SignError, Signer};
@@ -582,12 +583,6 @@ impl Driver {
             .get_or_create(&[("source", source.into())])
             .inc_by(n as u64);
     }
-}
-
-/// Whose frame it is, before anything else of it is read.
-fn sensor_of(frame: &[u8]) -> Option<SensorId> {
-    let sensor = frame.get(2..22)?;
-    Some(SensorId(sensor.try_into().ok()?))
 }
 
 async fn stopped(stop: &mut watch::Receiver<bool>) {

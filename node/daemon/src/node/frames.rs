@@ -7,10 +7,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use diversity_engine::api::FrameRef;
 use diversity_engine::records::{segment_key, segment_of, split_segment};
+use diversity_proto::SensorId;
 use diversity_proto::frame::Frame;
 use diversity_store::{Op, Store};
 
 use crate::node::cut::{CutError, damaged};
+
+/// Whose an encoded frame is, before anything else of it is read: version, flags, sensor (wire-format §3).
+pub fn sensor_of(frame: &[u8]) -> Option<SensorId> {
+    let sensor = frame.get(2..22)?;
+    Some(SensorId(sensor.try_into().ok()?))
+}
 
 /// Stored frames.
 pub struct Frames {

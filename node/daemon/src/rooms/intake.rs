@@ -13,6 +13,7 @@ use diversity_proto::{SensorId, Signature};
 
 use super::core::Core;
 use super::error::{RoomError, RoomResult};
+use crate::node::frames::sensor_of;
 use crate::node::shared::{Identity, Shared};
 use crate::telemetry::Metrics;
 
@@ -164,10 +165,10 @@ fn remark(wrong: &WrongTime) -> Remark {
 fn mentioned(frames: &[Vec<u8>]) -> HashMap<SensorId, usize> {
     let mut places = HashMap::new();
     for frame in frames {
-        // version, flags, sensor (wire-format section 3); what is too short is refused as malformed.
-        if let Some(sensor) = frame.get(2..22).and_then(|s| s.try_into().ok()) {
+        // What is too short is refused as malformed.
+        if let Some(sensor) = sensor_of(frame) {
             let next = places.len();
-            places.entry(SensorId(sensor)).or_insert(next);
+            places.entry(sensor).or_insert(next);
         }
     }
     places
