@@ -179,8 +179,10 @@ pub struct Progress {
     pub cursor: Cursor,
     /// Newest block.
     pub head: Block,
-    /// Nothing is left to be read now.
+    /// Everything up to the head was read.
     pub caught_up: bool,
+    /// There is nothing to read for the moment: look again after a pause.
+    pub pause: bool,
 }
 
 impl FollowError {
@@ -274,7 +276,10 @@ impl Follower {
         match &self.head {
             Some(head) if error.is_brief() && since.elapsed() < self.config.lag_grace => {
                 tracing::debug!(%error, "chain.not_yet");
-                Ok(self.progress(Vec::new(), head.clone(), true))
+                Ok(Progress {
+                    caught_up: false,
+                    ..self.progress(Vec::new(), head.clone(), true)
+                })
             }
             _ => Err(error),
         }
@@ -352,6 +357,7 @@ impl Follower {
             cursor: self.cursor.clone(),
             head,
             caught_up: false,
+            pause: false,
         })
     }
 
@@ -433,6 +439,7 @@ impl Follower {
             cursor: self.cursor.clone(),
             head,
             caught_up,
+            pause: caught_up,
         }
     }
 

@@ -34,6 +34,20 @@ pub enum LoadError {
     },
 }
 
+/// Whether the chain has to be asked once more if the goal of what was dropped as pointless is still reached.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Doubt {
+    /// No.
+    #[default]
+    None,
+    /// It may have taken back what reached it.
+    Open,
+    /// It was asked.
+    Asked,
+    /// It was asked, and may have changed its mind meanwhile.
+    Renewed,
+}
+
 /// What is known of a submission since the start; nothing of it needs to survive.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Track {
@@ -62,6 +76,9 @@ pub(super) struct Track {
     pub(super) replaying: bool,
     /// It was mined, and the chain has lost it.
     pub(super) lost: bool,
+    pub(super) doubt: Doubt,
+    /// When the chain last could not say.
+    pub(super) doubted: Option<u64>,
     /// When bytes of nonces that it has used up were last sent again.
     pub(super) last_spent: Option<u64>,
 }
@@ -187,7 +204,11 @@ impl Submitter {
             Input::Submit(submission) => self.submit(now, submission),
             Input::Acknowledge(id) => self.acknowledge(&id),
             Input::Retire { agreement, t } => self.retire(&agreement, t),
-            Input::Head { block, suggested } => self.new_head(now, block, suggested),
+            Input::Head {
+                block,
+                suggested,
+                rewound,
+            } => self.new_head(now, block, suggested, rewound),
             Input::Account { nonce, balance } => self.new_account(now, nonce, balance),
             Input::Prechecked { seq, outcome } => self.prechecked(now, seq, outcome),
             Input::Confirmed { seq, outcome } => self.confirmed(now, seq, outcome),
@@ -203,9 +224,16 @@ impl Submitter {
 
     /// Whether anything has not ended.
     pub fn is_idle(&self) -> bool {
-        self.records
-            .iter()
-            .all(|(seq, r)| matches!(r.stage, Stage::Done { .. }) && !self.tracks[seq].lost)
+        self.records.iter().all(|(seq, r)| {
+            let track = &self.tracks[seq];
+            matches!(r.stage, Stage::Done { .. }) && !track.lost && track.doubt == Doubt::None
+        })
+    }
+
+    /// Number and hash of the block that was the newest at last, while something is kept that depends on it.
+    pub fn known_head(&self) -> Option<(u64, Digest)> {
+        let head = self.head.as_ref().filter(|_| self.retains())?;
+        Some((head.number, head.hash))
     }
 
     /// Whether something that was mined may still have to be sent again.
@@ -319,6 +347,7 @@ impl Submitter {
             return;
         };
         let Stage::Done {
+            report,
             acknowledged,
             signed,
             ..
@@ -330,7 +359,10 @@ impl Submitter {
             return;
         }
         *acknowledged = true;
-        if signed.is_none() && record.spent.is_empty() {
+        // Whatever reached its goal, the chain may take it back (R13).
+        let may_be_owed =
+            matches!(report, Report::Pointless { .. }) && record.submission.goal.is_some();
+        if signed.is_none() && record.spent.is_empty() && !may_be_owed {
             self.forget(seq);
         } else {
             self.persist(seq);
@@ -351,25 +383,27 @@ impl Submitter {
         }
     }
 
-    fn new_head(&mut self, now: u64, block: Block, suggested: Option<u128>) {
+    fn new_head(&mut self, now: u64, block: Block, suggested: Option<u128>, rewound: bool) {
         self.suggested = suggested;
         let was_dead = self.trouble.take().is_some();
         let before = self.head.replace(block.clone());
-        if before.as_ref().is_some_and(|b| b.hash == block.hash) && !was_dead {
+        if before.as_ref().is_some_and(|b| b.hash == block.hash) && !was_dead && !rewound {
             return;
         }
         // A head that does not follow the one before: blocks may be gone, and pools too.
-        let rewound = before.as_ref().is_some_and(|b| {
-            block.number < b.number
-                || block.number == b.number && block.hash != b.hash
-                || block.number == b.number + 1 && block.parent_hash != b.hash
-        });
+        let rewound = rewound
+            || before.as_ref().is_some_and(|b| {
+                block.number < b.number
+                    || block.number == b.number && block.hash != b.hash
+                    || block.number == b.number + 1 && block.parent_hash != b.hash
+            });
         if rewound || was_dead || before.is_none() {
             for track in self.tracks.values_mut() {
                 track.last_sent = None;
                 track.last_spent = None;
             }
             self.recheck_mined(now);
+            self.doubt();
         }
         self.prune(block.number);
         for track in self.tracks.values_mut() {
@@ -398,14 +432,19 @@ impl Submitter {
             .filter(|(_, r)| matches!(&r.stage, Stage::Done { signed: Some(s), .. } if s.nonce >= nonce))
             .map(|(seq, _)| *seq)
             .collect();
+        let mut anew = false;
         for seq in lost {
             let track = self.tracks.entry(seq).or_default();
             if !track.lost {
+                anew = true;
                 track.lost = true;
                 track.last_sent = None;
                 track.sends = 0;
                 self.query(now, seq);
             }
+        }
+        if anew {
+            self.doubt();
         }
         if changed {
             for track in self.tracks.values_mut() {
@@ -430,6 +469,7 @@ impl Submitter {
                 matches!(&r.stage, Stage::Done { acknowledged: true, block, .. }
                     if block + self.config.retain_blocks < head)
                     && !self.tracks[seq].lost
+                    && self.tracks[seq].doubt == Doubt::None
             })
             .map(|(seq, _)| *seq)
             .collect();

@@ -378,8 +378,9 @@ impl Driver {
         }
         self.polling = true;
         let rpc = self.rpc.clone();
+        let known = self.core.known_head();
         self.tasks.spawn(async move {
-            Answer::Polled(match head(&rpc).await {
+            Answer::Polled(match head(&rpc, known).await {
                 Ok(input) => input,
                 Err(error) => Input::Trouble(error.to_string()),
             })
@@ -465,14 +466,26 @@ impl Driver {
     }
 }
 
-async fn head(rpc: &Rpc) -> Result<Input, RpcError> {
+/// The newest block. Blocks that came between it and the one that was `known` may stand on another branch.
+async fn head(rpc: &Rpc, known: Option<(u64, Digest)>) -> Result<Input, RpcError> {
     let block = rpc.head().await?;
+    let rewound = match known {
+        Some((number, hash)) if number + 1 < block.number => rpc
+            .block(number)
+            .await?
+            .is_some_and(|there| there.hash != hash),
+        _ => false,
+    };
     // Only chains before London need it; elsewhere it suggests too much.
     let suggested = match block.base_fee {
         None => Some(rpc.gas_price().await?),
         Some(_) => None,
     };
-    Ok(Input::Head { block, suggested })
+    Ok(Input::Head {
+        block,
+        suggested,
+        rewound,
+    })
 }
 
 /// A call to an address without code succeeds and does nothing, so the code is looked for first.

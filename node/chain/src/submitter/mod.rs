@@ -168,6 +168,8 @@ pub enum Input {
         block: Block,
         /// Wei.
         suggested: Option<u128>,
+        /// It does not stand on the head before it. Where it is the next block, or no higher, its hashes say so by themselves.
+        rewound: bool,
     },
     /// The account at the newest block.
     Account {

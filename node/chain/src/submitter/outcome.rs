@@ -1,6 +1,6 @@
 //! What the chain says to a submission, and what becomes of it then.
 
-use super::core::{MISSES_MAX, Submitter, Track};
+use super::core::{Doubt, MISSES_MAX, Submitter, Track};
 use super::record::{SPENT_MAX, Stage};
 use super::{Effect, Precheck, Report};
 use crate::revert::{ExplainedRevert, RevertClass, explain};
@@ -68,11 +68,13 @@ impl Submitter {
         seq: u64,
         outcome: Result<Option<String>, String>,
     ) {
-        let Some(failure) = self
-            .tracks
-            .get_mut(&seq)
-            .and_then(|track| track.confirming.take())
-        else {
+        let Some(track) = self.tracks.get_mut(&seq) else {
+            return;
+        };
+        if track.doubt != Doubt::None {
+            return self.reconfirmed(now, seq, outcome);
+        }
+        let Some(failure) = track.confirming.take() else {
             return;
         };
         let Some(record) = self.records.get(&seq) else {
@@ -112,6 +114,38 @@ impl Submitter {
                 None,
             ),
         }
+    }
+
+    /// What the state says of something that was dropped as pointless.
+    fn reconfirmed(&mut self, now: u64, seq: u64, outcome: Result<Option<String>, String>) {
+        let track = self.tracks.entry(seq).or_default();
+        match outcome {
+            Ok(Some(_)) if track.doubt == Doubt::Asked => track.doubt = Doubt::None,
+            Ok(Some(_)) => track.doubt = Doubt::Open,
+            Err(_) => {
+                track.doubt = Doubt::Open;
+                track.doubted = Some(now);
+            }
+            Ok(None) => self.owed_again(now, seq),
+        }
+    }
+
+    /// The chain has taken back what others had done: this node owes it as if that had never been.
+    fn owed_again(&mut self, now: u64, seq: u64) {
+        let Some(record) = self.records.get_mut(&seq) else {
+            return;
+        };
+        let Stage::Done { signed, .. } = &mut record.stage else {
+            return;
+        };
+        record.since = now;
+        if let Some(signed) = signed.take() {
+            let (nonce, raw) = (signed.nonce, signed.last().raw.clone());
+            return self.requeue(seq, nonce, raw);
+        }
+        record.stage = Stage::Queued;
+        self.persist(seq);
+        self.tracks.insert(seq, Track::default());
     }
 
     pub(super) fn sent(&mut self, now: u64, seq: u64, tx: Digest, outcome: Result<(), RpcError>) {

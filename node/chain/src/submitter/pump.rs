@@ -1,8 +1,8 @@
 //! What the outbox does by itself: sends, asks, fills gaps.
 
-use super::core::{RECHECKED_MAX, Submitter, Track};
+use super::core::{Doubt, RECHECKED_MAX, Submitter, Track};
 use super::record::{Record, Signed, Stage};
-use super::{Effect, Row, Submission};
+use super::{Effect, Report, Row, Submission};
 use crate::fees::TRANSACTION_GAS_MAX;
 use crate::rpc::Call;
 use diversity_proto::domain::keccak_raw;
@@ -18,6 +18,7 @@ impl Submitter {
         self.resend_spent(now, nonce);
         self.resend(now, nonce);
         self.fill_gap(now, nonce);
+        self.reconfirm(now);
         self.precheck(now);
         let due = |at: Option<u64>, ms: u64| at.is_none_or(|at| now >= at.saturating_add(ms));
         for seq in self.watched() {
@@ -119,6 +120,55 @@ impl Submitter {
             free -= 1;
             let call = self.call(&self.records[&seq].submission);
             self.out.push(Effect::Precheck { seq, call });
+        }
+    }
+
+    /// The chain may have taken back what made submissions pointless.
+    pub(super) fn doubt(&mut self) {
+        for (seq, record) in &self.records {
+            let dropped = matches!(
+                &record.stage,
+                Stage::Done {
+                    report: Report::Pointless { .. },
+                    ..
+                }
+            );
+            if dropped && record.submission.goal.is_some() {
+                let track = self.tracks.entry(*seq).or_default();
+                track.doubt = match track.doubt {
+                    Doubt::None | Doubt::Open => Doubt::Open,
+                    Doubt::Asked | Doubt::Renewed => Doubt::Renewed,
+                };
+            }
+        }
+    }
+
+    /// Asks whether the goals of what is in doubt are still reached; a few at a time, and once what was mined is mined again.
+    fn reconfirm(&mut self, now: u64) {
+        if self.tracks.values().any(|t| t.lost) {
+            return;
+        }
+        let asked = |t: &&Track| matches!(t.doubt, Doubt::Asked | Doubt::Renewed);
+        let free = self
+            .config
+            .in_flight_max
+            .saturating_sub(self.tracks.values().filter(asked).count());
+        let due: Vec<_> = self
+            .records
+            .iter()
+            .filter_map(|(seq, r)| Some((*seq, r.submission.goal?)))
+            .filter(|(seq, _)| {
+                let track = &self.tracks[seq];
+                let waits = track
+                    .doubted
+                    .is_some_and(|at| now < at.saturating_add(self.config.recheck_ms));
+                track.doubt == Doubt::Open && !waits
+            })
+            .take(free)
+            .collect();
+        for (seq, goal) in due {
+            self.tracks.entry(seq).or_default().doubt = Doubt::Asked;
+            self.out.push(Effect::Confirm { seq, goal });
         }
     }
 

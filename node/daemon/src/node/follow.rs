@@ -287,9 +287,9 @@ impl Follow {
         match looked {
             Ok(progress) => {
                 self.feel(&progress.head).await;
-                let caught_up = progress.caught_up;
+                let pause = progress.pause;
                 self.take_in(progress).await?;
-                Ok(if caught_up {
+                Ok(if pause {
                     Instant::now() + follower.pause()
                 } else {
                     Instant::now()

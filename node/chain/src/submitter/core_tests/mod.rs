@@ -10,6 +10,7 @@ use diversity_proto::AgreementId;
 use std::collections::VecDeque;
 
 mod model;
+mod pointless;
 mod stuck;
 
 use super::super::Waiting;
@@ -782,6 +783,7 @@ fn a_full_queue_refuses_and_a_crash_between_any_two_effects_signs_no_nonce_twice
             Input::Head {
                 block: w.head(),
                 suggested: None,
+                rewound: false,
             },
         ];
         'run: while let Some(input) = inputs.pop() {

@@ -270,7 +270,11 @@ impl World {
     pub(super) fn look(&mut self) {
         let block = self.head();
         let suggested = self.base_fee.is_none().then_some(1_000_000_000);
-        self.step(Input::Head { block, suggested });
+        self.step(Input::Head {
+            block,
+            suggested,
+            rewound: false,
+        });
     }
     pub(super) fn mine(&mut self) {
         let number = self.blocks.last().unwrap().0 + 1;
