@@ -8,6 +8,7 @@
 //! A store belongs to one node of one deployment: the directory carries a version and an identity, and one that was
 //! made by another version or for another node is refused in words.
 
+mod applier;
 mod directory;
 mod engine;
 mod journal;
@@ -26,6 +27,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
+use applier::Applier;
 use directory::Found;
 use engine::Engine;
 use journal::{Appended, Journal};
@@ -199,11 +201,12 @@ fn check_length(what: &'static str, bytes: usize, max: usize) -> Result<(), Stor
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        // A checkpoint holds the engine's files.
+        // A checkpoint holds the engine's files, and waits for the applier.
         if let Some(checkpoint) = lock(&self.checkpoint).take() {
             // What it failed with is told by the next start, which reads the journal again.
             let _ = checkpoint.join();
         }
+        self.applier.end();
     }
 }
 
@@ -217,10 +220,9 @@ struct Inner {
     // Dropped in this order: the engine lets go of its files before the lock is released.
     journal: Mutex<Journal>,
     checkpoint: Mutex<Option<JoinHandle<Result<(), StoreError>>>>,
-    engine: Engine,
-    /// Set while the engine lacks a batch that the journal has: who reads meanwhile waits for `turn`.
-    applying: AtomicBool,
-    turn: Mutex<()>,
+    /// Brings into the engine what the journal has; who reads waits for it.
+    applier: Applier,
+    engine: Arc<Engine>,
     poisoned: AtomicBool,
     _lock: directory::Lock,
 }
@@ -290,13 +292,17 @@ impl Store {
             }
             Found::Made(engine) => take_up(dir, engine)?,
         };
+        let engine = Arc::new(engine);
+        let behind = Arc::clone(&engine);
+        let applier = Applier::spawn(journal.next(), move |ops, position| {
+            behind.apply(ops, Some(position))
+        })?;
         Ok(Self {
             inner: Arc::new(Inner {
                 journal: Mutex::new(journal),
                 checkpoint: Mutex::new(None),
+                applier,
                 engine,
-                applying: AtomicBool::new(false),
-                turn: Mutex::new(()),
                 poisoned: AtomicBool::new(false),
                 _lock: lock,
             }),
@@ -307,18 +313,18 @@ impl Store {
     /// [`Writer`].
     ///
     /// # Errors
-    /// [`StoreError::TooLarge`] leaves the store as it was. After [`StoreError::Engine`] nothing is known about the batch
-    /// (reads may show it, and a restart may lose it), so the store is poisoned: every later write gives
-    /// [`StoreError::Poisoned`].
+    /// [`StoreError::TooLarge`] leaves the store as it was. After [`StoreError::File`] nothing is known about the batch, and
+    /// [`StoreError::Engine`] says that the engine failed with an earlier one, which the journal keeps for the next start. Either
+    /// way the store is poisoned: every later write gives [`StoreError::Poisoned`].
     pub fn write(&self, ops: Vec<Op>) -> Result<(), StoreError> {
         self.write_then(ops, || {})
     }
 
-    /// [`Store::write`] that calls `durable` as soon as the batch is, before the engine has it. Whoever reads from then on waits for
-    /// the engine, so that what was told durable is always found.
+    /// [`Store::write`] that calls `durable` as soon as the batch is. The engine gets it later; whoever reads waits for the engine, so
+    /// that what was told durable is always found.
     fn write_then(&self, ops: Vec<Op>, durable: impl FnOnce()) -> Result<(), StoreError> {
-        if self.inner.poisoned.load(Ordering::Acquire) {
-            return Err(StoreError::Poisoned);
+        if self.is_poisoned() {
+            return Err(self.inner.applier.failure().unwrap_or(StoreError::Poisoned));
         }
         for op in &ops {
             op.check()?;
@@ -328,34 +334,29 @@ impl Store {
             // One after the other: the engine sees batches in the order of the journal.
             let mut journal = lock(&self.inner.journal);
             let appended = journal.append(&ops, || self.checkpointed())?;
+            self.inner.applier.give(ops, journal.next());
+            durable();
             if appended == Appended::Turned {
                 self.begin_checkpoint()?;
             }
-            let _turn = lock(&self.inner.turn);
-            self.inner.applying.store(true, Ordering::Release);
-            durable();
-            self.inner.engine.apply(ops, Some(journal.next()))?;
-            self.inner.applying.store(false, Ordering::Release);
         }
         std::mem::forget(guard);
-        // Somebody else's flush may have failed meanwhile, and then this one means nothing.
-        if self.inner.poisoned.load(Ordering::Acquire) {
-            return Err(StoreError::Poisoned);
-        }
         Ok(())
     }
 
     /// The engine, with everything that was told durable.
     fn engine(&self) -> &Engine {
-        if self.inner.applying.load(Ordering::Acquire) {
-            drop(lock(&self.inner.turn));
-        }
+        self.inner.applier.settle();
         &self.inner.engine
     }
 
     /// Everything before is flushed behind the writer's back, while it goes on in the other file of the journal.
     fn begin_checkpoint(&self) -> Result<(), StoreError> {
-        let flush = self.inner.engine.flusher();
+        let (settled, flush) = (self.inner.applier.settling(), self.inner.engine.flusher());
+        let flush = move || {
+            settled()?;
+            flush()
+        };
         let thread = std::thread::Builder::new()
             .name("store-checkpoint".into())
             .spawn(flush)
@@ -402,12 +403,12 @@ impl Store {
     /// # Errors
     /// [`StoreError::Engine`] if they cannot be listed.
     pub fn size_on_disk(&self) -> Result<u64, StoreError> {
-        self.inner.engine.size_on_disk()
+        self.engine().size_on_disk()
     }
 
     /// Whether a write has failed, so that no other is accepted.
     pub fn is_poisoned(&self) -> bool {
-        self.inner.poisoned.load(Ordering::Acquire)
+        self.inner.poisoned.load(Ordering::Acquire) || self.inner.applier.failed()
     }
 }
 

@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use crate::{Op, Store, StoreError};
 
 /// Told once, from the writer's thread, when the batch is durable or has failed. It must not block, since it holds up every
-/// other batch, and must not read the store, which has the batch only when it returns.
+/// other batch; and so must not read the store, which waits for its engine.
 pub type Done = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
 
 /// Bounds of a [`Writer`].
