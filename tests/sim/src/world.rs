@@ -200,6 +200,10 @@ pub struct World {
     blamed: u64,
     words: u64,
     by_reveals: u64,
+    /// States behind cells that nodes sent to nodes that had lost them.
+    pub(crate) states: u64,
+    /// Since when a node of an agreement lacks the state behind a cell.
+    lost_since: BTreeMap<(usize, usize), u64>,
     crashes: u64,
     /// Names for the trace.
     pub(crate) names: Names,
@@ -224,6 +228,8 @@ pub struct Summary {
     pub blamed: u64,
     /// Settlements by n signed reveals.
     pub by_reveals: u64,
+    /// States behind cells that were sent to whoever had lost them.
+    pub states: u64,
     /// Crashes that happened.
     pub crashes: u64,
     /// Events of the run.
@@ -316,6 +322,7 @@ impl World {
             words: self.words,
             blamed: self.blamed,
             by_reveals: self.by_reveals,
+            states: self.states,
             crashes: self.crashes,
             events: self.trace.events,
             simulated_ms: self.now - START,

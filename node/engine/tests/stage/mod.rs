@@ -758,6 +758,7 @@ impl Stage {
                             carry: vec![],
                             q_next: vec![],
                         },
+                        context: outcome.context,
                         tx: Digest([4; 32]),
                     }));
                 }
@@ -829,6 +830,7 @@ impl Stage {
                 t,
                 writer: CellWriter::Users,
                 resolution,
+                context: Digest::ZERO,
                 tx,
             }
         };
