@@ -364,6 +364,49 @@ fn whoever_asks_for_states_all_the_time_is_served_one_in_a_while() {
 }
 
 #[test]
+fn a_store_from_before_a_hole_computes_it_anew_and_takes_part_in_its_reading() {
+    for states_differ in [false, true] {
+        let (lie, l) = switch();
+        let at: &'static [(u64, bool)] = if states_differ {
+            &[(1, true)]
+        } else {
+            &[(1, false)]
+        };
+        let mut s = Stage::new(2, lies(l, at));
+        let a = agreement(1);
+        s.register(a, &terms(2, &[(0, 0)], EACH, 1));
+        s.count(0..1);
+        s.run(10_000);
+        let old = s.store[1].clone();
+        s.count(1..3);
+        s.run(20_000);
+        assert_eq!(s.chain[&a].holes, [1]);
+        s.store[1] = old;
+        s.restart(1);
+        // What the chain says is told again.
+        s.input(
+            1,
+            Input::Chain(ChainEvent::Hole {
+                agreement: a,
+                t: 1,
+                epoch: 0,
+                dispute: Digest([9; 32]),
+                tx: Digest([8; 32]),
+            }),
+        );
+        s.run(10_000);
+        lie.set(false);
+        for i in 0..2 {
+            reread(&mut s, a, 1, i);
+        }
+        s.run(60_000);
+        assert!(s.chain[&a].cells.contains(&1), "{states_differ}");
+        s.run(60_000);
+        assert_eq!(s.chain[&a].next_t, 3, "{:?}", s.status(1, &a));
+    }
+}
+
+#[test]
 fn attempts_that_a_peer_uses_up_begin_again() {
     for n in [2, 3] {
         let (lie, l) = switch();

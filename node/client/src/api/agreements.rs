@@ -208,7 +208,7 @@ pub struct WindowView {
     pub to: u64,
     /// `open` (executed, no certificate yet), `certified`, `settled` or `hole`.
     pub status: WindowStatus,
-    /// What counts at t, whoever said it; `null` until it stands on chain, and for a null of the nodes.
+    /// What counts at t by what the chain says, whoever said it; `null` until it stands there.
     #[serde(default)]
     pub counts: Option<CountsView>,
     /// What this node computed.

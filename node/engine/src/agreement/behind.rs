@@ -4,6 +4,7 @@
 
 use super::chain::leads;
 use super::*;
+use crate::api::Op;
 use diversity_proto::Digest;
 use diversity_proto::cell::CellState;
 use diversity_proto::wire::Part;
@@ -64,33 +65,36 @@ impl Agreement {
 
     /// A node sends what opens the cell of t. It counts if it does.
     pub(super) fn state_came(&mut self, t: u64, state: CellState, io: &mut Io) {
-        if self.lost().is_some_and(|(lost, _)| lost == t) && self.open_cell(t, state, io) {
+        if self.lost().is_none_or(|(lost, _)| lost != t) {
+            return;
+        }
+        if let Some(op) = self.open_cell(t, state) {
+            io.persist(vec![op], After::Nothing);
             self.timers.clear(Timer::State);
             self.take_words(t, io);
         }
     }
 
-    /// Opens the cell of t, and keeps what does, also for others; returns whether it fits.
-    pub(super) fn open_cell(&mut self, t: u64, state: CellState, io: &mut Io) -> bool {
-        let fits = match self.cases.word(t) {
-            Some(Word::Cell(r, context)) => {
-                let c = &state.computed;
-                (c.kind, &c.result) == (r.kind, &r.result)
-                    && state.q_next.len() == self.setting.sensors.len()
-                    && state.opens(context)
-            }
-            _ => false,
+    /// Opens the cell of t, if this does; returns the write that keeps it, also for others.
+    pub(super) fn open_cell(&mut self, t: u64, state: CellState) -> Option<Op> {
+        let Some(Word::Cell(r, context)) = self.cases.word(t) else {
+            return None;
         };
-        if fits {
-            let part = Part::State {
-                agreement: self.setting.id,
-                t,
-                state: state.clone(),
-            };
-            let key = records::t_key(records::STATE, &self.setting.id, t);
-            io.persist(vec![records::put_part(key, &part)], After::Nothing);
-            self.cases.opened_cell(t, state);
+        let c = &state.computed;
+        let fits = (c.kind, &c.result) == (r.kind, &r.result)
+            && state.q_next.len() == self.setting.sensors.len()
+            && state.opens(context);
+        if !fits {
+            return None;
         }
-        fits
+        let agreement = self.setting.id;
+        self.cases.opened_cell(t, state.clone());
+        let key = records::t_key(records::STATE, &agreement, t);
+        let part = Part::State {
+            agreement,
+            t,
+            state,
+        };
+        Some(records::put_part(key, &part))
     }
 }

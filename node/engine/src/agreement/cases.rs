@@ -90,12 +90,11 @@ impl Cases {
 
     /// The chain says what counts at t; returns whether that is new.
     pub fn say(&mut self, t: u64, word: Word) -> bool {
-        let known = match (self.words.get(&t), &word) {
-            (Some(Word::InBand(a, _)), Word::InBand(b, _)) => a == b,
-            // A cell says nothing of what was settled in band.
-            (Some(_), Word::Cell(..)) => true,
-            _ => false,
-        };
+        // R12: what was said first stays. A word in band is the door itself; behind it a cell says nothing new.
+        let known = matches!(
+            (self.words.get(&t), &word),
+            (Some(Word::InBand(..)), _) | (Some(_), Word::Cell(..))
+        );
         if !known {
             self.words.insert(t, word);
         }

@@ -96,13 +96,13 @@ impl Agreement {
                     tx,
                 };
                 let new = self.cases.say(t, Word::Cell(resolution, context));
-                if new {
-                    io.persist(vec![record.put(&id, t)], After::Nothing);
-                }
-                // The state that it leads to is what the nodes computed.
+                let mut ops = Vec::new();
+                ops.extend(new.then(|| record.put(&id, t)));
+                // The state that it leads to is what the nodes computed; with the cell, or a crash between would lose it.
                 if let Some(state) = self.readings.state(t) {
-                    self.open_cell(t, state, io);
+                    ops.extend(self.open_cell(t, state));
                 }
+                io.persist(ops, After::Nothing);
                 self.said(t, new, io);
                 self.seek_state(io);
             }

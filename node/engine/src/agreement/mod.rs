@@ -271,6 +271,14 @@ impl Agreement {
         }
         self.pipeline
             .committed(epoch, t, b, commit, &self.history, cx!(self, io));
+        // A hole that was decided before this node had computed it (an old store) is read from what it computes now.
+        for t in self.readings.without_basis() {
+            if let Some(own) = self.pipeline.own(t).cloned() {
+                self.readings.computed(t, own);
+                let chain_next = self.settle.chain_next();
+                self.readings.advance(chain_next, cx!(self, io));
+            }
+        }
     }
 
     /// P-HELD-1: what is open here is signed, once.

@@ -338,10 +338,13 @@ impl Pipeline {
 
     fn execute(&mut self, traces: &Traces, h: &History, cx: &mut Cx<'_>) {
         let ahead = self.execute_next.saturating_sub(h.next()) as usize;
-        if self.executing || h.blocked().is_some() || ahead >= cx.io.config.ahead_max {
+        if self.executing || ahead >= cx.io.config.ahead_max {
             return;
         }
-        let Some(window) = self.closed.pop_front() else {
+        // What lies behind unequal states starts from a cell. The t itself is computed also by a node that has lost what it computed:
+        // it may be read once more.
+        let free = |w: &mut Closed| h.blocked().is_none_or(|blocked| w.t <= blocked);
+        let Some(window) = self.closed.pop_front_if(free) else {
             return;
         };
         let recorded = self.abstained.remove(&(window.t, h.epoch()));

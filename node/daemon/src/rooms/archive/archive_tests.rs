@@ -306,7 +306,10 @@ async fn an_execution_is_given_the_carry_of_what_counts_before_it() {
             result: vec![9, 9],
             state: Digest::ZERO,
             carry: vec![55],
-            q_next: vec![2],
+            q_next: match writer {
+                CellWriter::Reading => vec![],
+                _ => vec![2],
+            },
         };
         let cell = CellRecord {
             in_band,

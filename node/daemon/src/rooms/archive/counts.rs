@@ -9,7 +9,6 @@ use serde_json::Map;
 
 use super::Archive;
 use super::records::{Counts, ExecutionRecord, Finality, Settlement};
-use super::results::fields;
 use crate::node::registry::SettledRecord;
 use crate::rooms::agreements::Agreement;
 use crate::rooms::error::{RoomError, RoomResult};
@@ -57,30 +56,44 @@ impl Archive {
         self.stands(a, t, finality, logged.as_ref()).map(Some)
     }
 
-    /// What counts at t, as it is shown beside what this node computed in the first reading.
+    /// What counts at t, by what the chain says, for whoever looks at what this node computed; nothing while nothing does.
     pub(super) fn shown(
         &self,
         agreement: &Agreement,
+        t: u64,
         stands: &Stands,
-        first: &ExecutionRecord,
     ) -> RoomResult<Option<CountsView>> {
+        let result = |kind, bytes: &[u8]| match kind {
+            OutputKind::Value => {
+                decode_packed(&agreement.terms.result, bytes).map_err(RoomError::internal)
+            }
+            _ => Ok(Map::new()),
+        };
         Ok(match stands {
             Stands::Hole => None,
-            Stands::Agreed(settlement) => Some(CountsView {
-                said_by: SaidBy::Nodes,
-                kind: first.execution.computed.kind,
-                result: fields(&agreement.terms.result, &first.execution.computed)?,
-                tx: settlement.tx,
-                gas_used: settlement.gas_used,
-            }),
+            Stands::Agreed(settlement) => {
+                let Some(logged) = self.records.logged(&agreement.id, settlement.last)? else {
+                    return Ok(None);
+                };
+                let entry = logged.entries.iter().find(|(at, _)| *at == t);
+                let (kind, bytes) = match entry.map(|(_, e)| e) {
+                    Some(Entry::Value(bytes)) => (OutputKind::Value, &bytes[..]),
+                    Some(Entry::Trap) => (OutputKind::Trap, &[][..]),
+                    // What a settlement covers without an entry was null.
+                    _ => (OutputKind::Null, &[][..]),
+                };
+                Some(CountsView {
+                    said_by: SaidBy::Nodes,
+                    kind,
+                    result: result(kind, bytes)?,
+                    tx: settlement.tx,
+                    gas_used: settlement.gas_used,
+                })
+            }
             Stands::Said(counts) => Some(CountsView {
                 said_by: counts.said_by,
                 kind: counts.kind,
-                result: match counts.kind {
-                    OutputKind::Value => decode_packed(&agreement.terms.result, &counts.result)
-                        .map_err(RoomError::internal)?,
-                    _ => Map::new(),
-                },
+                result: result(counts.kind, &counts.result)?,
                 tx: counts.tx,
                 gas_used: counts.gas_used,
             }),

@@ -127,7 +127,9 @@ impl Records {
                 Some(c) => c.states_differ(),
                 None => false,
             };
-            if cell.in_band.is_some() || apart && cell.writer != CellWriter::Reading {
+            // What users say brings the state; that of a second reading is kept apart.
+            let brought = !cell.resolution.q_next.is_empty();
+            if cell.in_band.is_some() || apart && brought {
                 return Ok(Some(cell.resolution.carry));
             }
             if apart {

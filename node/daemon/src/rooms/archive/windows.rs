@@ -49,7 +49,7 @@ impl Archive {
             to: x.to,
             status: status(stands.as_ref(), certificate.is_some()),
             counts: match &stands {
-                Some(stands) => self.shown(&agreement, stands, &x)?,
+                Some(stands) => self.shown(&agreement, t, stands)?,
                 None => None,
             },
             computed: computed_json(&x.execution.computed),

@@ -109,6 +109,17 @@ impl Readings {
             r.basis = Some(Own::restored(record, carry.to_vec()));
         }
     }
+    /// Holes of which it is not known here what this node computed in the first reading.
+    pub fn without_basis(&self) -> Vec<u64> {
+        let without = self.holes.iter().filter(|(_, r)| r.basis.is_none());
+        without.map(|(t, _)| *t).collect()
+    }
+    /// What this node computes for a hole that it has not computed before.
+    pub fn computed(&mut self, t: u64, own: Own) {
+        if let Some(r) = self.holes.get_mut(&t) {
+            r.basis.get_or_insert(own);
+        }
+    }
     /// The chain has spoken of t.
     pub fn settled(&mut self, t: u64, cx: &mut Cx<'_>) {
         self.holes.remove(&t);
