@@ -279,6 +279,7 @@ impl Agreement {
                 self.readings.advance(chain_next, cx!(self, io));
             }
         }
+        self.pipeline.over(self.history.next());
     }
 
     /// P-HELD-1: what is open here is signed, once.

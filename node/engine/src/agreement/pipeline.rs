@@ -153,6 +153,10 @@ impl Pipeline {
         self.cutter.void().decided(t, hole);
         self.own.remove(&t);
     }
+    /// Everything below t is decided, also what this node computed only now: it is not needed any more.
+    pub fn over(&mut self, t: u64) {
+        self.own = self.own.split_off(&t);
+    }
     /// Everything from t on starts anew from an agreed state (P-CELL-2, P-BAND-1).
     pub fn start_anew(&mut self, s: &Setting, t: u64, carry: Vec<u8>, q_next: Vec<u64>) {
         *self = Self {
