@@ -364,8 +364,14 @@ impl World {
             let a = &self.agreements[i];
             a.stands && (a.complete() || self.stuck(i))
         };
-        (0..self.agreements.len()).all(ends) && self.sensors.iter().all(Sensor::done)
-            || (0..self.agreements.len()).all(|i| ends(i) && self.stuck(i))
+        // Of what is said for an agreement that need not go on nobody need take all.
+        let over = |i: &usize, k: usize| self.agreements[*i].plan.sensors.iter().any(|s| s.0 == k);
+        let stuck: Vec<_> = (0..self.agreements.len())
+            .filter(|i| self.stuck(*i))
+            .collect();
+        let heard = |(k, s): (usize, &Sensor)| s.done() || stuck.iter().any(|i| over(i, k));
+        (0..self.agreements.len()).all(ends)
+            && (stuck.len() == self.agreements.len() || self.sensors.iter().enumerate().all(heard))
     }
     /// Whether the agreement need not go on, and had the time to show what it does.
     fn stuck(&self, agreement: usize) -> bool {
