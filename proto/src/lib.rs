@@ -6,6 +6,7 @@
 
 extern crate alloc;
 
+pub mod cell;
 pub mod codec;
 mod conditions;
 pub mod domain;

@@ -1,5 +1,6 @@
 //! What nodes send one another (wire-format §8).
 
+use crate::cell::CellState;
 use crate::codec::{DecodeError, Reader, Result, Writer, decode_all};
 use crate::frame::{FRAME_BYTES_MAX, Frame};
 use crate::held::Held;
@@ -12,9 +13,9 @@ use alloc::vec::Vec;
 pub const FRAME_BATCH_BYTES_MAX: usize = 256 * 1024;
 /// Most frames of a batch.
 pub const FRAMES_MAX: usize = 2_048;
-/// Newest version of an envelope. Version 1 had no `Held` and no `Leaves`, version 2 no `Clock`; all else is the same, so they are
-/// read, and version 2 is written where no `Clock` is in it.
-pub const ENVELOPE_VERSION: u8 = 3;
+/// Newest version of an envelope. Version 1 had no `Held` and no `Leaves`, version 2 no `Clock`, version 3 no `State`; all else is the
+/// same, so they are read, and an envelope is written in the oldest version that has all that is in it, from 2 on.
+pub const ENVELOPE_VERSION: u8 = 4;
 /// Most bytes of a direct message.
 pub const ENVELOPE_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// Most parts of an envelope.
@@ -153,6 +154,22 @@ pub enum Part {
         /// [`crate::window::Leaf::hash`].
         hashes: Vec<Digest>,
     },
+    /// Please send what opens the cell of t.
+    WantState {
+        /// `a`.
+        agreement: AgreementId,
+        /// Which hole.
+        t: u64,
+    },
+    /// What opens the cell of t, which a second reading filled.
+    State {
+        /// `a`.
+        agreement: AgreementId,
+        /// Which hole.
+        t: u64,
+        /// As large as an envelope may well be.
+        state: CellState,
+    },
     /// Proposed or created terms, so that each node of an agreement gets them from any other.
     Terms {
         agreement: AgreementId,
@@ -170,11 +187,21 @@ impl Part {
             | Self::Status { agreement, .. }
             | Self::Clock { agreement, .. }
             | Self::Want { agreement, .. }
+            | Self::WantState { agreement, .. }
+            | Self::State { agreement, .. }
             | Self::Terms { agreement, .. } => *agreement,
             Self::Nonce { session, .. }
             | Self::Nonces { session, .. }
             | Self::Partial { session, .. }
             | Self::Aggregate { session, .. } => session.agreement,
+        }
+    }
+    /// The version of envelopes that first had it.
+    fn since(&self) -> u8 {
+        match self {
+            Self::WantState { .. } | Self::State { .. } => 4,
+            Self::Clock { .. } => 3,
+            _ => 2,
         }
     }
     fn write(&self, w: &mut Writer) {
@@ -265,6 +292,16 @@ impl Part {
             Self::Want { agreement, from_t } => {
                 w.u8(9).raw(&agreement.0).u64(*from_t);
             }
+            Self::WantState { agreement, t } => {
+                w.u8(14).raw(&agreement.0).u64(*t);
+            }
+            Self::State {
+                agreement,
+                t,
+                state,
+            } => {
+                state.write(w.u8(15).raw(&agreement.0).u64(*t));
+            }
             Self::Terms { agreement, terms } => {
                 w.u8(10).raw(&agreement.0).bytes(terms);
             }
@@ -316,6 +353,19 @@ impl Part {
                     from_t: r.u64("from_t")?,
                 });
             }
+            14 => {
+                return Ok(Self::WantState {
+                    agreement,
+                    t: read_t(r)?,
+                });
+            }
+            15 => {
+                return Ok(Self::State {
+                    agreement,
+                    t: read_t(r)?,
+                    state: CellState::read(r)?,
+                });
+            }
             10 => {
                 return Ok(Self::Terms {
                     agreement,
@@ -324,10 +374,7 @@ impl Part {
             }
             _ => {}
         }
-        let (epoch, t) = (r.u32("epoch")?, r.u64("t")?);
-        if t >= T_MAX {
-            return Err(DecodeError::Invalid("t (below 2^40 - 1)"));
-        }
+        let (epoch, t) = (r.u32("epoch")?, read_t(r)?);
         let body = match tag {
             0 => Body::Commit {
                 commit: Commit::read(r)?,
@@ -370,11 +417,17 @@ impl Part {
     }
 }
 
+fn read_t(r: &mut Reader<'_>) -> Result<u64> {
+    match r.u64("t")? {
+        t if t < T_MAX => Ok(t),
+        _ => Err(DecodeError::Invalid("t (below 2^40 - 1)")),
+    }
+}
+
 /// Encodes parts that travel together.
 pub fn encode_envelope(parts: &[Part]) -> Vec<u8> {
     let mut w = Writer::new();
-    let clock = parts.iter().any(|p| matches!(p, Part::Clock { .. }));
-    let version = ENVELOPE_VERSION - u8::from(!clock);
+    let version = parts.iter().map(Part::since).max().unwrap_or(2);
     w.u8(version).list(parts, |w, p| p.write(w));
     w.finish()
 }

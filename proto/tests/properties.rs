@@ -1,5 +1,6 @@
 //! Properties of every codec: round trip, strictness, one encoding for one value, and no panic on any bytes.
 
+use diversity_proto::cell::CellState;
 use diversity_proto::codec::{DecodeError, Reader, Writer, decode_all, unzigzag, zigzag};
 use diversity_proto::entity::{NodeDeclaration, Period, SensorDeclaration};
 use diversity_proto::frame::{
@@ -280,6 +281,21 @@ fn terms() -> impl Strategy<Value = Terms> + Clone {
     )
 }
 
+fn cell_state() -> impl Strategy<Value = CellState> + Clone {
+    let parts = (
+        computed(),
+        digest(),
+        vec(any::<u8>(), 0..40),
+        vec(any::<u64>(), 0..5),
+    );
+    parts.prop_map(|(computed, seal, carry, q_next)| CellState {
+        computed,
+        seal,
+        carry,
+        q_next,
+    })
+}
+
 fn computed() -> impl Strategy<Value = Computed> + Clone {
     (any::<bool>(), vec(any::<u8>(), 0..40), digest(), digest()).prop_map(
         |(value, result, one, other)| Computed {
@@ -390,6 +406,13 @@ fn part() -> impl Strategy<Value = Part> + Clone {
             .prop_map(|(agreement, _, from_t)| Part::Want { agreement, from_t }),
         head.clone()
             .prop_map(|(agreement, _, unix_ms)| Part::Clock { agreement, unix_ms }),
+        head.clone()
+            .prop_map(|(agreement, _, t)| Part::WantState { agreement, t }),
+        (head.clone(), cell_state()).prop_map(|((agreement, _, t), state)| Part::State {
+            agreement,
+            t,
+            state
+        }),
         (head, vec(any::<u8>(), 0..99))
             .prop_map(|((agreement, ..), terms)| Part::Terms { agreement, terms }),
     ]
@@ -397,6 +420,22 @@ fn part() -> impl Strategy<Value = Part> + Clone {
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 128, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn nothing_but_what_was_signed_opens_a_cell(mut c in cell_state(), at in 0..4usize, bit in 0..8u8) {
+        c.computed.state = state(&c.carry, &c.q_next);
+        let context = c.computed.context(&c.seal);
+        prop_assert!(c.opens(&context));
+        match at {
+            0 => c.seal.0[7] ^= 1 << bit,
+            1 => c.carry.push(bit),
+            2 => c.q_next.push(bit.into()),
+            _ => c.computed.window_hash.0[3] ^= 1 << bit,
+        }
+        prop_assert!(!c.opens(&context));
+        c.computed.state = state(&c.carry, &c.q_next);
+        prop_assert!(!c.opens(&context));
+    }
 
     #[test]
     fn frames_are_strict(frame in any_frame(), m in mutations()) {

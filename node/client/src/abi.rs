@@ -17,6 +17,7 @@ pub const RESERVED: &[&str] = &[
     "tx",
     "gas_used",
     "outcomes",
+    "said_by",
 ];
 
 /// Why bytes are not the fields.

@@ -1,6 +1,6 @@
 //! What a step collects: effects, parts that will travel together, and what is to happen when an answer comes.
 
-use crate::agreement::Pending as PendingPart;
+use crate::agreement::{Partial, Pending as PendingPart};
 use crate::alloc_prelude::*;
 use crate::api::{
     Config, Effect, FrameRef, GasWait, Job, Millis, Notice, Op, SignatureCheck, Submission,
@@ -20,7 +20,6 @@ use diversity_proto::{AgreementId, Digest, NodeId, PublicKey, SensorId, Signatur
 pub(crate) enum After {
     /// Frames whose signatures were checked.
     Frames(Vec<Pending>),
-    /// Frames that are durable in this segment.
     /// Frames of a segment.
     Segment(Vec<Leaving>),
     /// A part of this node (index), whose signatures were checked.
@@ -43,7 +42,7 @@ pub(crate) enum Then {
     RevealDurable(u32, u64, Reveal),
     HeldSigned(u32, u64, Held),
     HeldDurable(u32, u64, Held),
-    PartialSigned(Session, Digest, [u8; 32]),
+    PartialSigned(Partial),
     AggregateDurable(Session, Signature),
 }
 

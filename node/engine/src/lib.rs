@@ -4,6 +4,7 @@
 //! There is no clock, no randomness and no IO in here (the crate is `no_std`), so the same code runs in the daemon and in the
 //! simulator.
 #![no_std]
+#![warn(clippy::missing_errors_doc)]
 
 extern crate alloc;
 
@@ -71,7 +72,8 @@ impl Node {
     }
 
     /// Takes one input at Unix time `now` (milliseconds; a clock that went back stands still) and returns the effects, in the
-    /// order in which they are to be carried out, all of them before the next step.
+    /// order in which they are to be carried out, all of them before the next step. The first step, whatever its input, also takes
+    /// up what an earlier run left. It has no errors: what cannot be is an effect (a notice, an answer that refuses), or is ignored.
     pub fn step(&mut self, now: Millis, input: Input) -> Vec<Effect> {
         self.io.now = now.max(self.io.now);
         if !self.resumed {
@@ -85,7 +87,7 @@ impl Node {
         self.io.finish()
     }
 
-    /// When [`Input::Tick`] is due at the latest, Unix milliseconds; asked for after each step.
+    /// When [`Input::Tick`] is due at the latest, Unix milliseconds; asked for after each step. `None`: nothing waits for time.
     pub fn deadline(&self) -> Option<Millis> {
         let agreements = self.agreements.values().filter_map(Agreement::deadline);
         let more = [
@@ -97,14 +99,14 @@ impl Node {
         agreements.chain(more.into_iter().flatten()).min()
     }
 
-    /// What the core knows of an agreement; `None` if it is not one of this node.
+    /// What the core knows of an agreement; `None` if it is not one of this node. At any time: nothing changes by it.
     pub fn status(&self, id: &AgreementId) -> Option<AgreementStatus> {
         let a = self.agreements.get(id)?;
         Some(a.status(&self.traces, &self.io))
     }
 
     /// For a sensor that is known: its boot epoch and the first q that is not durable, as acknowledged, and from which q it is void
-    /// by the chain's record.
+    /// by the chain's record. At any time; `None` for a sensor that was not registered.
     pub fn sensor(&self, id: &SensorId) -> Option<(u32, u64, Option<u64>)> {
         let trace = self.traces.get(id)?;
         let (epoch, next_q) = self.ingest.held(id, trace);

@@ -74,9 +74,13 @@ impl Node {
         match family {
             records::FINAL => a.restore_final(t, &FinalRecord::decode(value)?),
             records::CELL => a.restore_cell(t, CellRecord::decode(value)?),
+            records::STATE => a.restore_state(records::stored_part(value)?),
             records::CERTIFICATE => a.restore_certificate(t, records::stored_part(value)?),
             records::EXECUTION => a.restore_execution(t, &ExecutionRecord::decode(value)?),
             records::READING => a.restore_reading(t, ExecutionRecord::decode(value)?, io),
+            records::ABSTAINED => {
+                a.restore_abstained(t, records::decode_abstained(value)?, io);
+            }
             records::HELD => a.restore_held(t, HeldRecord::decode(value)?, io),
             records::REVEAL | records::READING_REVEAL => {
                 a.restore_reveal(t, RevealRecord::decode(value)?, io);

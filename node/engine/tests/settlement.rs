@@ -3,7 +3,7 @@
 mod stage;
 
 use diversity_engine::Input;
-use diversity_engine::api::{ChainEvent, Submission};
+use diversity_engine::api::{ChainEvent, Resolution, Submission};
 use diversity_engine::records::{FINAL, FinalRecord, t_key};
 use diversity_proto::Digest;
 use diversity_proto::round::{OutputKind, Session};
@@ -164,9 +164,8 @@ fn what_is_final_is_not_hidden_by_what_is_recorded_later() {
     s.count(0..3);
     s.run(10_000);
     assert_eq!(s.chain[&a].next_t, 3);
-    let key = t_key(FINAL, &a, 1);
-    let before = s.store[0][&key].clone();
-    // Blocks were lost, and another fork tells of an older one again.
+    let before = s.store[0].clone();
+    // The chain is read again from far back, in other words.
     s.all(Input::Chain(ChainEvent::Settled {
         agreement: a,
         from: 0,
@@ -177,17 +176,100 @@ fn what_is_final_is_not_hidden_by_what_is_recorded_later() {
         outcomes: 1,
     }));
     s.settle();
-    assert_eq!(s.store[0][&key], before);
-    assert!(matches!(
-        FinalRecord::decode(&s.store[0][&t_key(FINAL, &a, 0)]),
-        Ok(FinalRecord::Settled {
-            tx: Digest([7, ..]),
-            ..
-        })
-    ));
+    assert_eq!(s.store[0], before, "what made it final stays");
     s.restart(0);
     s.run(10_000);
     assert_eq!(s.status(0, &a).unsettled_t, 3, "no counter goes back");
+}
+
+#[test]
+fn what_made_a_t_final_is_not_rewritten_by_a_batch_that_overlaps_it() {
+    let mut s = Stage::new(2, counts());
+    let a = agreement(1);
+    s.register(a, &terms(2, &[(0, 0)], EACH, 1));
+    let settled = |from, t, tx, outcomes| {
+        Input::Chain(ChainEvent::Settled {
+            agreement: a,
+            from,
+            t,
+            epoch: 0,
+            tx: Digest([tx; 32]),
+            gas_used: u64::from(tx),
+            outcomes,
+        })
+    };
+    let made = |s: &Stage, t| match FinalRecord::decode(&s.store[0][&t_key(FINAL, &a, t)]) {
+        Ok(FinalRecord::Settled {
+            tx,
+            gas_used,
+            outcomes,
+            ..
+        }) => (tx.0[0], gas_used, outcomes),
+        other => panic!("t = {t}: {other:?}"),
+    };
+    s.all(settled(0, 1, 1, 2));
+    // A hole and its door, and a batch that covers all of it and more.
+    s.all(Input::Chain(ChainEvent::Hole {
+        agreement: a,
+        t: 2,
+        epoch: 0,
+        dispute: Digest([9; 32]),
+        tx: Digest([2; 32]),
+    }));
+    s.all(settled(0, 4, 3, 5));
+    s.settle();
+    let first = s.store[0].clone();
+    // Everything is told again, one by one, after a restart too.
+    for restart in [false, true] {
+        if restart {
+            s.restart(0);
+        }
+        s.all(settled(0, 4, 7, 5));
+        s.all(settled(0, 1, 7, 9));
+        s.all(Input::Chain(ChainEvent::Hole {
+            agreement: a,
+            t: 1,
+            epoch: 0,
+            dispute: Digest([7; 32]),
+            tx: Digest([7; 32]),
+        }));
+        s.settle();
+        assert_eq!(s.store[0], first, "restart {restart}");
+    }
+    assert_eq!((made(&s, 0), made(&s, 1)), ((1, 1, 2), (1, 1, 2)));
+    assert_eq!((made(&s, 3), made(&s, 4)), ((3, 3, 5), (3, 3, 5)));
+    assert!(matches!(
+        FinalRecord::decode(&s.store[0][&t_key(FINAL, &a, 2)]),
+        Ok(FinalRecord::Hole { .. })
+    ));
+    // What the users said in band stands likewise.
+    s.chain.get_mut(&a).expect("registered").next_t = 5;
+    s.resolve(&a, 5, b"agreed", &[], &[6]);
+    s.settle();
+    let first = s.store[0].clone();
+    s.all(settled(0, 5, 7, 1));
+    s.all(Input::Chain(ChainEvent::Resolved {
+        agreement: a,
+        t: 4,
+        epoch: 2,
+        resolution: Resolution {
+            kind: OutputKind::Null,
+            result: vec![],
+            state: Digest::ZERO,
+            carry: vec![],
+            q_next: vec![],
+        },
+        tx: Digest([7; 32]),
+    }));
+    s.settle();
+    assert_eq!(
+        s.store[0][&t_key(FINAL, &a, 5)],
+        first[&t_key(FINAL, &a, 5)]
+    );
+    assert_eq!(
+        s.store[0][&t_key(FINAL, &a, 4)],
+        first[&t_key(FINAL, &a, 4)]
+    );
 }
 
 #[test]

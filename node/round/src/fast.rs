@@ -155,7 +155,8 @@ impl Round {
         }
     }
 
-    /// Takes one input and returns what to do, in order.
+    /// Takes one input and returns what to do, in order: [`Input::OwnCommit`] once, [`Input::OwnReveal`] once it was asked for, bodies and
+    /// leaders at any time. It has no errors: whatever misbehaviour an input shows is an [`Output::Fault`].
     pub fn step(&mut self, input: Input) -> Vec<Output> {
         let mut out = Vec::new();
         match input {

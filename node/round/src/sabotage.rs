@@ -5,28 +5,45 @@
 
 /// A defect, by the number of its description.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs)]
 #[repr(u8)]
 pub enum Defect {
+    /// An altered secret in a certificate halts its owner.
     ForgedCertificateHalts = 1,
+    /// An altered secret in a certificate blames its owner.
     ForgedCertificateNamesAnother,
+    /// A peer's nonce moves the deadline of the fallback.
     AttemptsPostponeTheFallback,
+    /// Every attempt that a peer speaks of is joined and kept.
     AttemptsAreNeverPruned,
+    /// Whoever claims most is asked for everything.
     OnePeerIsBelieved,
+    /// Times that were forgotten are taken for no message.
     ForgottenIsNoMessage,
+    /// Peers make others cut a unit that ends in a null.
     AnyRangeIsCut,
+    /// What is told again later undoes what is final.
     CountersGoBack,
+    /// A void record cuts windows wherever it arrives.
     TheChainsVoidCuts,
+    /// A trace that forks by a boot epoch is never compared.
     ForksAreNotCompared,
+    /// A message from the far future ends a window.
     TheFutureIsACandidate,
+    /// Units that reach over the end are kept when users close.
     CloseStrands,
+    /// Whoever reports two commits takes t for a hole.
     ReportedMeansBlocked,
+    /// Every late message is answered with what is kept.
     EveryMessageIsAnswered,
+    /// What made a t final is rewritten by what is told later.
+    FinalIsRewritten,
+    /// Whoever has lost the state behind a cell waits, and asks nobody.
+    LostStateWaits,
 }
 
 impl Defect {
     /// All of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 16] = [
         Self::ForgedCertificateHalts,
         Self::ForgedCertificateNamesAnother,
         Self::AttemptsPostponeTheFallback,
@@ -41,6 +58,8 @@ impl Defect {
         Self::CloseStrands,
         Self::ReportedMeansBlocked,
         Self::EveryMessageIsAnswered,
+        Self::FinalIsRewritten,
+        Self::LostStateWaits,
     ];
 }
 

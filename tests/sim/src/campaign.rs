@@ -88,6 +88,7 @@ fn add(r: &mut Report, seed: u64, result: Result<Summary, Violation>) {
             t.words += s.words;
             t.blamed += s.blamed;
             t.by_reveals += s.by_reveals;
+            t.states += s.states;
             t.crashes += s.crashes;
             t.events += s.events;
             t.simulated_ms += s.simulated_ms;

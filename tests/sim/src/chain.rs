@@ -60,6 +60,7 @@ pub enum Mined {
 
 /// Something on the chain that nodes are told, in its order.
 #[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant)]
 pub enum News {
     /// An agreement stands.
     Agreement(usize),
@@ -185,6 +186,7 @@ impl Contract {
             t,
             writer: CellWriter::Users,
             resolution,
+            context: Digest::ZERO,
             tx,
         };
         let by_nodes = false;
@@ -353,6 +355,7 @@ impl Contract {
                 carry: Vec::new(),
                 q_next: Vec::new(),
             },
+            context: o.context,
             tx,
         });
         Ok(Mined::Cell {

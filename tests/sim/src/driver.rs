@@ -6,7 +6,7 @@ use crate::sabotage::Sabotage;
 use crate::world::{Event, World};
 use diversity_engine::api::{Effect, Input, Notice, SubmissionId};
 use diversity_engine::records::stored_part;
-use diversity_proto::wire::encode_ranges;
+use diversity_proto::wire::{Part, encode_ranges};
 use std::sync::Arc;
 
 mod disk;
@@ -121,6 +121,7 @@ impl World {
                 self.serves(node, &to, &key);
                 if let Some(value) = self.hosts[node].disk.read(&key) {
                     let part = stored_part(value).expect("the core wrote a part");
+                    self.states += u64::from(matches!(part, Part::State { .. }));
                     self.send(node, to, vec![part]);
                 }
             }

@@ -186,6 +186,31 @@ impl Scenario {
         s
     }
 
+    /// A calm plan in which one node cannot run `f` at some t, so that all read it once more, while another has its disk replaced by
+    /// an older copy of itself, at any moment before or behind that. No users help.
+    pub fn lost_reading(seed: u64, mode: Mode) -> Self {
+        // In odd ones a second reading succeeds at its second try.
+        let mut s = Self::calm(2 * seed + 1, mode);
+        let mut rng = Rng::new(seed, 17);
+        s.users = false;
+        s.heal_at = START + 20_000;
+        let a = &mut s.agreements[0];
+        let mut nodes = a.nodes.clone();
+        rng.shuffle(&mut nodes);
+        let t = rng.below(3);
+        a.behaviours.remove(&t);
+        a.abstains = [(nodes[0], t)].into();
+        a.abstain_ms = 300;
+        a.closes = None;
+        let taken_at = START + rng.range(200, 9_000);
+        s.backup = Some(Backup {
+            taken_at,
+            restored_at: taken_at + rng.range(500, 9_000),
+            node: nodes[1],
+        });
+        s
+    }
+
     /// Whether the node never lies.
     pub fn honest(&self, node: usize) -> bool {
         self.actor.is_none_or(|a| a.node != node)

@@ -170,6 +170,8 @@ impl Names {
             Part::Status { next_t, next_q, .. } => format!("status t {next_t} q {next_q:?}"),
             Part::Clock { unix_ms, .. } => format!("clock {unix_ms}"),
             Part::Want { from_t, .. } => format!("want from t {from_t}"),
+            Part::WantState { t, .. } => format!("want the state behind t {t}"),
+            Part::State { t, .. } => format!("the state behind t {t}"),
             Part::Terms { .. } => "terms".into(),
         };
         let named = |p: &Part| format!("{} {}", self.agreement(&p.agreement()), one(p));

@@ -200,6 +200,10 @@ pub struct World {
     blamed: u64,
     words: u64,
     by_reveals: u64,
+    /// States behind cells that nodes sent to nodes that had lost them.
+    pub(crate) states: u64,
+    /// Since when a node of an agreement lacks the state behind a cell.
+    lost_since: BTreeMap<(usize, usize), u64>,
     crashes: u64,
     /// Names for the trace.
     pub(crate) names: Names,
@@ -224,6 +228,8 @@ pub struct Summary {
     pub blamed: u64,
     /// Settlements by n signed reveals.
     pub by_reveals: u64,
+    /// States behind cells that were sent to whoever had lost them.
+    pub states: u64,
     /// Crashes that happened.
     pub crashes: u64,
     /// Events of the run.
@@ -316,6 +322,7 @@ impl World {
             words: self.words,
             blamed: self.blamed,
             by_reveals: self.by_reveals,
+            states: self.states,
             crashes: self.crashes,
             events: self.trace.events,
             simulated_ms: self.now - START,
@@ -357,8 +364,14 @@ impl World {
             let a = &self.agreements[i];
             a.stands && (a.complete() || self.stuck(i))
         };
-        (0..self.agreements.len()).all(ends) && self.sensors.iter().all(Sensor::done)
-            || (0..self.agreements.len()).all(|i| ends(i) && self.stuck(i))
+        // Of what is said for an agreement that need not go on nobody need take all.
+        let over = |i: &usize, k: usize| self.agreements[*i].plan.sensors.iter().any(|s| s.0 == k);
+        let stuck: Vec<_> = (0..self.agreements.len())
+            .filter(|i| self.stuck(*i))
+            .collect();
+        let heard = |(k, s): (usize, &Sensor)| s.done() || stuck.iter().any(|i| over(i, k));
+        (0..self.agreements.len()).all(ends)
+            && (stuck.len() == self.agreements.len() || self.sensors.iter().enumerate().all(heard))
     }
     /// Whether the agreement need not go on, and had the time to show what it does.
     fn stuck(&self, agreement: usize) -> bool {

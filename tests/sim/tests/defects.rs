@@ -44,11 +44,22 @@ fn shown_by(d: Defect) -> (&'static str, &'static str) {
         Defect::EveryMessageIsAnswered => {
             ("T13", "every late message is answered with what is kept")
         }
+        Defect::FinalIsRewritten => (
+            "T14",
+            "what made a t final is rewritten by what is told later",
+        ),
+        Defect::LostStateWaits => (
+            "T15",
+            "whoever has lost the state behind a cell asks nobody for it",
+        ),
     }
 }
 
 /// Scenarios in which the defect can show.
 fn plan(d: Defect, seed: u64) -> Scenario {
+    if d == Defect::LostStateWaits {
+        return Scenario::lost_reading(seed, Mode::Test);
+    }
     let mut s = Scenario::with(seed, Mode::Test, Classes::all());
     let kind = match d {
         Defect::ForgedCertificateHalts | Defect::ForgedCertificateNamesAnother => ActorKind::Forger,
@@ -134,7 +145,7 @@ fn one_scenario() {
         return;
     };
     let d = Defect::ALL.into_iter().find(|d| shown_by(*d).0 == name);
-    let d = d.expect("T1 to T13");
+    let d = d.expect("T1 to T15");
     set(number("BACK").map(|_| d));
     println!("{:#?}", plan(d, seed));
     println!("{:?}", run(plan(d, seed), Sabotage::None, true));

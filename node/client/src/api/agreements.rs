@@ -1,6 +1,6 @@
 //! Agreements, their results and their windows.
 
-use super::kinds::{self, Life, WindowStatus};
+use super::kinds::{self, Life, SaidBy, WindowStatus};
 use crate::hexed::{self, Bytes, WalletSignature};
 use crate::terms_json::TermsJson;
 use diversity_proto::round::OutputKind;
@@ -179,6 +179,9 @@ pub struct SettledResult {
     pub gas_used: u64,
     /// How many outcomes share the transaction.
     pub outcomes: u64,
+    /// Who said so: `nodes`, or where they did not agree `second-reading`, `users`, `referee` or `arbiter`.
+    #[serde(default)]
+    pub said_by: SaidBy,
 }
 
 /// One sensor's part of a result.
@@ -205,6 +208,9 @@ pub struct WindowView {
     pub to: u64,
     /// `open` (executed, no certificate yet), `certified`, `settled` or `hole`.
     pub status: WindowStatus,
+    /// What counts at t by what the chain says, whoever said it; `null` until it stands there.
+    #[serde(default)]
+    pub counts: Option<CountsView>,
     /// What this node computed.
     pub computed: ComputedJson,
     /// What `f` is given at t + 1; with `q_next` it gives `state'`.
@@ -225,6 +231,23 @@ pub struct WindowView {
     pub commits: Vec<CommitJson>,
     /// The signed reveals, node-index order; empty before the certificate.
     pub reveals: Vec<RevealJson>,
+}
+
+/// What counts at one t.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CountsView {
+    /// `nodes`, or where they did not agree `second-reading`, `users`, `referee` or `arbiter`.
+    pub said_by: SaidBy,
+    /// `null`, `value` or `trap`.
+    #[serde(with = "kinds::output")]
+    pub kind: OutputKind,
+    /// The fields of the result; empty unless it is a value.
+    pub result: Map<String, Value>,
+    /// Transaction that says so.
+    #[serde(with = "hexed")]
+    pub tx: Digest,
+    /// Gas of the whole transaction.
+    pub gas_used: u64,
 }
 
 /// What was computed for one execution (wire-format §7).

@@ -25,10 +25,27 @@ pub enum WindowStatus {
     Open,
     /// All nodes revealed the same.
     Certified,
-    /// It stands on chain.
+    /// What counts stands on chain, whoever said it.
     Settled,
-    /// A dispute stands in its place.
+    /// A dispute stands in its place, and nobody has said yet what counts.
     Hole,
+}
+
+/// Who said what counts at a t.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SaidBy {
+    /// All nodes, in the first reading.
+    #[default]
+    Nodes,
+    /// All nodes, in a second reading of a hole.
+    SecondReading,
+    /// All users.
+    Users,
+    /// The referee that the agreement names.
+    Referee,
+    /// The arbiter that the agreement names.
+    Arbiter,
 }
 
 /// What a dispute is about.
@@ -79,6 +96,19 @@ impl WindowStatus {
             Self::Certified => "certified",
             Self::Settled => "settled",
             Self::Hole => "hole",
+        }
+    }
+}
+
+impl SaidBy {
+    /// The word in the JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Nodes => "nodes",
+            Self::SecondReading => "second-reading",
+            Self::Users => "users",
+            Self::Referee => "referee",
+            Self::Arbiter => "arbiter",
         }
     }
 }
@@ -147,6 +177,12 @@ impl fmt::Display for Life {
 }
 
 impl fmt::Display for WindowStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl fmt::Display for SaidBy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.as_str())
     }
@@ -253,6 +289,15 @@ mod tests {
             WindowStatus::Hole,
         ] {
             assert_eq!(word(status), status.as_str());
+        }
+        for by in [
+            SaidBy::Nodes,
+            SaidBy::SecondReading,
+            SaidBy::Users,
+            SaidBy::Referee,
+            SaidBy::Arbiter,
+        ] {
+            assert_eq!(word(by), by.as_str());
         }
     }
 

@@ -19,7 +19,7 @@ mod routes;
 pub use agreements::*;
 pub use chain::SkippedView;
 pub use disputes::*;
-pub use kinds::{DisputeKind, Life, ResolvedKind, WindowStatus, end_name, output_name};
+pub use kinds::{DisputeKind, Life, ResolvedKind, SaidBy, WindowStatus, end_name, output_name};
 pub use messages::*;
 pub use problem::{MEDIA_TYPE as PROBLEM_MEDIA_TYPE, Problem, codes};
 pub use registration::*;

@@ -2,7 +2,7 @@
 
 use diversity_client::api::{ComputedJson, DisputeKind, EvidenceBundle};
 use diversity_client::draft::agreement_key;
-use diversity_daemon::node::cut::{LeafRange, recut};
+use diversity_daemon::node::cut::{LeafRange, end_of, recut};
 use diversity_exec::{Kind, ModuleId};
 use diversity_keys::{VerifyingKey, verify};
 use diversity_proto::codec::Reader;
@@ -237,7 +237,7 @@ fn window_is_signed(
     let range = |leaf: &Leaf| LeafRange {
         sensor: leaf.sensor,
         first_q: leaf.first_q,
-        end_q: end_of(leaf, &frames),
+        end_q: end_of(&leaf.sensor, leaf.first_q, leaf.count, &frames),
         width: leaf.width,
         end: leaf.end,
     };
@@ -250,23 +250,6 @@ fn window_is_signed(
             "all {messages} messages of the window stand in frames that their sensors signed"
         ),
     )
-}
-
-/// First q behind the last message of a leaf. What a gap record says is lost takes numbers too.
-fn end_of(leaf: &Leaf, frames: &[Frame]) -> u64 {
-    let mut of_sensor: Vec<_> = frames.iter().filter(|f| f.sensor == leaf.sensor).collect();
-    of_sensor.sort_by_key(|f| (f.first_q, f.next_q()));
-    let (mut next, mut left) = (leaf.first_q, u64::from(leaf.count));
-    for frame in of_sensor {
-        if left == 0 || frame.first_q > next {
-            break;
-        }
-        let here = frame.next_q().saturating_sub(next);
-        let taken = if frame.is_gap() { 0 } else { here.min(left) };
-        left -= taken;
-        next += if frame.is_gap() { here } else { taken };
-    }
-    next.saturating_add(left)
 }
 
 fn recompute(

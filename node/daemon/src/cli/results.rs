@@ -15,7 +15,8 @@ const PAGE: usize = 500;
 #[derive(clap::Args)]
 #[command(after_help = concat!(
     "For each settled t: t, from and to (T0 and T1, Unix seconds), the fields of result and detail as the terms name them,\n",
-    "window_hash, tx, gas_used (of the whole transaction) and outcomes (how many share it).\n\n",
+    "window_hash, tx, gas_used (of the whole transaction), outcomes (how many share it) and said_by (nodes; where they did\n",
+    "not agree second-reading or users).\n\n",
     "Examples:\n  diversity results --devnet net/devnet.json\n",
     "  diversity results --devnet net/devnet.json --node node2 --agreement 0x7c... --json | jq .total_seconds"))]
 pub struct Args {
@@ -45,7 +46,7 @@ pub async fn run(args: Args, output: Output) -> Outcome {
     let fields = names(results.iter().map(|r| &r.result));
     let mut head: Vec<&str> = vec!["t", "window", "kind"];
     head.extend(fields.iter().map(String::as_str));
-    head.extend(["gas", "share of", "transaction"]);
+    head.extend(["said by", "gas", "share of", "transaction"]);
     output.table(&head, &results, |r| {
         let mut row = vec![
             r.t.to_string(),
@@ -53,7 +54,12 @@ pub async fn run(args: Args, output: Output) -> Outcome {
             output_name(r.kind).into(),
         ];
         row.extend(fields.iter().map(|f| show(r.result.get(f))));
-        row.extend([r.gas_used.to_string(), r.outcomes.to_string(), r.tx.hex()]);
+        row.extend([
+            r.said_by.to_string(),
+            r.gas_used.to_string(),
+            r.outcomes.to_string(),
+            r.tx.hex(),
+        ]);
         row
     })?;
     if args.sensors {

@@ -2,7 +2,7 @@
 //! archive cuts again what was executed, and `diversity dispute replay` cuts again what a bundle of evidence holds.
 
 use std::borrow::Borrow;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use diversity_engine::api::{FrameRef, LeafPlan, Piece};
 use diversity_proto::SensorId;
@@ -65,8 +65,9 @@ pub struct LeafRange {
     pub end: WindowEnd,
 }
 
-/// Cuts a window again from frames at hand, in any order; nothing if they do not hold all of it. Whoever calls it has checked the
-/// frames' signatures, or compares the window's hash with one that is certified.
+/// Cuts a window again from frames at hand; nothing if they do not hold all of it. Frames are in the order in which the node that cut it
+/// took them, that of [`FrameRef`]s: where two hold the same q, the first counts, as it did there (P-FRAME-8). Whoever calls it has
+/// checked the frames' signatures, or compares the window's hash with one that is certified.
 pub fn recut(span: (u64, u64, u64), ranges: &[LeafRange], frames: &[Frame]) -> Option<Window> {
     let mut by_sensor: HashMap<SensorId, Vec<(u32, &Frame)>> = HashMap::new();
     for (index, frame) in (0..).zip(frames) {
@@ -75,18 +76,75 @@ pub fn recut(span: (u64, u64, u64), ranges: &[LeafRange], frames: &[Frame]) -> O
             .or_default()
             .push((index, frame));
     }
-    for of_sensor in by_sensor.values_mut() {
-        of_sensor.sort_by_key(|(_, f)| (f.first_q, f.next_q()));
-    }
     let held = |sensor| by_sensor.get(sensor).map_or(&[][..], Vec::as_slice);
     let leaves: Vec<_> = ranges
         .iter()
-        .map(|range| plan(range, held(&range.sensor)))
+        .map(|range| plan(range, &taken(held(&range.sensor))))
         .collect::<Option<_>>()?;
     cut(span, &leaves, |at| {
         frames.get(at.index as usize).ok_or_else(|| damaged(at))
     })
     .ok()
+}
+
+/// First q behind the `count` messages of a sensor from `first_q` on, which `frames` hold in the order of [`recut`]. What a gap
+/// record says is lost takes numbers too. If they do not hold so many, as if the rest followed without a gap.
+pub fn end_of(sensor: &SensorId, first_q: u64, count: u32, frames: &[Frame]) -> u64 {
+    let of_sensor: Vec<_> = (0..)
+        .zip(frames)
+        .filter(|(_, f)| f.sensor == *sensor)
+        .collect();
+    let (mut next, mut left) = (first_q, u64::from(count));
+    for part in taken(&of_sensor) {
+        if left == 0 || part.from > next {
+            break;
+        }
+        let here = part.to.saturating_sub(next);
+        let messages = if part.frame.is_gap() {
+            0
+        } else {
+            here.min(left)
+        };
+        left -= messages;
+        next += if part.frame.is_gap() { here } else { messages };
+    }
+    next.saturating_add(left)
+}
+
+/// What is taken of a frame: all that no frame before it holds.
+struct Taken<'a> {
+    from: u64,
+    to: u64,
+    index: u32,
+    frame: &'a Frame,
+}
+
+/// What a node takes of these frames of one sensor, in their order; ascending by q.
+fn taken<'a>(frames: &[(u32, &'a Frame)]) -> Vec<Taken<'a>> {
+    let mut parts: BTreeMap<u64, Taken<'a>> = BTreeMap::new();
+    for (index, frame) in frames {
+        let (first, end) = (frame.first_q, frame.next_q());
+        let before = parts.range(..=first).next_back().map_or(first, |(q, _)| *q);
+        let held = parts.range(before..end).map(|(_, p)| (p.from, p.to));
+        let held: Vec<_> = held
+            .filter(|(_, to)| *to > first)
+            .chain([(end, end)])
+            .collect();
+        let mut at = first;
+        for (from, to) in held {
+            if at < from {
+                let part = Taken {
+                    from: at,
+                    to: from,
+                    index: *index,
+                    frame,
+                };
+                parts.insert(at, part);
+            }
+            at = at.max(to);
+        }
+    }
+    parts.into_values().collect()
 }
 
 /// A record that is not what the core says it is.
@@ -133,30 +191,25 @@ fn cut_leaf<F: Borrow<Frame>>(
     ))
 }
 
-/// Pieces of a sensor's frames, ascending, that make up the range; nothing where a frame is missing. What a gap record says is
+/// Pieces of what is taken of a sensor's frames that make up the range; nothing where a frame is missing. What a gap record says is
 /// lost is not missing.
-fn plan(range: &LeafRange, frames: &[(u32, &Frame)]) -> Option<LeafPlan> {
+fn plan(range: &LeafRange, parts: &[Taken<'_>]) -> Option<LeafPlan> {
     let (mut next, mut pieces) = (range.first_q, Vec::new());
-    for (index, frame) in frames {
-        if next >= range.end_q || frame.first_q > next {
+    for part in parts.iter().filter(|p| p.to > range.first_q) {
+        if next >= range.end_q || part.from > next {
             break;
         }
-        let end = frame.next_q().min(range.end_q);
-        if end <= next {
-            continue;
+        let end = part.to.min(range.end_q);
+        if !part.frame.is_gap() {
+            pieces.push(Piece {
+                frame: FrameRef {
+                    segment: 0,
+                    index: part.index,
+                },
+                skip: u32::try_from(next - part.frame.first_q).ok()?,
+                take: u32::try_from(end - next).ok()?,
+            });
         }
-        if frame.is_gap() {
-            next = end;
-            continue;
-        }
-        pieces.push(Piece {
-            frame: FrameRef {
-                segment: 0,
-                index: *index,
-            },
-            skip: u32::try_from(next - frame.first_q).ok()?,
-            take: u32::try_from(end - next).ok()?,
-        });
         next = end;
     }
     (next >= range.end_q).then_some(LeafPlan {

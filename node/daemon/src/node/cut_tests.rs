@@ -1,5 +1,6 @@
 use super::*;
 use crate::node::frames::tests::{SENSOR, frame, store};
+use diversity_proto::frame::read_body;
 
 fn leaf(first_q: u64, pieces: Vec<Piece>) -> LeafPlan {
     LeafPlan {
@@ -78,7 +79,7 @@ fn a_window_cut_again_is_the_one_that_was_planned() {
         vec![piece(0, 0, 1, 1), piece(0, 1, 0, 1), piece(0, 2, 0, 1)],
     );
     let first = cut((7, 5, 60), &[planned], |at| stored.1.decoded(at)).expect("cut");
-    // Frames at hand come in any order, some hold nothing of it, and a repeated one changes nothing.
+    // Where frames say the same, their order is nothing; some hold nothing of it, and a repeated one changes nothing.
     let at_hand = decoded(&[
         frame(3, &[40, 50]),
         frame(0, &[10, 20]),
@@ -135,4 +136,36 @@ fn what_a_gap_record_says_is_lost_is_not_missing() {
     let leaf = &window.leaves[0];
     assert_eq!((leaf.first_q, leaf.count), (1, 2), "q 1 and q 5");
     assert!(recut((0, 0, 0), &[range(3, 4)], &at_hand).is_some());
+}
+
+#[test]
+fn of_frames_that_overlap_the_one_that_was_taken_first_counts() {
+    // The sensor signed q 1 to 3 twice, with other times, and between a frame that holds all of it.
+    let first = frame(1, &[20, 30]);
+    let second = frame(0, &[10, 21, 31, 40]);
+    let third = frame(2, &[32, 41, 50]);
+    let times = |frames: &[Vec<u8>]| {
+        let window = recut((0, 0, 0), &[range(0, 5)], &decoded(frames)).expect("all is at hand");
+        let messages = read_body(&window.leaves[0].body, 1);
+        let times = messages.map(|m| m.expect("as it was cut").time);
+        times.collect::<Vec<_>>()
+    };
+    let all = [first.clone(), second.clone(), third.clone()];
+    assert_eq!(times(&all), [10, 20, 30, 40, 50]);
+    let all = [second.clone(), first.clone(), third.clone()];
+    assert_eq!(times(&all), [10, 21, 31, 40, 50]);
+    let all = [third, first, second];
+    assert_eq!(times(&all), [10, 20, 32, 41, 50]);
+}
+
+#[test]
+fn the_end_of_a_leaf_is_found_again_from_its_count() {
+    let frames = decoded(&[
+        frame(1, &[20, 30]),
+        frame(0, &[10, 21, 31, 40]),
+        frame(9, &[90]),
+    ]);
+    for (first_q, count, end) in [(0, 0, 0), (0, 3, 3), (1, 3, 4), (0, 4, 4), (0, 6, 6)] {
+        assert_eq!(end_of(&SENSOR, first_q, count, &frames), end);
+    }
 }

@@ -4,7 +4,7 @@
 use diversity_chain::events::DisputeKind;
 use diversity_chain::evidence::{self, Evidence};
 use diversity_client::abi::decode_packed;
-use diversity_client::api::DisputeView;
+use diversity_client::api::{DisputeView, SaidBy};
 use diversity_proto::frame::Frame;
 use diversity_proto::round::{Computed, OutputKind, Reveal};
 use diversity_proto::terms::{Field, Terms, WindowSpec};
@@ -25,12 +25,13 @@ pub fn kind(kind: DisputeKind) -> diversity_client::api::DisputeKind {
 
 /// A dispute as the API shows it.
 ///
-/// `calldata` is what brought the evidence, as far as it is kept.
+/// `calldata` is what brought the evidence, as far as it is kept; `said_by` is who said what counts instead.
 pub fn view(
     registry: &Registry,
     terms: Option<&Terms>,
     d: &DisputeRecord,
     calldata: &[u8],
+    said_by: Option<SaidBy>,
 ) -> DisputeView {
     let sensor = d.kind == DisputeKind::SensorContradiction;
     let accused_name = d.accused.map_or_else(String::new, |a| {
@@ -48,7 +49,7 @@ pub fn view(
         q: sensor.then_some(d.at),
         epoch: d.epoch,
         accused: d.accused,
-        explanation: explanation(registry, terms, d, calldata, &accused_name),
+        explanation: explanation(registry, terms, d, calldata, (&accused_name, said_by)),
         accused_name,
         resolved: d.resolved,
         tx: d.tx,
@@ -78,17 +79,22 @@ fn explanation(
     terms: Option<&Terms>,
     d: &DisputeRecord,
     calldata: &[u8],
-    accused: &str,
+    (accused, said_by): (&str, Option<SaidBy>),
 ) -> String {
     let t = d.at;
     let of = match terms {
         Some(terms) => format!("execution t = {t} of \"{}\"{}", terms.title, span(terms, t)),
         None => format!("execution t = {t}"),
     };
-    let end = if d.resolved {
-        "The chain says what counts instead: the users have said so, or the nodes in a second reading."
-    } else {
-        "Nothing is paid for it until a second reading of the nodes, or the users (`diversity dispute resolve`), say what counts; anyone can re-run it from the evidence (`diversity dispute replay`)."
+    let end = match said_by {
+        Some(SaidBy::Users) => "The users have said what counts instead (`diversity results`).",
+        Some(SaidBy::SecondReading) => {
+            "The nodes have read it once more and agreed; that counts (`diversity results`)."
+        }
+        Some(_) => "The chain says what counts instead (`diversity results`).",
+        None => {
+            "Nothing is paid for it until a second reading of the nodes, or the users (`diversity dispute resolve`), say what counts; anyone can re-run it from the evidence (`diversity dispute replay`)."
+        }
     };
     match evidence::decode(calldata) {
         Ok(Evidence::UnequalReveals { said, .. }) => {

@@ -425,7 +425,7 @@ impl Follow {
             });
             // What cannot be read now is shown without its details.
             let calldata = registry.evidence(&dispute.dispute).unwrap_or_default();
-            let view = explain::view(&registry, terms.as_ref(), dispute, &calldata);
+            let view = explain::view(&registry, terms.as_ref(), dispute, &calldata, None);
             tracing::warn!(dispute = %view.dispute, kind = view.kind.as_str(), explanation = view.explanation, "chain.dispute");
             self.tell(Event::Dispute { dispute: view });
         }

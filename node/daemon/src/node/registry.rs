@@ -263,8 +263,8 @@ impl Registry {
                 place,
                 writer,
                 outputs,
+                context,
                 gas_used,
-                ..
             } => {
                 out.gas_used = out.gas_used.saturating_add(*gas_used);
                 // What is final is not undone by what comes later (R12): the users cannot say twice what counts.
@@ -280,6 +280,7 @@ impl Registry {
                         t: place.t,
                         writer,
                         outputs: outputs.clone(),
+                        context: *context,
                         tx: at.tx,
                         gas_used: *gas_used,
                     };

@@ -83,11 +83,9 @@ impl Signer {
         while self.nonces.len() >= NONCES_MAX {
             self.nonces.pop_first();
         }
-        // An attempt that was given up signs nothing any more.
-        let range = Session {
-            attempt: 0,
-            ..session
-        }..session;
+        // An attempt that was given up signs nothing any more. Numbers of attempts are used again (P-MUSIG-1).
+        let attempt = |attempt| Session { attempt, ..session };
+        let range = attempt(0)..=attempt(u32::MAX);
         let old: Vec<_> = self.nonces.range(range).map(|(s, _)| *s).collect();
         for s in old {
             self.nonces.remove(&s);

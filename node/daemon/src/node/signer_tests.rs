@@ -67,28 +67,32 @@ fn a_committee_signs_and_every_nonce_is_used_once() {
 }
 
 #[test]
-fn a_later_attempt_ends_the_earlier_one() {
+fn another_attempt_ends_the_one_before_whatever_its_number() {
     let (mut signers, agreement) = committee(2);
-    let first = Session {
+    let attempt = |attempt| Session {
         agreement,
         from: 0,
         t: 0,
-        attempt: 0,
+        attempt,
     };
-    let second = Session {
-        attempt: 1,
-        ..first
+    let mut draw = |session| -> Vec<_> {
+        let all = signers.iter_mut();
+        all.map(|s| s.nonce(session).expect("nonce")).collect()
     };
-    let old: Vec<_> = signers
-        .iter_mut()
-        .map(|s| s.nonce(first).expect("nonce"))
-        .collect();
-    let new: Vec<_> = signers
-        .iter_mut()
-        .map(|s| s.nonce(second).expect("nonce"))
-        .collect();
-    assert_eq!(signers[0].partial(first, &old, &Digest::ZERO), None);
-    assert!(signers[0].partial(second, &new, &Digest::ZERO).is_some());
+    // Behind the last attempt the first one follows.
+    let drawn: Vec<_> = [0, 1, u32::MAX, 0]
+        .map(|n| (attempt(n), draw(attempt(n))))
+        .to_vec();
+    for (session, nonces) in &drawn[..3] {
+        let signed = signers[0].partial(*session, nonces, &Digest::ZERO);
+        assert_eq!(signed, None, "attempt {}", session.attempt);
+    }
+    let (session, nonces) = &drawn[3];
+    assert!(
+        signers[1]
+            .partial(*session, nonces, &Digest::ZERO)
+            .is_some()
+    );
 }
 
 #[test]

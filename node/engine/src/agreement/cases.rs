@@ -5,8 +5,9 @@ use crate::agreement::rounds::Certified;
 use crate::agreement::timers::Timer;
 use crate::alloc_prelude::*;
 use crate::api::{Evidence, Resolution, Submission};
-use diversity_proto::NodeId;
+use diversity_proto::cell::CellState;
 use diversity_proto::round::{Commit, Reveal};
+use diversity_proto::{Digest, NodeId};
 
 /// A hole whose door is not final yet.
 struct Case {
@@ -23,8 +24,17 @@ struct Case {
 pub(crate) enum Word {
     /// The users settled t themselves, and put this epoch in force.
     InBand(u32, Resolution),
-    /// The cell of t.
-    Cell(Resolution),
+    /// The cell of t; where nodes wrote it, with the context of its outcome.
+    Cell(Resolution, Digest),
+}
+
+impl Word {
+    /// What counts.
+    pub fn resolution(&self) -> &Resolution {
+        match self {
+            Self::InBand(_, r) | Self::Cell(r, _) => r,
+        }
+    }
 }
 
 /// The holes of an agreement and the words on them.
@@ -80,16 +90,22 @@ impl Cases {
 
     /// The chain says what counts at t; returns whether that is new.
     pub fn say(&mut self, t: u64, word: Word) -> bool {
-        let known = match (self.words.get(&t), &word) {
-            (Some(Word::InBand(a, _)), Word::InBand(b, _)) => a == b,
-            // A cell says nothing of what was settled in band.
-            (Some(_), Word::Cell(_)) => true,
-            _ => false,
-        };
+        // R12: what was said first stays. A word in band is the door itself; behind it a cell says nothing new.
+        let known = matches!(
+            (self.words.get(&t), &word),
+            (Some(Word::InBand(..)), _) | (Some(_), Word::Cell(..))
+        );
         if !known {
             self.words.insert(t, word);
         }
         !known
+    }
+    /// What opens the cell of t, which is known to open it: t+1 can start from its state.
+    pub fn opened_cell(&mut self, t: u64, state: CellState) {
+        if let Some(Word::Cell(r, _)) = self.words.get_mut(&t) {
+            r.state = state.computed.state;
+            (r.carry, r.q_next) = (state.carry, state.q_next);
+        }
     }
     /// What the chain says of t.
     pub fn word(&self, t: u64) -> Option<&Word> {

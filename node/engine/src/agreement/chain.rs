@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::api::CellWriter;
+use diversity_proto::Digest;
 
 impl Agreement {
     pub fn chain(&mut self, event: ChainEvent, traces: &Traces, io: &mut Io) {
@@ -15,9 +16,11 @@ impl Agreement {
                 outcomes,
                 ..
             } => {
-                // What counts of it begins where the chain was; told again (blocks were lost), it may name another transaction.
-                let next = self.settle.chain_next();
-                let first = if t >= next { from.max(next) } else { from };
+                // R12: what made a t final stays, also where a batch overlaps it or the chain is read again.
+                let first = match on(Defect::FinalIsRewritten) {
+                    true => from,
+                    false => from.max(self.settle.chain_next()),
+                };
                 let record = FinalRecord::Settled {
                     from,
                     last: t,
@@ -25,8 +28,7 @@ impl Agreement {
                     gas_used,
                     outcomes,
                 };
-                let told = (first..=t).filter(|at| !self.doors.contains(at));
-                let ops = told.map(|at| record.put(&id, at)).collect();
+                let ops = (first..=t).map(|at| record.put(&id, at)).collect();
                 io.persist(ops, After::Nothing);
                 if self.settled(t, io) {
                     io.notice(Notice::Settled {
@@ -37,20 +39,20 @@ impl Agreement {
                 }
             }
             ChainEvent::Hole { t, dispute, tx, .. } => {
-                self.doors.insert(t);
                 let next = self.settle.chain_next();
-                let mut ops = vec![FinalRecord::Hole { dispute, tx }.put(&id, t)];
-                // The certificate covers what came before it too (design §3b, One switch).
-                if next < t {
-                    let covered = FinalRecord::Settled {
-                        from: next,
-                        last: t - 1,
-                        tx,
-                        gas_used: 0,
-                        outcomes: u32::try_from(t - next).unwrap_or(u32::MAX),
-                    };
-                    ops.extend((next..t).map(|at| covered.put(&id, at)));
+                let mut ops = Vec::new();
+                if next <= t {
+                    ops.push(FinalRecord::Hole { dispute, tx }.put(&id, t));
                 }
+                // The certificate covers what came before it too (design §3b, One switch).
+                let covered = FinalRecord::Settled {
+                    from: next,
+                    last: t.saturating_sub(1),
+                    tx,
+                    gas_used: 0,
+                    outcomes: u32::try_from(t.saturating_sub(next)).unwrap_or(u32::MAX),
+                };
+                ops.extend((next..t).map(|at| covered.put(&id, at)));
                 io.persist(ops, After::Nothing);
                 self.settled(t, io);
             }
@@ -61,19 +63,19 @@ impl Agreement {
                 tx,
                 ..
             } => {
-                self.doors.insert(t);
-                let ops = vec![
-                    FinalRecord::Resolved { tx }.put(&id, t),
-                    CellRecord {
-                        in_band: Some(epoch),
-                        writer: CellWriter::Users,
-                        resolution: resolution.clone(),
-                        tx,
-                    }
-                    .put(&id, t),
-                ];
+                let first = self.settle.chain_next() <= t;
+                let new = self.cases.say(t, Word::InBand(epoch, resolution.clone()));
+                let mut ops = Vec::new();
+                ops.extend(first.then(|| FinalRecord::Resolved { tx }.put(&id, t)));
+                let cell = CellRecord {
+                    in_band: Some(epoch),
+                    writer: CellWriter::Users,
+                    resolution,
+                    context: Digest::ZERO,
+                    tx,
+                };
+                ops.extend(new.then(|| cell.put(&id, t)));
                 io.persist(ops, After::Nothing);
-                let new = self.cases.say(t, Word::InBand(epoch, resolution));
                 // First the epoch: what is behind t under the one that is over is not submitted any more.
                 self.said(t, new, io);
                 self.settled(t, io);
@@ -81,29 +83,28 @@ impl Agreement {
             ChainEvent::Cell {
                 t,
                 writer,
-                mut resolution,
+                resolution,
+                context,
                 tx,
                 ..
             } => {
-                if writer == CellWriter::Reading {
-                    // The state that it leads to is what the nodes computed.
-                    let (kind, result) = (resolution.kind, &resolution.result);
-                    if let Some(own) = self.readings.resolution(t, kind, result) {
-                        resolution = own;
-                    }
-                }
                 let record = CellRecord {
                     in_band: None,
                     writer,
                     resolution: resolution.clone(),
+                    context,
                     tx,
                 };
-                let new = self.cases.say(t, Word::Cell(resolution));
-                if new {
-                    io.persist(vec![record.put(&id, t)], After::Nothing);
+                let new = self.cases.say(t, Word::Cell(resolution, context));
+                let mut ops = Vec::new();
+                ops.extend(new.then(|| record.put(&id, t)));
+                // The state that it leads to is what the nodes computed; with the cell, or a crash between would lose it.
+                if let Some(state) = self.readings.state(t) {
+                    ops.extend(self.open_cell(t, state));
                 }
+                io.persist(ops, After::Nothing);
                 self.said(t, new, io);
-                self.say_what_is_lost(io);
+                self.seek_state(io);
             }
             ChainEvent::Closed { last_t, .. } => {
                 self.record.last_t = Some(last_t);
@@ -138,27 +139,6 @@ impl Agreement {
         }
     }
 
-    /// The cell that everything waits for names a value, and the state behind it is not here: whoever runs this node must know.
-    pub(super) fn say_what_is_lost(&self, io: &mut Io) {
-        let Some(t) = self.history.blocked() else {
-            return;
-        };
-        if let Some(Word::Cell(r)) = self.cases.word(t)
-            && !leads(&self.setting, r)
-        {
-            io.notice(Notice::Hole {
-                agreement: self.setting.id,
-                t,
-                reason: format!(
-                    "the nodes read t={t} once more and agreed, but this node's store does not hold what it read then: it is older \
-                     than that. Restore the newest store, or let the users settle t={} themselves (diversity dispute resolve); \
-                     until then this node waits",
-                    t + 1
-                ),
-            });
-        }
-    }
-
     /// Follows what the chain says of t, and of the first t that is not decided here, as far as this node has come (P-CELL-2, P-BAND-1).
     pub(super) fn take_words(&mut self, t: u64, io: &mut Io) {
         // One word may make the way free for the next.
@@ -176,7 +156,7 @@ impl Agreement {
                 h.resolved(t, *epoch);
                 r.clone()
             }
-            Some(Word::Cell(r)) if leads(&self.setting, r) && h.cell(t) => r.clone(),
+            Some(Word::Cell(r, _)) if leads(&self.setting, r) && h.cell(t) => r.clone(),
             _ => return false,
         };
         self.start_anew(t, r, io);
@@ -192,6 +172,7 @@ impl Agreement {
             Timer::HeldAgain,
             Timer::Candidate,
             Timer::Execution,
+            Timer::State,
         ] {
             self.timers.clear(timer);
         }
@@ -206,8 +187,7 @@ impl Agreement {
     }
 }
 
-/// Whether t+1 can start from it. A second reading's cell names only the value; a node that has lost what it read (an old
-/// backup) has no state to go on from, and stays blocked until the users say one in band.
+/// Whether t+1 can start from it. A second reading's cell names only the value: the state behind it is what the nodes hold.
 pub(super) fn leads(s: &Setting, r: &Resolution) -> bool {
     r.q_next.len() == s.sensors.len()
 }

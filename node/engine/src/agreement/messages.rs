@@ -6,6 +6,7 @@ use diversity_proto::round::reading_of;
 use diversity_proto::wire::Part;
 use diversity_round::{Unverified, Verified};
 use rounds::Judgement;
+use signing::Partial;
 
 /// A part of another node that waits for its signatures.
 #[derive(Debug)]
@@ -17,7 +18,7 @@ pub(crate) enum Pending {
     /// A list of open sensors; the node's own signature first, then those of the frames that it shows.
     Held(u32, u64, Held),
     /// A partial signature in its envelope.
-    Partial(Session, Digest, [u8; 32]),
+    Partial(Partial),
 }
 
 /// Certificates that one request is answered with, at most.
@@ -46,39 +47,19 @@ impl Agreement {
                 partial,
                 signature,
             } => {
-                let (set, reads) = (&nonce_set, self.reads(&session));
-                let cx = cx!(self, io);
-                let check = if reads {
-                    self.readings
-                        .partial_check(from, &session, set, &partial, signature, cx)
-                } else {
-                    self.settle
-                        .partial_check(from, &session, set, &partial, signature, cx)
+                let partial = Partial {
+                    from,
+                    session,
+                    set: nonce_set,
+                    partial,
                 };
-                if let Some(check) = check {
-                    let pending = Pending::Partial(session, nonce_set, partial);
-                    self.verify(from, vec![check], pending, io);
+                if let Some(check) = self.partial_check(&partial, signature) {
+                    self.verify(from, vec![check], Pending::Partial(partial), io);
                 }
             }
-            // Nonces and aggregates prove themselves: a wrong one only costs an attempt, or does not verify.
-            Part::Nonce { session, nonce } if self.reads(&session) => {
-                self.readings.nonce(from, session, nonce, cx!(self, io));
-            }
-            Part::Nonces { session, nonces } if self.reads(&session) => {
-                self.readings.nonces(from, session, nonces, cx!(self, io));
-            }
-            Part::Aggregate { session, signature } if self.reads(&session) => {
-                self.readings.aggregate(session, signature, cx!(self, io));
-            }
-            Part::Nonce { session, nonce } => {
-                self.settle.nonce(from, session, nonce, cx!(self, io));
-            }
-            Part::Nonces { session, nonces } => {
-                self.settle.nonces(from, session, nonces, cx!(self, io));
-            }
-            Part::Aggregate { session, signature } => {
-                self.settle.aggregate(session, signature, cx!(self, io));
-            }
+            Part::Nonce { session, nonce } => self.nonce(from, (session, nonce), io),
+            Part::Nonces { session, nonces } => self.nonces(from, session, nonces, io),
+            Part::Aggregate { session, signature } => self.aggregate(session, signature, io),
             Part::Want { from_t, .. } => {
                 let to = self.history.next().min(from_t.saturating_add(WANTED_MAX));
                 for t in from_t..to {
@@ -92,6 +73,8 @@ impl Agreement {
                 };
                 io.send(self.setting.node(from), want);
             }
+            Part::WantState { t, .. } => self.serve_state(from, t, io),
+            Part::State { t, state, .. } => self.state_came(t, state, io),
             Part::Leaves { t, hashes, .. } => {
                 self.readings
                     .leaves(from, t, &hashes, traces, cx!(self, io));
@@ -208,14 +191,7 @@ impl Agreement {
                 }
             }
             Pending::Late(epoch, t, fault) => self.fault(epoch, t, fault, io),
-            Pending::Partial(session, set, partial) if self.reads(&session) => {
-                self.readings
-                    .partial(from, session, set, partial, cx!(self, io));
-            }
-            Pending::Partial(session, set, partial) => {
-                self.settle
-                    .partial(from, session, set, partial, cx!(self, io));
-            }
+            Pending::Partial(partial) => self.partial(partial, io),
             Pending::Held(epoch, t, held) => self.check_shown(from, epoch, t, held, traces, io),
         }
         self.progress(traces, io);

@@ -2,12 +2,15 @@
 //!
 //! [`pipeline`] cuts windows and commits to what `f` gave ([`cutter`], [`held`]); [`rounds`] decide one t after another;
 //! [`history`] keeps what is decided; [`cases`] keep holes, doors and words on them; [`reading`] reads holes once more; [`settle`]
-//! brings outcomes to the chain. No room
-//! knows another one: what one wants of another goes through here. Every deadline is in [`timers`].
+//! brings outcomes to the chain; both have ranges of t signed by a machine of the same kind ([`signing`]). No room knows another
+//! one: what one wants of another goes through here. Every deadline is in [`timers`].
 
+mod answers;
+mod behind;
 mod cases;
 mod chain;
 mod cutter;
+mod faults;
 mod held;
 mod history;
 mod messages;
@@ -19,6 +22,8 @@ mod rounds;
 mod served;
 mod setting;
 mod settle;
+mod signatures;
+mod signing;
 mod timers;
 
 use crate::alloc_prelude::*;
@@ -35,7 +40,7 @@ use diversity_proto::round::{
     Blinding, Body, Commit, OutputKind, PublicNonce, Reveal, Session, reading_of,
 };
 use diversity_proto::time::Implausible;
-use diversity_proto::{AgreementId, Digest, NodeId, SensorId, Signature};
+use diversity_proto::{AgreementId, NodeId, SensorId, Signature};
 use diversity_round::sabotage::{Defect, on};
 use diversity_round::{Decision, Fault};
 use history::History;
@@ -46,6 +51,7 @@ use rounds::{Certified, Rounds, Wish};
 use served::Served;
 use setting::Setting;
 use settle::{Settle, Status};
+pub(crate) use signing::Partial;
 use timers::{Timer, Timers};
 
 /// What a room may use beside its own state.
@@ -93,8 +99,8 @@ pub(crate) struct Agreement {
     served: Served,
     /// t and epoch for which this node has signed its list of open sensors: one for each, ever.
     listed: BTreeSet<(u64, u32)>,
-    /// t whose last word on chain was no settlement.
-    doors: BTreeSet<u64>,
+    /// How often other nodes were asked for the state behind a cell.
+    asked_for_state: usize,
     /// Holes of an earlier run whose windows are not restored yet.
     restored_holes: BTreeSet<u64>,
     /// Commits of an earlier run whose rounds are not over.
@@ -145,7 +151,7 @@ impl Agreement {
             timers: Timers::default(),
             served: Served::default(),
             listed: BTreeSet::new(),
-            doors: BTreeSet::new(),
+            asked_for_state: 0,
             restored_holes: BTreeSet::new(),
             restored: BTreeMap::new(),
             carried: None,
@@ -204,6 +210,7 @@ impl Agreement {
                     .collect(),
                 held: self.pipeline.waits_for_lists(s),
                 reading: h.blocked().map(reading).unwrap_or_default(),
+                state: self.seeks_state(),
                 nodes: self.rounds.missing(h),
             },
             gas: io.gas_wait(&s.id),
@@ -228,11 +235,6 @@ impl Agreement {
         let chain_next = self.settle.chain_next();
         self.readings.ask(t, chain_next, cx!(self, io));
         self.tick(traces, io);
-    }
-
-    /// Whether a signing session is that of a second reading: the chain has settled its t.
-    fn reads(&self, session: &Session) -> bool {
-        session.t < self.settle.chain_next() && self.readings.has(session.t)
     }
 
     fn look_all(&mut self, traces: &Traces, io: &mut Io) {
@@ -269,6 +271,15 @@ impl Agreement {
         }
         self.pipeline
             .committed(epoch, t, b, commit, &self.history, cx!(self, io));
+        // A hole that was decided before this node had computed it (an old store) is read from what it computes now.
+        for t in self.readings.without_basis() {
+            if let Some(own) = self.pipeline.own(t).cloned() {
+                self.readings.computed(t, own);
+                let chain_next = self.settle.chain_next();
+                self.readings.advance(chain_next, cx!(self, io));
+            }
+        }
+        self.pipeline.over(self.history.next());
     }
 
     /// P-HELD-1: what is open here is signed, once.
@@ -288,95 +299,6 @@ impl Agreement {
         );
     }
 
-    // ---- answers
-
-    pub fn then(&mut self, then: Then, signature: Option<Signature>, traces: &Traces, io: &mut Io) {
-        let id = self.setting.id;
-        match then {
-            Then::CommitDurable(epoch, t) if reading_of(epoch) > 0 => {
-                let faults = self.readings.commit_durable(epoch, t, cx!(self, io));
-                self.faults(faults, io);
-            }
-            Then::RevealDurable(epoch, t, reveal) if reading_of(epoch) > 0 => {
-                let cx = cx!(self, io);
-                let faults = self.readings.reveal_durable(epoch, t, reveal, cx);
-                self.faults(faults, io);
-            }
-            Then::HeldDurable(epoch, t, held) if reading_of(epoch) > 0 => {
-                let cx = cx!(self, io);
-                let faults = self.readings.list_durable(epoch, t, held, traces, cx);
-                self.faults(faults, io);
-            }
-            Then::CommitDurable(epoch, t) => {
-                if epoch == self.history.epoch()
-                    && let Some(commit) = self.pipeline.commit_durable(t)
-                {
-                    self.own_commit(t, commit, io);
-                }
-            }
-            Then::RevealSigned(epoch, t, seal, mut reveal) => {
-                let Some(signature) = signature else { return };
-                reveal.signature = signature;
-                let op = RevealRecord {
-                    epoch,
-                    seal,
-                    reveal: reveal.clone(),
-                }
-                .put(&id, t);
-                let then = Then::RevealDurable(epoch, t, reveal);
-                io.persist(vec![op], After::Agreement(id, then));
-            }
-            Then::RevealDurable(epoch, t, reveal) => {
-                if epoch == self.history.epoch() && self.halted.is_none() {
-                    let wishes = self
-                        .rounds
-                        .own_reveal(t, reveal, &self.history, cx!(self, io));
-                    self.carry_out(wishes, io);
-                }
-            }
-            Then::HeldSigned(epoch, t, mut held) => {
-                let Some(signature) = signature else { return };
-                held.signature = signature;
-                let part = pipeline::held_part(&self.setting, epoch, t, held.clone());
-                let op = records::put_part(records::held_key(&id, t, epoch), &part);
-                let then = Then::HeldDurable(epoch, t, held);
-                io.persist(vec![op], After::Agreement(id, then));
-            }
-            Then::HeldDurable(epoch, t, held) => self.list_durable(epoch, t, held, traces, io),
-            Then::PartialSigned(session, set, partial) => {
-                let Some(signature) = signature else { return };
-                let reads = self.reads(&session);
-                let cx = cx!(self, io);
-                if reads {
-                    self.readings
-                        .partial_signed(session, set, partial, signature, cx);
-                } else {
-                    self.settle
-                        .partial_signed(session, set, partial, signature, cx);
-                }
-            }
-            Then::AggregateDurable(session, signature) => {
-                self.settle
-                    .aggregate_durable(session, signature, cx!(self, io));
-            }
-        }
-        self.progress(traces, io);
-    }
-
-    fn list_durable(&mut self, epoch: u32, t: u64, held: Held, traces: &Traces, io: &mut Io) {
-        self.listed.insert((t, epoch));
-        // Who asks for a t that is decided finds it in the store when it asks again.
-        if epoch != self.history.epoch() || t < self.history.next() {
-            return;
-        }
-        let part = self
-            .pipeline
-            .list_durable(epoch, t, held, traces, cx!(self, io));
-        for node in self.setting.others() {
-            io.send(node, part.clone());
-        }
-    }
-
     fn own_commit(&mut self, t: u64, commit: Commit, io: &mut Io) {
         if self.halted.is_some() {
             return;
@@ -385,38 +307,6 @@ impl Agreement {
             .rounds
             .own_commit(t, commit, &self.history, cx!(self, io));
         self.carry_out(wishes, io);
-    }
-
-    pub fn own_nonce(&mut self, session: Session, nonce: PublicNonce, io: &mut Io) {
-        if self.reads(&session) {
-            return self.readings.own_nonce(session, nonce, cx!(self, io));
-        }
-        self.settle.own_nonce(session, nonce, cx!(self, io));
-    }
-    pub fn partial_made(&mut self, session: Session, partial: Option<[u8; 32]>, io: &mut Io) {
-        if self.reads(&session) {
-            return self.readings.signed(session, partial, cx!(self, io));
-        }
-        self.settle.signed(session, partial, cx!(self, io));
-    }
-    pub fn aggregated(
-        &mut self,
-        session: Session,
-        result: Result<Signature, Vec<usize>>,
-        io: &mut Io,
-    ) {
-        if self.reads(&session) {
-            return self.readings.aggregated(session, result, cx!(self, io));
-        }
-        self.settle.aggregated(session, result, cx!(self, io));
-    }
-    pub fn aggregate_good(&mut self, session: Session, signature: Signature, io: &mut Io) {
-        if self.reads(&session) {
-            let cx = cx!(self, io);
-            return self.readings.aggregate_good(session, signature, cx);
-        }
-        self.settle
-            .aggregate_good(session, signature, cx!(self, io));
     }
 
     // ---- rounds
@@ -526,7 +416,7 @@ impl Agreement {
                 io.notice(Notice::Hole {
                     agreement: id,
                     t,
-                    reason: reason(&self.setting, &c.reveals, *all_abstained),
+                    reason: faults::reason(&self.setting, &c.reveals, *all_abstained),
                 });
                 self.history.hole(*state_agreed);
                 self.cases.opened(&c, epoch);
@@ -546,79 +436,7 @@ impl Agreement {
         self.cases.advance(chain_next, cx!(self, io));
         self.readings.advance(chain_next, cx!(self, io));
         self.take_words(t, io);
-        self.say_what_is_lost(io);
-    }
-
-    // ---- faults
-
-    fn faults(&mut self, faults: Faults, io: &mut Io) {
-        for (epoch, t, fault) in faults {
-            self.fault(epoch, t, fault, io);
-        }
-    }
-
-    fn fault(&mut self, epoch: u32, t: u64, fault: Fault, io: &mut Io) {
-        let (node, what, evidence) = match fault {
-            Fault::Equivocation {
-                node,
-                first,
-                second,
-            } => {
-                let evidence = Evidence::Equivocation {
-                    node: self.setting.node(node),
-                    first,
-                    second,
-                };
-                (node, "signed two commits for one execution", Some(evidence))
-            }
-            Fault::FalseOpening {
-                node,
-                commit,
-                reveal,
-                seal,
-            } => {
-                let evidence = Evidence::FalseOpening {
-                    node: self.setting.node(node),
-                    commit,
-                    reveal,
-                    seal,
-                };
-                let what = "revealed something that does not open its commit";
-                (node, what, Some(evidence))
-            }
-            Fault::Altered { by } => (
-                by,
-                "sent a reveal whose secret is not the committed one",
-                None,
-            ),
-            Fault::WrongRange { node } => (
-                node,
-                "revealed from another t, or with other holes, than the rounds before say",
-                None,
-            ),
-            // R2, R12: two different statements, both signed by this node.
-            Fault::StaleStore => return self.halt(t, io),
-        };
-        let cx = cx!(self, io);
-        cx.fault(node, what);
-        if let Some(evidence) = evidence {
-            self.cases.accuse(epoch, t, evidence, cx);
-            if on(Defect::ReportedMeansBlocked) && t == self.history.next() {
-                self.history.hole(false);
-            }
-        }
-    }
-
-    fn halt(&mut self, t: u64, io: &mut Io) {
-        let why = format!(
-            "the other nodes hold something that this node signed for t={t} and its store does not know: the store is older \
-             than what was signed. Restore the newest store; until then this node signs nothing for this agreement"
-        );
-        io.notice(Notice::Halted {
-            agreement: self.setting.id,
-            why: why.clone(),
-        });
-        self.halted = Some(why);
+        self.seek_state(io);
     }
 
     // ---- time
@@ -653,10 +471,8 @@ impl Agreement {
                 Timer::Idle => self.settle.idle(cx!(self, io)),
                 Timer::Submit => self.settle.submit(cx!(self, io)),
                 Timer::Fallback(t) => self.settle.fallback(t, cx!(self, io)),
-                Timer::Attempt(_, t) if t < self.settle.chain_next() => {
-                    self.readings.attempt_over(t, cx!(self, io));
-                }
-                Timer::Attempt(from, t) => self.settle.attempt_over(from, t, cx!(self, io)),
+                Timer::Attempt(from, t) => self.attempt_over(from, t, io),
+                Timer::State => self.ask_for_state(io),
                 Timer::Door(t) => self.cases.submit(t, cx!(self, io)),
                 Timer::Reading(t) if self.halted.is_none() => {
                     let faults = self.readings.tick(t, traces, cx!(self, io));
@@ -667,23 +483,4 @@ impl Agreement {
         }
         self.progress(traces, io);
     }
-}
-
-/// Why t is a hole, in words.
-fn reason(s: &Setting, reveals: &[Reveal], all_abstained: bool) -> String {
-    if all_abstained {
-        return "every node abstained: none could run the code on this window within its own limits".into();
-    }
-    let mut groups: Vec<(&Reveal, Vec<String>)> = Vec::new();
-    for (node, r) in s.committee.nodes.iter().zip(reveals) {
-        match groups.iter_mut().find(|g| g.0.says_the_same(r)) {
-            Some(g) => g.1.push(node.hex()),
-            None => groups.push((r, vec![node.hex()])),
-        }
-    }
-    let parts: Vec<_> = groups.iter().map(|g| g.1.join(", ")).collect();
-    format!(
-        "the nodes revealed different outcomes: [{}]",
-        parts.join("] against [")
-    )
 }

@@ -11,7 +11,7 @@ use crate::alloc_prelude::*;
 use crate::api::{Effect, Execution, ExecutionPlan, Millis, Notice, Stretch};
 use crate::ingest::Traces;
 use crate::io::{After, Then};
-use crate::records::ExecutionRecord;
+use crate::records::{self, ExecutionRecord};
 use diversity_proto::held::Held;
 use diversity_proto::round::{Blinding, Commit, Computed, OutputKind};
 use diversity_proto::wire::Part;
@@ -60,8 +60,12 @@ struct Working {
     /// Carry of t-1.
     carry: Vec<u8>,
     execution: Option<Execution>,
-    /// Since when, and how often, this node could not vouch for an output (P-EXEC-3).
-    abstained: Option<(Millis, u32)>,
+    /// When `f` could first run on it: by the record of an earlier run, if it abstained then.
+    since: Millis,
+    /// How often this node could not vouch for an output (P-EXEC-3).
+    abstained: u32,
+    /// That it could not, and since when it tries, is durable.
+    recorded: bool,
 }
 
 /// The windows of an agreement.
@@ -80,6 +84,8 @@ pub(crate) struct Pipeline {
     about: Option<Millis>,
     /// Closed windows that `f` has not run on yet.
     closed: VecDeque<Closed>,
+    /// Since when this node tries to run `f` on windows that it abstained on in an earlier run.
+    abstained: BTreeMap<(u64, u32), Millis>,
     /// What `f` is running on, or what waits for its commit.
     working: BTreeMap<u64, Working>,
     /// Signed commits of t whose predecessors are not signed yet, with what opens them.
@@ -106,6 +112,7 @@ impl Pipeline {
             heard,
             about: None,
             closed: VecDeque::new(),
+            abstained: BTreeMap::new(),
             working: BTreeMap::new(),
             signed: BTreeMap::new(),
             unsent: BTreeMap::new(),
@@ -137,10 +144,18 @@ impl Pipeline {
             self.kept.insert(t, held);
         }
     }
+    /// `f` abstained in an earlier run on the window of t, and could first run on it then. After all executions.
+    pub fn restore_abstained(&mut self, t: u64, epoch: u32, since: Millis) {
+        self.abstained.insert((t, epoch), since);
+    }
     /// t is decided: what this node computed for it is not needed any more.
     pub fn decided(&mut self, t: u64, hole: bool) {
         self.cutter.void().decided(t, hole);
         self.own.remove(&t);
+    }
+    /// Everything below t is decided, also what this node computed only now: it is not needed any more.
+    pub fn over(&mut self, t: u64) {
+        self.own = self.own.split_off(&t);
     }
     /// Everything from t on starts anew from an agreed state (P-CELL-2, P-BAND-1).
     pub fn start_anew(&mut self, s: &Setting, t: u64, carry: Vec<u8>, q_next: Vec<u64>) {
@@ -327,12 +342,16 @@ impl Pipeline {
 
     fn execute(&mut self, traces: &Traces, h: &History, cx: &mut Cx<'_>) {
         let ahead = self.execute_next.saturating_sub(h.next()) as usize;
-        if self.executing || h.blocked().is_some() || ahead >= cx.io.config.ahead_max {
+        if self.executing || ahead >= cx.io.config.ahead_max {
             return;
         }
-        let Some(window) = self.closed.pop_front() else {
+        // What lies behind unequal states starts from a cell. The t itself is computed also by a node that has lost what it computed:
+        // it may be read once more.
+        let free = |w: &mut Closed| h.blocked().is_none_or(|blocked| w.t <= blocked);
+        let Some(window) = self.closed.pop_front_if(free) else {
             return;
         };
+        let recorded = self.abstained.remove(&(window.t, h.epoch()));
         self.executing = true;
         self.execute_next = window.t + 1;
         self.run(&window, traces, h.epoch(), cx);
@@ -340,7 +359,10 @@ impl Pipeline {
             window,
             carry: self.carry.clone(),
             execution: None,
-            abstained: None,
+            // A clock that was set back begins anew.
+            since: recorded.map_or(cx.io.now, |since| since.min(cx.io.now)),
+            abstained: 0,
+            recorded: recorded.is_some(),
         };
         self.working.insert(working.window.t, working);
     }
@@ -377,12 +399,16 @@ impl Pipeline {
         };
         if execution.computed.kind == OutputKind::Abstain {
             // P-EXEC-3: an engine limit of this node is tried again before it vouches for nothing.
-            let (since, tries) = w.abstained.unwrap_or((now, 0));
-            if now < since + u64::from(cx.setting.terms.abstain_ms) {
-                w.abstained = Some((since, tries + 1));
-                let wait = RETRY_MS << tries.min(10);
-                let due = (now + wait).min(since + u64::from(cx.setting.terms.abstain_ms));
-                cx.timers.set(Timer::Execution, due);
+            let deadline = w.since + u64::from(cx.setting.terms.abstain_ms);
+            if now < deadline {
+                if !w.recorded {
+                    w.recorded = true;
+                    let op = records::put_abstained(&cx.setting.id, t, epoch, w.since);
+                    cx.io.persist_soon(vec![op], After::Nothing);
+                }
+                let wait = RETRY_MS << w.abstained.min(10);
+                w.abstained += 1;
+                cx.timers.set(Timer::Execution, (now + wait).min(deadline));
                 return;
             }
         }
@@ -446,6 +472,7 @@ impl Pipeline {
             window,
             carry,
             execution: Some(execution),
+            recorded,
             ..
         }) = self.working.remove(&t)
         else {
@@ -468,14 +495,15 @@ impl Pipeline {
             blinding,
             commit,
         };
-        let op = record.put(&cx.setting.id, t);
+        let mut ops = vec![record.put(&cx.setting.id, t)];
+        ops.extend(recorded.then(|| records::delete_abstained(&cx.setting.id, t, epoch)));
         self.unsent.insert(t, commit);
         let after = After::Agreement(cx.setting.id, Then::CommitDurable(epoch, t));
         // The round that is being decided waits for its commit, and the next one is about to; those ahead have time.
         if t <= h.next() + 1 {
-            cx.io.persist(vec![op], after);
+            cx.io.persist(ops, after);
         } else {
-            cx.io.persist_soon(vec![op], after);
+            cx.io.persist_soon(ops, after);
         }
     }
 

@@ -11,21 +11,24 @@ use diversity_round::decide;
 impl Agreement {
     /// How a t became final. Before everything else.
     pub fn restore_final(&mut self, t: u64, r: &FinalRecord) {
-        match r {
-            FinalRecord::Settled { last, .. } => self.settle.restore_settled(*last),
-            FinalRecord::Hole { .. } | FinalRecord::Resolved { .. } => {
-                self.doors.insert(t);
-                self.settle.restore_settled(t);
-            }
-        }
+        self.settle.restore_settled(match r {
+            FinalRecord::Settled { last, .. } => *last,
+            FinalRecord::Hole { .. } | FinalRecord::Resolved { .. } => t,
+        });
     }
     /// What the chain said of a t. Before certificates.
     pub fn restore_cell(&mut self, t: u64, r: CellRecord) {
         let word = match r.in_band {
             Some(epoch) => Word::InBand(epoch, r.resolution),
-            None => Word::Cell(r.resolution),
+            None => Word::Cell(r.resolution, r.context),
         };
         self.cases.say(t, word);
+    }
+    /// What opens the cell of a t. After cells, before certificates.
+    pub fn restore_state(&mut self, part: Part) {
+        if let Part::State { t, state, .. } = part {
+            self.cases.opened_cell(t, state);
+        }
     }
 
     /// A certificate, in order of t. Before executions.
@@ -97,7 +100,7 @@ impl Agreement {
                 return;
             };
             let leads = match self.cases.word(before) {
-                Some(Word::Cell(r)) => leads(&self.setting, r),
+                Some(Word::Cell(r, _)) => leads(&self.setting, r),
                 _ => false,
             };
             if !leads || !self.history.cell(before) {
@@ -108,7 +111,7 @@ impl Agreement {
     }
 
     fn restore_start(&mut self, t: u64) {
-        let (Some(Word::InBand(_, r)) | Some(Word::Cell(r))) = self.cases.word(t).cloned() else {
+        let Some(r) = self.cases.word(t).map(|w| w.resolution().clone()) else {
             return;
         };
         self.pipeline
@@ -143,7 +146,9 @@ impl Agreement {
         };
         match self.cases.word(before) {
             Some(Word::InBand(_, r)) => return Some(r.carry.clone()),
-            Some(Word::Cell(r)) if self.unequal.contains(&before) => return Some(r.carry.clone()),
+            Some(Word::Cell(r, _)) if self.unequal.contains(&before) => {
+                return Some(r.carry.clone());
+            }
             _ => {}
         }
         self.carried.take().filter(|c| c.0 == before).map(|c| c.1)
@@ -151,6 +156,15 @@ impl Agreement {
     /// The operator asked for another reading. After all that readings left.
     pub fn restore_asked(&mut self, t: u64, number: u16) {
         self.readings.restore_asked(t, number);
+    }
+    /// `f` abstained on the window of t. After executions.
+    pub fn restore_abstained(&mut self, t: u64, (epoch, since): (u32, Millis), io: &mut Io) {
+        if reading_of(epoch) > 0 {
+            let cx = cx!(self, io);
+            self.readings.restore_abstained(t, epoch, since, cx);
+        } else {
+            self.pipeline.restore_abstained(t, epoch, since);
+        }
     }
     /// An execution of a second reading. After those of first ones.
     pub fn restore_reading(&mut self, t: u64, r: ExecutionRecord, io: &mut Io) {
@@ -200,6 +214,6 @@ impl Agreement {
         self.cases.advance(chain_next, cx!(self, io));
         self.readings.advance(chain_next, cx!(self, io));
         self.look_all(traces, io);
-        self.say_what_is_lost(io);
+        self.seek_state(io);
     }
 }

@@ -26,6 +26,8 @@ pub(crate) enum Timer {
     Attempt(u64, u64),
     /// This node may submit the door of t (P-DOOR-1).
     Door(u64),
+    /// The next node is asked for the state behind a cell (P-CELL-3).
+    State,
     /// The second reading of t begins or goes on (P-READ-1).
     Reading(u64),
 }

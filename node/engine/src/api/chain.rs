@@ -90,6 +90,8 @@ pub enum ChainEvent {
         writer: Writer,
         /// What counts; of a second reading state, carry and `q_next` are those that the nodes hold.
         resolution: Resolution,
+        /// Of a second reading the context of its outcome, which covers its state; else zero.
+        context: Digest,
         /// Transaction.
         tx: Digest,
     },

@@ -162,7 +162,7 @@ pub enum Effect {
         /// Over what.
         digest: Digest,
     },
-    /// Draw a fresh nonce for the session, keep the secret half in memory only. Secret halves of lower attempts of its range are
+    /// Draw a fresh nonce for the session, keep the secret half in memory only. Secret halves of other attempts of its range are
     /// erased.
     MusigNonce {
         /// Which.

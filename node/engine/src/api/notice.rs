@@ -130,6 +130,8 @@ pub struct Waiting {
     pub held: Vec<NodeId>,
     /// Nodes whose list, commit or reveal a second reading of the t that blocks waits for.
     pub reading: Vec<NodeId>,
+    /// The t that blocks has its cell, and this node does not hold the state behind it: it asks the other nodes for it (P-CELL-3).
+    pub state: bool,
     /// Nodes whose commit or reveal of the first undecided t is missing, once this node has committed.
     pub nodes: Vec<NodeId>,
 }

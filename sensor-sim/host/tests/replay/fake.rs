@@ -579,6 +579,7 @@ async fn results(State(node): Ctx, Path(_): Path<String>, Query(q): Query<From>)
         tx: Digest::ZERO,
         gas_used: 0,
         outcomes: 1,
+        said_by: diversity_client::api::SaidBy::Nodes,
     };
     // One a page, so that paging is used.
     let end = next.min(q.from + q.limit.min(1));

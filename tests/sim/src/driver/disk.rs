@@ -13,7 +13,7 @@ impl World {
             change_a_frame(&mut ops);
         }
         if self.honest(node) {
-            ops.iter().for_each(|op| self.written(op));
+            ops.iter().for_each(|op| self.written(node, op));
         }
         let host = &mut self.hosts[node];
         let incarnation = host.incarnation;
@@ -32,11 +32,22 @@ impl World {
     }
 
     /// Judges what an honest node writes.
-    fn written(&mut self, op: &Op) {
-        if let Op::Put { key, value } = op
-            && key.first() == Some(&records::CERTIFICATE)
-        {
-            self.certificate_kept(value);
+    fn written(&mut self, node: usize, op: &Op) {
+        let Op::Put { key, value } = op else { return };
+        match key.first() {
+            Some(&records::CERTIFICATE) => self.certificate_kept(value),
+            Some(&records::FINAL) => self.final_kept(node, key, value),
+            _ => {}
+        }
+    }
+
+    /// What made a t final stays (R12).
+    fn final_kept(&mut self, node: usize, key: &[u8], value: &[u8]) {
+        let before = self.hosts[node].disk.written(key);
+        if before.is_some_and(|before| before != value) {
+            let t = records::split_t_key(key).map(|k| k.1);
+            let text = format!("node {node} says otherwise of what made t {t:?} final");
+            self.oracles.judge(self.now, "N2", Err(text));
         }
     }
 

@@ -42,6 +42,8 @@ impl World {
             blamed: 0,
             words: 0,
             by_reveals: 0,
+            states: 0,
+            lost_since: BTreeMap::new(),
             crashes: 0,
             names,
             members: members(&agreements),

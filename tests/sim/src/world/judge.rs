@@ -64,6 +64,42 @@ impl World {
             let verdict = verdict.map_err(|text| format!("agreement {agreement}: {text}"));
             self.oracles.judge(self.now, "N5", verdict);
             self.look_who_knows(agreement);
+            self.look_for_states(agreement);
+        }
+    }
+
+    /// A node that has lost the state behind a cell (an old disk) gets it from any honest node that has it, and goes on by itself.
+    fn look_for_states(&mut self, agreement: usize) {
+        let a = &self.agreements[agreement];
+        let (id, bound) = (a.id(), bound_ms(&self.s, agreement));
+        let honest: Vec<usize> = a
+            .plan
+            .nodes
+            .iter()
+            .copied()
+            .filter(|i| self.s.honest(*i))
+            .collect();
+        for node in &honest {
+            let core = self.hosts[*node].core.as_ref();
+            let status = core.and_then(|c| c.status(&id));
+            let lost = status.filter(|s| s.waiting.state).and_then(|s| s.blocked);
+            let Some(t) = lost else {
+                self.lost_since.remove(&(*node, agreement));
+                continue;
+            };
+            let since = *self
+                .lost_since
+                .entry((*node, agreement))
+                .or_insert(self.now);
+            let key = records::t_key(records::STATE, &id, t);
+            let mut others = honest.iter().filter(|i| *i != node);
+            let held = others.any(|i| self.hosts[*i].disk.read(&key).is_some());
+            if held && self.now > since.max(self.s.heal_at) + bound {
+                let text = format!(
+                    "agreement {agreement}: node {node} still lacks the state behind the cell of t {t}, which others hold"
+                );
+                self.oracles.judge(self.now, "N5", Err(text));
+            }
         }
     }
 

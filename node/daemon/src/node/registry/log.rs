@@ -12,6 +12,9 @@ use diversity_store::{Op, Store};
 use super::RegistryError;
 use super::records::{SettledRecord, counts_key, get, key, log_key, put, settled_key};
 
+/// The kind of a cell as it is kept; an earlier one, 4, had no context.
+const CELL: u8 = 5;
+
 /// An event of an agreement that the core must hear, again when it learns of the agreement late.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ChainLog {
@@ -49,6 +52,8 @@ pub enum ChainLog {
         writer: CellWriter,
         /// What counts.
         outputs: Outputs,
+        /// Of a second reading the context of its outcome, which covers its state; else zero.
+        context: Digest,
         /// Transaction.
         tx: Digest,
         /// Gas of the whole transaction.
@@ -122,11 +127,12 @@ impl ChainLog {
                 t,
                 writer,
                 outputs,
+                context,
                 tx,
                 gas_used,
             } => {
-                w.u8(4).u64(*t).u8(*writer as u8);
-                w.raw(&tx.0).u64(*gas_used);
+                w.u8(CELL).u64(*t).u8(*writer as u8);
+                w.raw(&tx.0).u64(*gas_used).raw(&context.0);
                 write_outputs(w, outputs);
             }
         }
@@ -170,12 +176,16 @@ impl ChainLog {
                     gas_used: r.u64("gas")?,
                     outputs: read_outputs(r)?,
                 },
-                4 => Self::Cell {
+                kind @ (4 | CELL) => Self::Cell {
                     t: r.u64("t")?,
                     writer: writer(r.u8("writer of a cell")?)
                         .ok_or(DecodeError::Invalid("writer of a cell"))?,
                     tx: Digest::read(r)?,
                     gas_used: r.u64("gas")?,
+                    context: match kind {
+                        CELL => Digest::read(r)?,
+                        _ => Digest::ZERO,
+                    },
                     outputs: read_outputs(r)?,
                 },
                 _ => return Err(DecodeError::Invalid("chain event")),
@@ -224,6 +234,7 @@ impl ChainLog {
                 t,
                 writer,
                 outputs,
+                context,
                 tx,
                 ..
             } => ChainEvent::Cell {
@@ -231,6 +242,7 @@ impl ChainLog {
                 t: *t,
                 writer: *writer,
                 resolution: resolution(outputs),
+                context: *context,
                 tx: *tx,
             },
             Self::Closed { end } => ChainEvent::Closed {

@@ -3,22 +3,24 @@ use crate::node::frames::tests::encoded;
 use crate::rooms::error::RoomError;
 use crate::rooms::testkit::{Kit, Loop, sensor};
 use diversity_chain::events::{ChainEvent, Outputs, Place};
-use diversity_client::api::WindowStatus;
-use diversity_engine::api::{Execution, FrameRef, Stretch};
+use diversity_client::api::{SaidBy, WindowStatus};
+use diversity_engine::api::{
+    CellWriter, Execution, FrameRef, LeafPlan, Piece, Resolution, Stretch,
+};
 use diversity_engine::records::{
-    CERTIFICATE, ExecutionRecord, FinalRecord, put_part, put_segment, t_key,
+    CERTIFICATE, CellRecord, ExecutionRecord, FinalRecord, STATE, put_part, put_segment, t_key,
 };
 use diversity_proto::Signature;
+use diversity_proto::cell::CellState;
 use diversity_proto::frame::Frame;
-use diversity_proto::round::{Blinding, Body, Entry, OutputKind};
+use diversity_proto::round::{Blinding, Body, Entry, OutputKind, marked_epoch};
 use diversity_proto::window::{WindowEnd, detail_root, state};
 use diversity_proto::wire::Part;
 
-use crate::node::cut::{LeafRange, recut};
+use crate::node::cut::{LeafRange, cut, recut};
 
 /// What t computed: sum t, on the window of messages 2t and 2t + 1.
 fn execution(kit: &Kit, t: u64) -> ExecutionRecord {
-    let detail = vec![vec![t as u8]];
     let range = LeafRange {
         sensor: sensor(21),
         first_q: 2 * t,
@@ -32,26 +34,34 @@ fn execution(kit: &Kit, t: u64) -> ExecutionRecord {
         .collect();
     let span = (t, 100 * t, 100 * t + 100);
     let window = recut(span, &[range], &frames).expect("all is there");
+    execution_of(kit, t, window.hash())
+}
+
+/// The same on a window with this hash.
+fn execution_of(kit: &Kit, t: u64, window_hash: Digest) -> ExecutionRecord {
+    let detail = vec![vec![t as u8]];
+    let span = (t, 100 * t, 100 * t + 100);
+    let range = Stretch {
+        start: 2 * t,
+        end: 2 * t + 2,
+        next: 2 * t + 2,
+        by: WindowEnd::Message,
+    };
     let sensors: Vec<_> = kit.terms.sensors.iter().map(|s| s.sensor).collect();
     let carry = vec![t as u8; 3];
     ExecutionRecord {
         from: span.1,
         to: span.2,
-        stretches: vec![Stretch {
-            start: range.first_q,
-            end: range.end_q,
-            next: range.end_q,
-            by: range.end,
-        }],
+        stretches: vec![range],
         void: Vec::new(),
         execution: Execution {
             computed: Computed {
                 kind: OutputKind::Value,
                 result: vec![0, t as u8],
                 detail_root: detail_root(&sensors, &detail),
-                state: state(&carry, &[range.end_q]),
+                state: state(&carry, &[range.end]),
                 trace: Digest::ZERO,
-                window_hash: window.hash(),
+                window_hash,
             },
             detail,
             carry,
@@ -165,30 +175,11 @@ async fn what_the_users_say_of_a_hole_is_a_result() {
     };
     kit.keep(hole.put(&a, 1));
     kit.keep(hole.put(&a, 2));
-    let place = |t| Place {
-        agreement: a,
-        epoch: 0,
-        from: t,
-        t,
-    };
-    let cell = |t, result: [u8; 2]| ChainEvent::CellWritten {
-        place: place(t),
-        writer: 2,
-        context: Digest::ZERO,
-        outputs: Outputs {
-            kind: OutputKind::Value,
-            result: result.to_vec(),
-            state: Digest::ZERO,
-            carry: Vec::new(),
-            q_next: vec![4],
-        },
-        gas_used: 80_000,
-    };
     let room = archive(&kit, &[]);
     room.reread(&a, 1).await.expect("a hole that waits");
     room.reread(&a, 3).await.expect_err("no hole");
-    kit.said(40, cell(1, [0, 1]));
-    kit.said(41, cell(2, [9, 9]));
+    kit.said(40, cell(a, 1, 2, [0, 1]));
+    kit.said(41, cell(a, 2, 2, [9, 9]));
     let page = room.results(a, 0, None).await.expect("all");
     let [own, other] = &page.results[..] else {
         panic!("{page:?}");
@@ -205,6 +196,201 @@ async fn what_the_users_say_of_a_hole_is_a_result() {
         (&other.result["total"], other.sensors.len()),
         (&0x909.into(), 0)
     );
+}
+
+/// The event of a cell of t.
+fn cell(a: AgreementId, t: u64, writer: u8, result: [u8; 2]) -> ChainEvent {
+    ChainEvent::CellWritten {
+        place: Place {
+            agreement: a,
+            epoch: 0,
+            from: t,
+            t,
+        },
+        writer,
+        context: Digest::ZERO,
+        outputs: Outputs {
+            kind: OutputKind::Value,
+            result: result.to_vec(),
+            state: Digest::ZERO,
+            carry: Vec::new(),
+            q_next: vec![4],
+        },
+        gas_used: 80_000,
+    }
+}
+
+#[tokio::test]
+async fn what_is_said_of_a_hole_is_shown_with_who_said_it() {
+    let (kit, Agreement { id: a, .. }) = node();
+    let hole = FinalRecord::Hole {
+        dispute: Digest([6; 32]),
+        tx: Digest([7; 32]),
+    };
+    settled(&kit, a, 0, Some(Entry::Value(vec![0, 0])), Digest::ZERO);
+    for t in [1, 2] {
+        kit.keep(hole.put(&a, t));
+    }
+    // In a second reading of t = 1 this node computed what counts.
+    let mut read = execution(&kit, 1);
+    read.epoch = marked_epoch(0, 1);
+    read.execution.computed.result = vec![0, 77];
+    read.execution.computed.window_hash = Digest([78; 32]);
+    kit.keep(read.put_reading(&a, 1));
+    let room = archive(&kit, &[]);
+    let window = |t| room.window(&a, t).expect("executed");
+    assert_eq!(window(1).status, WindowStatus::Hole);
+    assert_eq!(window(1).counts, None);
+    kit.said(40, cell(a, 1, 1, [0, 77]));
+    kit.said(41, cell(a, 2, 2, [9, 9]));
+    for (t, said_by, total) in [
+        (0, SaidBy::Nodes, 0),
+        (1, SaidBy::SecondReading, 77),
+        (2, SaidBy::Users, 0x909),
+    ] {
+        let view = window(t);
+        assert_eq!(view.status, WindowStatus::Settled, "t = {t}");
+        let counts = view.counts.expect("it counts");
+        assert_eq!(
+            (counts.said_by, &counts.result["total"]),
+            (said_by, &total.into())
+        );
+    }
+    let page = room.results(a, 0, None).await.expect("all");
+    let said: Vec<_> = page.results.iter().map(|r| (r.t, r.said_by)).collect();
+    assert_eq!(
+        said,
+        [
+            (0, SaidBy::Nodes),
+            (1, SaidBy::SecondReading),
+            (2, SaidBy::Users)
+        ]
+    );
+    let again = &page.results[1];
+    assert_eq!(
+        (again.window_hash, again.sensors.len()),
+        (Digest([78; 32]), 1)
+    );
+}
+
+#[tokio::test]
+async fn an_execution_is_given_the_carry_of_what_counts_before_it() {
+    let certificate = |a, t, states: [u8; 2]| {
+        let reveal = |state: u8| Reveal {
+            computed: Computed {
+                state: Digest([state; 32]),
+                ..execution(&Kit::new(), t).execution.computed
+            },
+            blinding: Blinding {
+                secret: [1; 32],
+                salt: [2; 32],
+            },
+            from: t,
+            holes: Vec::new(),
+            signature: Signature([3; 64]),
+        };
+        let part = Part::Round {
+            agreement: a,
+            epoch: 0,
+            t,
+            body: Body::Certificate {
+                commits: vec![commit(1), commit(2)],
+                reveals: states.map(reveal).to_vec(),
+            },
+        };
+        put_part(t_key(CERTIFICATE, &a, t), &part)
+    };
+    let record = |a, in_band, writer| {
+        let resolution = Resolution {
+            kind: OutputKind::Value,
+            result: vec![9, 9],
+            state: Digest::ZERO,
+            carry: vec![55],
+            q_next: match writer {
+                CellWriter::Reading => vec![],
+                _ => vec![2],
+            },
+        };
+        let cell = CellRecord {
+            in_band,
+            writer,
+            resolution,
+            context: Digest::ZERO,
+            tx: Digest([8; 32]),
+        };
+        cell.put(&a, 0)
+    };
+    for (in_band, writer, states, carry) in [
+        (Some(2), CellWriter::Users, [1, 1], vec![55]),
+        (None, CellWriter::Users, [1, 2], vec![55]),
+        (None, CellWriter::Reading, [1, 2], vec![66]),
+        // All agreed on the state: it stays, whatever is said later.
+        (None, CellWriter::Users, [1, 1], vec![0; 3]),
+        (None, CellWriter::Reading, [1, 1], vec![0; 3]),
+    ] {
+        let (kit, Agreement { id: a, .. }) = node();
+        kit.keep(certificate(a, 0, states));
+        kit.keep(record(a, in_band, writer));
+        let state = CellState {
+            computed: execution(&kit, 0).execution.computed,
+            seal: Digest::ZERO,
+            carry: vec![66],
+            q_next: vec![2],
+        };
+        let part = Part::State {
+            agreement: a,
+            t: 0,
+            state,
+        };
+        kit.keep(put_part(t_key(STATE, &a, 0), &part));
+        let room = archive(&kit, &[1, 2]);
+        let held = room.messages(&a, 1).await.expect("held");
+        let input = room.input(&a, 1).await.expect("held");
+        assert_eq!(
+            input,
+            held.window.input(&carry),
+            "{in_band:?} {writer:?} {states:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn where_frames_contradict_one_another_the_archive_takes_what_the_core_took() {
+    let kit = Kit::new();
+    let Agreement { id: a, .. } = kit.agreed();
+    // The core took q 1 and 2 first; then a frame of q 0 to 3, of which it lacked q 0 and 3.
+    let frames = [
+        encoded(sensor(21), 1, &[20, 30]),
+        encoded(sensor(21), 0, &[10, 21, 31, 40]),
+    ];
+    kit.keep(put_segment(0, frames.iter().map(|f| &f[..])));
+    let decoded = frames
+        .each_ref()
+        .map(|f| Frame::decode(f).expect("a frame"));
+    let at = |index| FrameRef { segment: 0, index };
+    let piece = |index, skip, take| Piece {
+        frame: at(index),
+        skip,
+        take,
+    };
+    let plan = LeafPlan {
+        sensor: sensor(21),
+        first_q: 0,
+        end: WindowEnd::Message,
+        width: 1,
+        pieces: vec![piece(1, 0, 1), piece(0, 0, 2), piece(1, 3, 1)],
+    };
+    let window = cut((0, 0, 100), &[plan], |at| Ok(&decoded[at.index as usize])).expect("cut");
+    let mut record = execution_of(&kit, 0, window.hash());
+    record.stretches[0].end = 4;
+    kit.keep(record.put(&a, 0));
+    // The core names the places in the order of q.
+    let held = archive(&kit, &[1, 0, 1])
+        .messages(&a, 0)
+        .await
+        .expect("held");
+    assert_eq!(held.window, window);
+    assert_eq!(held.frames, frames, "in the order in which they were taken");
 }
 
 #[tokio::test]

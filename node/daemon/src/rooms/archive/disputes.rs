@@ -119,12 +119,17 @@ impl Archive {
             Some(a) => self.records.terms(a)?,
             None => None,
         };
+        let said = match &record.agreement {
+            Some(a) if record.resolved => self.records.counts(a, record.at)?,
+            _ => None,
+        };
         let calldata = self.calldata(record)?;
         Ok(explain::view(
             &self.registered.read(),
             terms.as_ref(),
             record,
             &calldata,
+            said.map(|counts| counts.said_by),
         ))
     }
 

@@ -1,6 +1,7 @@
 //! What was cut, run, sealed and settled, as this node holds it. Nothing is believed because it is stored: results are checked
 //! against what has settled before they are shown, and windows are cut again from signed frames.
 
+mod counts;
 mod disputes;
 pub mod records;
 mod results;

@@ -1,8 +1,9 @@
 //! The one reader of what the core and the registry keep in the store: formats of records are known here and nowhere else in the
 //! rooms.
 
-use diversity_client::api::{CLOSINGS_T_MAX, Closing};
-use diversity_engine::records::{self, FinalRecord, stored_part, t_key};
+use diversity_client::api::{CLOSINGS_T_MAX, Closing, SaidBy};
+use diversity_engine::api::CellWriter;
+use diversity_engine::records::{self, CellRecord, FinalRecord, stored_part, t_key};
 use diversity_proto::round::{Body, Commit, OutputKind, Reveal, Subject, seal_of};
 use diversity_proto::terms::{Terms, config};
 use diversity_proto::window::WindowEnd;
@@ -58,6 +59,8 @@ pub struct Counts {
     pub tx: Digest,
     /// Gas of the whole transaction.
     pub gas_used: u64,
+    /// Who said so.
+    pub said_by: SaidBy,
 }
 
 /// The commits and reveals of one t.
@@ -93,6 +96,58 @@ impl Records {
         self.get(records::EXECUTION, a, t)?
             .map(|v| ExecutionRecord::decode(&v).map_err(RoomError::internal))
             .transpose()
+    }
+
+    /// What this node computed in second readings of t, the newest first.
+    ///
+    /// # Errors
+    /// See [`Self::terms`].
+    pub fn readings(&self, a: &AgreementId, t: u64) -> RoomResult<Vec<ExecutionRecord>> {
+        let of_t = self.store.scan_prefix(&t_key(records::READING, a, t));
+        of_t.rev()
+            .map(|item| {
+                let (_, value) = item.map_err(RoomError::internal)?;
+                ExecutionRecord::decode(&value).map_err(RoomError::internal)
+            })
+            .collect()
+    }
+
+    /// What `f` is given at t for the carry of t - 1, as this node holds it: what was said of t - 1 where the nodes' states differed
+    /// there or the users settled it themselves, else what this node computed.
+    ///
+    /// # Errors
+    /// See [`Self::terms`].
+    pub fn carry_into(&self, a: &AgreementId, t: u64) -> RoomResult<Option<Vec<u8>>> {
+        let Some(before) = t.checked_sub(1) else {
+            return Ok(Some(Vec::new()));
+        };
+        if let Some(cell) = self.get(records::CELL, a, before)? {
+            let cell = CellRecord::decode(&cell).map_err(RoomError::internal)?;
+            let apart = match self.certificate(a, before)? {
+                Some(c) => c.states_differ(),
+                None => false,
+            };
+            // What users say brings the state; that of a second reading is kept apart.
+            let brought = !cell.resolution.q_next.is_empty();
+            if cell.in_band.is_some() || apart && brought {
+                return Ok(Some(cell.resolution.carry));
+            }
+            if apart {
+                return self.carry_behind(a, before);
+            }
+        }
+        Ok(self.execution(a, before)?.map(|x| x.execution.carry))
+    }
+
+    /// The carry that a second reading of t led to.
+    fn carry_behind(&self, a: &AgreementId, t: u64) -> RoomResult<Option<Vec<u8>>> {
+        let Some(value) = self.get(records::STATE, a, t)? else {
+            return Ok(None);
+        };
+        match stored_part(&value).map_err(RoomError::internal)? {
+            Part::State { state, .. } => Ok(Some(state.carry)),
+            _ => Err(RoomError::internal("a stored state is something else")),
+        }
     }
 
     /// First t that this node has not executed.
@@ -196,28 +251,29 @@ impl Records {
     /// # Errors
     /// See [`Self::terms`].
     pub fn counts(&self, a: &AgreementId, t: u64) -> RoomResult<Option<Counts>> {
-        Ok(match ChainLog::counts(&self.store, a, t)? {
-            Some(
-                ChainLog::Resolved {
-                    outputs,
-                    tx,
-                    gas_used,
-                    ..
-                }
-                | ChainLog::Cell {
-                    outputs,
-                    tx,
-                    gas_used,
-                    ..
-                },
-            ) => Some(Counts {
-                kind: outputs.kind,
-                result: outputs.result,
+        let (outputs, tx, gas_used, said_by) = match ChainLog::counts(&self.store, a, t)? {
+            Some(ChainLog::Resolved {
+                outputs,
                 tx,
                 gas_used,
-            }),
-            _ => None,
-        })
+                ..
+            }) => (outputs, tx, gas_used, SaidBy::Users),
+            Some(ChainLog::Cell {
+                outputs,
+                writer,
+                tx,
+                gas_used,
+                ..
+            }) => (outputs, tx, gas_used, said_by(writer)),
+            _ => return Ok(None),
+        };
+        Ok(Some(Counts {
+            kind: outputs.kind,
+            result: outputs.result,
+            tx,
+            gas_used,
+            said_by,
+        }))
     }
 
     /// The same as the chain logged it.
@@ -243,7 +299,25 @@ impl Records {
     }
 }
 
+fn said_by(writer: CellWriter) -> SaidBy {
+    match writer {
+        CellWriter::Reading => SaidBy::SecondReading,
+        CellWriter::Users => SaidBy::Users,
+        CellWriter::Referee => SaidBy::Referee,
+        CellWriter::Arbiter => SaidBy::Arbiter,
+    }
+}
+
 impl Certificate {
+    /// Whether the nodes' states differ, or some of them abstained: then t + 1 starts from what is said of t.
+    pub fn states_differ(&self) -> bool {
+        let state = |r: &Reveal| r.computed.state;
+        let first = self.reveals.first().map(state);
+        let apart =
+            |r: &Reveal| r.computed.kind == OutputKind::Abstain || Some(r.computed.state) != first;
+        self.reveals.iter().any(apart)
+    }
+
     /// The seal over the commits of t.
     pub fn seal(&self, deployment: &Deployment, a: &AgreementId, terms: &Terms, t: u64) -> Digest {
         let subject = Subject {

@@ -1,14 +1,15 @@
 //! Settled results, each checked against what has settled before it is shown.
 
 use diversity_client::abi::decode_packed;
-use diversity_client::api::{PAGE_MAX, ResultsPage, SensorDetail, SettledResult};
+use diversity_client::api::{PAGE_MAX, ResultsPage, SaidBy, SensorDetail, SettledResult};
 use diversity_proto::round::{Computed, Entry, OutputKind};
 use diversity_proto::terms::Field;
 use diversity_proto::window::detail_root;
 use diversity_proto::{AgreementId, Digest};
 use serde_json::{Map, Value};
 
-use super::records::{ExecutionRecord, Finality, Settlement};
+use super::counts::Stands;
+use super::records::{Counts, ExecutionRecord, Finality, Settlement};
 use super::{Archive, label};
 use crate::node::registry::SettledRecord;
 use crate::rooms::PAGE;
@@ -49,19 +50,22 @@ impl Archive {
                 out.next = Some(t);
                 break;
             }
-            let Finality::Settled(settlement) = finality else {
-                out.results.extend(self.counted(agreement, t)?);
-                continue;
-            };
             // One settlement covers several t.
-            if logged
-                .as_ref()
-                .is_none_or(|s| (s.from, s.t) != (settlement.from, settlement.last))
+            if let Finality::Settled(s) = finality
+                && logged
+                    .as_ref()
+                    .is_none_or(|l| (l.from, l.t) != (s.from, s.last))
             {
-                logged = self.records.logged(&a, settlement.last)?;
+                logged = self.records.logged(&a, s.last)?;
             }
             out.results
-                .extend(self.result(agreement, t, &settlement, logged.as_ref())?);
+                .extend(match self.stands(&a, t, finality, logged.as_ref())? {
+                    Stands::Agreed(settlement) => {
+                        self.result(agreement, t, &settlement, logged.as_ref())?
+                    }
+                    Stands::Said(counts) => Some(self.counted(agreement, t, &counts)?),
+                    Stands::Hole => None,
+                });
         }
         Ok(out)
     }
@@ -74,10 +78,6 @@ impl Archive {
         settlement: &Settlement,
         logged: Option<&SettledRecord>,
     ) -> RoomResult<Option<SettledResult>> {
-        let hole = |s: &SettledRecord| s.entries.contains(&(t, Entry::Hole));
-        if logged.is_some_and(hole) {
-            return self.counted(agreement, t);
-        }
         let Some(x) = self.records.execution(&agreement.id, t)? else {
             return Ok(None);
         };
@@ -94,6 +94,7 @@ impl Archive {
             tx: settlement.tx,
             gas_used: settlement.gas_used,
             outcomes: settlement.outcomes.into(),
+            said_by: SaidBy::Nodes,
         }))
     }
 
@@ -103,15 +104,7 @@ impl Archive {
     /// [`RoomError::NotFound`]; [`RoomError::Conflict`] if t is no hole behind the door, or the chain says what counts there.
     pub async fn reread(&self, a: &AgreementId, t: u64) -> RoomResult<()> {
         self.agreement(a)?;
-        let hole = match self.records.finality(a, t)? {
-            Some(Finality::Hole) => true,
-            Some(Finality::Settled(s)) => {
-                let logged = self.records.logged(a, s.last)?;
-                logged.is_some_and(|s| s.entries.contains(&(t, Entry::Hole)))
-            }
-            Some(Finality::Resolved) | None => false,
-        };
-        if !hole || self.records.counts(a, t)?.is_some() {
+        if !matches!(self.stands_at(a, t)?, Some(Stands::Hole)) {
             return Err(RoomError::conflict(
                 format!("t {t} is no hole that waits for a word"),
                 "Only a t that is settled as a hole, and whose cell is empty, is read once more.",
@@ -120,39 +113,38 @@ impl Archive {
         self.core.reread(*a, t).await
     }
 
-    /// What the users, or a second reading of the nodes, said of a t that the nodes did not agree on; nothing before they do. The
-    /// detail is this node's own, if it computed what counts.
-    fn counted(&self, agreement: &Agreement, t: u64) -> RoomResult<Option<SettledResult>> {
-        let Some(counts) = self.records.counts(&agreement.id, t)? else {
-            return Ok(None);
-        };
-        let own = self.records.execution(&agreement.id, t)?;
-        let result = match counts.kind {
-            OutputKind::Value => decode_packed(&agreement.terms.result, &counts.result)
-                .map_err(RoomError::internal)?,
-            _ => Map::new(),
-        };
-        let same = |x: &&ExecutionRecord| {
-            let c = &x.execution.computed;
-            (c.kind, &c.result) == (counts.kind, &counts.result)
-        };
-        let sensors = match own.as_ref().filter(same) {
+    /// What was said of a t that the nodes did not agree on in the first reading. The detail is this node's own, if it computed what
+    /// counts.
+    fn counted(&self, agreement: &Agreement, t: u64, counts: &Counts) -> RoomResult<SettledResult> {
+        let a = &agreement.id;
+        let own = self.own(a, t, counts)?;
+        let sensors = match &own {
             Some(x) => self.details(agreement, x)?,
             None => Vec::new(),
         };
+        let hash = |x: ExecutionRecord| x.execution.computed.window_hash;
+        let window_hash = match own {
+            Some(x) => Some(hash(x)),
+            None => self.records.execution(a, t)?.map(hash),
+        };
         let (from, to) = agreement.terms.window.span(t);
-        Ok(Some(SettledResult {
+        Ok(SettledResult {
             t,
             from,
             to,
             kind: counts.kind,
-            result,
+            result: match counts.kind {
+                OutputKind::Value => decode_packed(&agreement.terms.result, &counts.result)
+                    .map_err(RoomError::internal)?,
+                _ => Map::new(),
+            },
             sensors,
-            window_hash: own.map_or(Digest::ZERO, |x| x.execution.computed.window_hash),
+            window_hash: window_hash.unwrap_or(Digest::ZERO),
             tx: counts.tx,
             gas_used: counts.gas_used,
             outcomes: 1,
-        }))
+            said_by: counts.said_by,
+        })
     }
 
     fn details(&self, agreement: &Agreement, x: &ExecutionRecord) -> RoomResult<Vec<SensorDetail>> {

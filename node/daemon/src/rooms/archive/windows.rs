@@ -8,11 +8,12 @@ use diversity_client::hexed::Bytes;
 use diversity_engine::api::{FrameRef, Stretch};
 use diversity_proto::frame::Frame;
 use diversity_proto::window::Window;
-use diversity_proto::wire::Range;
+use diversity_proto::wire::{FRAMES_MAX, Range};
 use diversity_proto::{AgreementId, SensorId};
 use serde_json::Map;
 
-use super::records::{Certificate, ExecutionRecord, Finality};
+use super::counts::Stands;
+use super::records::ExecutionRecord;
 use super::results::fields;
 use super::{Archive, commit_json, computed_json, label, reveal_json};
 use crate::node::cut::{LeafRange, recut};
@@ -36,7 +37,7 @@ impl Archive {
     pub fn window(&self, a: &AgreementId, t: u64) -> RoomResult<WindowView> {
         let (agreement, x) = self.executed(a, t)?;
         let certificate = self.records.certificate(a, t)?;
-        let status = status(self.records.finality(a, t)?, certificate.as_ref());
+        let stands = self.stands_at(a, t)?;
         let terms = &agreement.terms;
         let nodes = || terms.nodes.iter().map(|n| n.node);
         let seal = certificate
@@ -46,7 +47,11 @@ impl Archive {
             t,
             from: x.from,
             to: x.to,
-            status,
+            status: status(stands.as_ref(), certificate.is_some()),
+            counts: match &stands {
+                Some(stands) => self.shown(&agreement, t, stands)?,
+                None => None,
+            },
             computed: computed_json(&x.execution.computed),
             carry: Bytes(x.execution.carry.clone()),
             q_next: x.stretches.iter().map(|s| s.next).collect(),
@@ -178,7 +183,7 @@ impl Archive {
         agreement.sensors().iter().enumerate().map(range).collect()
     }
 
-    /// Where the frames of a range are, as far as they are here.
+    /// Where the frames of a range are, as far as they are here, in the order in which the core took them.
     async fn places(&self, range: &LeafRange) -> RoomResult<Vec<FrameRef>> {
         let mut out: Vec<FrameRef> = Vec::new();
         let mut from_q = range.first_q;
@@ -189,21 +194,15 @@ impl Archive {
                 to_q: range.end_q,
             };
             let found = self.core.find(vec![wanted]).await?;
-            let Some(last) = found.last().copied() else {
+            out.extend(&found);
+            let Some(last) = found.last().filter(|_| found.len() >= FRAMES_MAX) else {
                 break;
             };
-            for at in found {
-                if out.last() != Some(&at) {
-                    out.push(at);
-                }
-            }
-            // An answer holds only so many: go on after the last one.
-            let next = self.frames.decoded(last)?.next_q();
-            if next <= from_q {
-                break;
-            }
-            from_q = next;
+            // An answer holds only so many: go on with the last one, which may hold messages of others.
+            from_q = self.frames.decoded(*last)?.first_q.max(from_q + 1);
         }
+        out.sort_unstable_by_key(|at| (at.segment, at.index));
+        out.dedup();
         Ok(out)
     }
 
@@ -213,17 +212,9 @@ impl Archive {
         a: &AgreementId,
         t: u64,
     ) -> RoomResult<Vec<u8>> {
-        let carry = match t.checked_sub(1) {
-            None => Vec::new(),
-            Some(before) => match self.records.execution(a, before)? {
-                Some(x) => x.execution.carry,
-                None => {
-                    return Err(RoomError::internal(format!(
-                        "the execution of t {before} is missing"
-                    )));
-                }
-            },
-        };
+        let carry = self.records.carry_into(a, t)?.ok_or_else(|| {
+            RoomError::internal(format!("the carry that t {t} starts from is missing"))
+        })?;
         Ok(held.window.input(&carry))
     }
 }
@@ -235,11 +226,11 @@ fn stretch(x: &ExecutionRecord, k: usize) -> RoomResult<Stretch> {
         .ok_or_else(|| RoomError::internal("a stored execution has not one range for each sensor"))
 }
 
-fn status(last: Option<Finality>, certificate: Option<&Certificate>) -> WindowStatus {
-    match (last, certificate) {
-        (Some(Finality::Settled(_) | Finality::Resolved), _) => WindowStatus::Settled,
-        (Some(Finality::Hole), _) => WindowStatus::Hole,
-        (None, Some(_)) => WindowStatus::Certified,
-        (None, None) => WindowStatus::Open,
+fn status(stands: Option<&Stands>, certified: bool) -> WindowStatus {
+    match (stands, certified) {
+        (Some(Stands::Agreed(_) | Stands::Said(_)), _) => WindowStatus::Settled,
+        (Some(Stands::Hole), _) => WindowStatus::Hole,
+        (None, true) => WindowStatus::Certified,
+        (None, false) => WindowStatus::Open,
     }
 }

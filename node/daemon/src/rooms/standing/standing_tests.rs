@@ -18,6 +18,7 @@ fn at(open_t: u64, undecided_t: u64, unsettled_t: u64) -> AgreementStatus {
             wrong_times: Vec::new(),
             held: Vec::new(),
             reading: Vec::new(),
+            state: false,
             nodes: vec![node(12)],
         },
         gas: None,
@@ -85,6 +86,20 @@ fn the_first_thing_that_is_due_is_named() {
     assert_eq!(
         waits(&kit, Some("it is down"), &certified),
         ["t 1 is decided and waits for the chain (it is down)"]
+    );
+}
+
+#[test]
+fn what_a_blocked_t_waits_for_is_named() {
+    let kit = Kit::new();
+    let mut s = at(1, 1, 1);
+    s.blocked = Some(0);
+    assert!(waits(&kit, None, &s)[0].contains("dispute resolve"));
+    s.waiting.state = true;
+    let said = waits(&kit, None, &s);
+    assert!(
+        said[0].contains("asks the other nodes") && !said[0].contains("resolve"),
+        "{said:?}"
     );
 }
 

@@ -32,7 +32,11 @@ impl Sight<'_> {
         if let Some(why) = &s.halted {
             out.push(format!("this node signs nothing more: {why}"));
         }
-        if let Some(t) = s.blocked {
+        if let Some(t) = s.blocked.filter(|_| s.waiting.state) {
+            out.push(format!(
+                "t {t} was read once more, and this node does not hold the state behind its cell: it asks the other nodes for it"
+            ));
+        } else if let Some(t) = s.blocked {
             out.push(format!(
                 "the users must say what counts at t {t} (`diversity dispute resolve`): the nodes' states differ there"
             ));

@@ -1,25 +1,26 @@
 //! From known statuses to what is final on chain (design §3, §4): units of outcomes ([`units`]), the aggregated signature over
-//! each ([`signing`]), and who submits what when ([`staging`]).
+//! each ([`Signing`]), and who submits what when ([`staging`]).
 
-mod signing;
 mod staging;
 mod units;
 
 use crate::agreement::Cx;
+use crate::agreement::signing::{Aim, Signing};
 use crate::agreement::timers::Timer;
 use crate::alloc_prelude::*;
-use crate::api::{Effect, SignatureCheck};
 use crate::io::{After, Then};
 use crate::records;
-use diversity_proto::round::{Outcome, OutputKind, PublicNonce, Session, partial_digest};
+use core::ops::RangeInclusive;
+use diversity_proto::Signature;
+use diversity_proto::round::{Outcome, OutputKind, Session};
 use diversity_proto::wire::Part;
-use diversity_proto::{Digest, Signature};
 use diversity_round::sabotage::{Defect, on};
-pub(crate) use signing::Signing;
-use signing::Step;
 use staging::Staging;
 pub(crate) use units::Status;
 use units::Units;
+
+/// In which a unit is signed: it never needs the last of them.
+const ATTEMPTS: RangeInclusive<u32> = 0..=u32::MAX;
 
 /// What of an agreement is on its way to the chain.
 pub(crate) struct Settle {
@@ -28,8 +29,6 @@ pub(crate) struct Settle {
     staging: Staging,
     /// Signatures of an earlier run, by range: each counts once it verifies under what is to be signed now.
     restored: BTreeMap<(u64, u64), (Session, Signature)>,
-    /// What the signature of a range is being made or checked over.
-    checking: BTreeMap<(u64, u64), Digest>,
 }
 
 impl Settle {
@@ -39,7 +38,6 @@ impl Settle {
             signing: Signing::default(),
             staging: Staging::default(),
             restored: BTreeMap::new(),
-            checking: BTreeMap::new(),
         }
     }
 
@@ -82,11 +80,9 @@ impl Settle {
         let mut restored = core::mem::take(&mut self.restored);
         for (from, t) in open {
             match restored.remove(&(from, t)) {
-                // If it does not verify, the timer opens the first attempt.
                 Some((session, signature)) => {
-                    self.signing.open(from, t);
-                    self.signing.arm(from, t, cx);
-                    self.aggregate(session, signature, cx);
+                    let aim = self.units.aim(from, t);
+                    self.signing.begin_signed(session, signature, aim, cx);
                 }
                 None => self.begin(from, t, cx),
             }
@@ -105,8 +101,7 @@ impl Settle {
     /// With batches of one the range is known when the reveal leaves, and the nonce travels with it.
     pub fn prepare(&mut self, from: u64, t: u64, cx: &mut Cx<'_>) {
         if self.units.batch() == 1 && from >= self.staging.chain_next() {
-            self.signing.open(from, t);
-            self.signing.ask_nonce(from, t, cx);
+            self.signing.expect(from, t, cx);
         }
     }
 
@@ -118,7 +113,7 @@ impl Settle {
             self.start_fallback(t, cx);
         } else {
             // Nothing of t settles by itself: the nonce that was drawn early is not needed.
-            self.signing.drop_ending(t, cx);
+            self.signing.retain(cx, |last| last != t);
         }
         self.start_idle(cx);
         self.form(false, cx);
@@ -148,10 +143,8 @@ impl Settle {
     }
 
     fn begin(&mut self, from: u64, t: u64, cx: &mut Cx<'_>) {
-        self.signing.open(from, t);
-        self.signing.arm(from, t, cx);
-        self.signing.ask_nonce(from, t, cx);
-        self.try_sign(from, t, cx);
+        let aim = self.units.aim(from, t);
+        self.signing.begin((from, t), ATTEMPTS, aim, cx);
     }
 
     // ---- the chain
@@ -162,8 +155,7 @@ impl Settle {
         if new {
             let keep = self.staging.chain_next();
             self.units.settled(keep);
-            self.signing.settled(keep, cx);
-            self.checking.retain(|(_, last), _| *last >= keep);
+            self.signing.retain(cx, |last| last >= keep);
             cx.timers
                 .retain(|x| !matches!(x, Timer::Fallback(at) if *at < keep));
             self.start_idle(cx);
@@ -193,7 +185,6 @@ impl Settle {
             self.signing.drop(from, last, cx);
         }
         self.staging.forget_from(t);
-        self.checking.retain(|(_, last), _| *last < t);
         cx.timers
             .retain(|x| !matches!(x, Timer::Fallback(at) if *at >= t));
     }
@@ -219,36 +210,31 @@ impl Settle {
         self.units.fall_back(t, cx.io.now);
         self.advance(cx);
     }
-    /// A signing session made no progress.
-    pub fn attempt_over(&mut self, from: u64, t: u64, cx: &mut Cx<'_>) {
-        if self.units.is_unsigned(from, t) {
-            self.signing.next_attempt(from, t, cx);
-            self.try_sign(from, t, cx);
-        }
+
+    // ---- signatures
+
+    /// What signs, and what this session is to sign: a unit without a signature.
+    pub fn signing(&mut self, session: &Session) -> (&mut Signing, Option<Aim>) {
+        let aim = self.units.aim(session.from, session.t);
+        (&mut self.signing, aim)
     }
 
-    // ---- signing sessions (P-MUSIG-1..3)
-
-    /// This node's own public nonce is drawn.
-    pub fn own_nonce(&mut self, session: Session, nonce: PublicNonce, cx: &mut Cx<'_>) {
-        let step = self.signing.own_nonce(session, nonce, cx);
-        self.follow(step, cx);
-    }
-
-    /// A node's public nonce.
-    pub fn nonce(&mut self, from: usize, session: Session, nonce: PublicNonce, cx: &mut Cx<'_>) {
+    /// A node's public nonce came: whether what it says is kept, because the range is or may become a unit here. Whoever works on
+    /// what is signed or settled here is sent the signature instead.
+    pub fn heard(&mut self, from: usize, session: &Session, cx: &mut Cx<'_>) -> Option<bool> {
         let (first, last) = (session.from, session.t);
         if on(Defect::AttemptsPostponeTheFallback) && cx.timers.runs(Timer::Fallback(last)) {
             let due = cx.io.now + cx.setting.fallback_ms();
             cx.timers.set(Timer::Fallback(last), due);
         }
-        if last < self.staging.chain_next() || self.units.is_signed(first, last) {
+        let chain_next = self.staging.chain_next();
+        if last < chain_next || self.units.is_signed(first, last) {
             let key = records::t_key(records::AGGREGATE, &cx.setting.id, last);
             cx.serve(from, last, key);
-            return;
+            return None;
         }
         // P-UNIT-2: others may have cut the batch earlier than this node would have. What could not settle is not signed.
-        if self.units.takes(first, last, self.staging.chain_next()) {
+        if self.units.takes(first, last, chain_next) {
             if let Some(longer) = self.units.cut(first, last, cx.setting) {
                 self.signing.drop(first, longer, cx);
             }
@@ -256,186 +242,11 @@ impl Settle {
             self.form(false, cx);
             self.start_idle(cx);
         }
-        let near = self.units.near(first, last, self.staging.chain_next());
-        let step = self.signing.nonce(from, session, nonce, near, cx);
-        self.follow(step, cx);
+        Some(self.units.near(first, last, chain_next))
     }
 
-    /// The ordered nonces, from the coordinator of the attempt.
-    pub fn nonces(
-        &mut self,
-        from: usize,
-        session: Session,
-        nonces: Vec<PublicNonce>,
-        cx: &mut Cx<'_>,
-    ) {
-        if self.signing.nonces(from, session, nonces, cx) {
-            self.try_sign(session.from, session.t, cx);
-        }
-    }
-
-    fn follow(&mut self, step: Step, cx: &mut Cx<'_>) {
-        if let Step::TrySign(from, t) = step {
-            self.try_sign(from, t, cx);
-        }
-    }
-
-    /// Signs once both the nonces and the outcome are known.
-    fn try_sign(&mut self, from: u64, t: u64, cx: &mut Cx<'_>) {
-        if let Some(digest) = self.units.unsigned_digest(from, t)
-            && let Some((session, nonces)) = self.signing.take_set(from, t, cx)
-        {
-            cx.io.effect(Effect::MusigSign {
-                session,
-                nonces,
-                digest,
-            });
-        }
-    }
-
-    /// This node's partial signature; `None` if the secret nonce is gone.
-    pub fn signed(&mut self, session: Session, partial: Option<[u8; 32]>, cx: &mut Cx<'_>) {
-        let (Some(partial), Some(set)) = (partial, self.signing.set_digest(&session)) else {
-            return;
-        };
-        if let Some(digest) = self.partial_digest(&session, &set, &partial, cx.setting.me(), cx) {
-            let then = Then::PartialSigned(session, set, partial);
-            cx.io.sign(digest, After::Agreement(cx.setting.id, then));
-        }
-    }
-
-    /// The envelope around the own partial is signed.
-    pub fn partial_signed(
-        &mut self,
-        session: Session,
-        nonce_set: Digest,
-        partial: [u8; 32],
-        signature: Signature,
-        cx: &mut Cx<'_>,
-    ) {
-        let Some(to) = self.signing.coordinator_of(&session, cx.setting) else {
-            return;
-        };
-        if to == cx.setting.me() {
-            self.partial(to, session, nonce_set, partial, cx);
-        } else {
-            let part = Part::Partial {
-                session,
-                nonce_set,
-                partial,
-                signature,
-            };
-            cx.io.send(cx.setting.node(to), part);
-        }
-    }
-
-    /// Which signature the envelope around a partial of node `from` needs, if this node works on that session.
-    pub fn partial_check(
-        &self,
-        from: usize,
-        session: &Session,
-        set: &Digest,
-        partial: &[u8; 32],
-        signature: Signature,
-        cx: &Cx<'_>,
-    ) -> Option<SignatureCheck> {
-        if self.signing.set_digest(session)? != *set {
-            return None;
-        }
-        Some(SignatureCheck {
-            key: cx.setting.committee.keys[from],
-            digest: self.partial_digest(session, set, partial, from, cx)?,
-            signature,
-        })
-    }
-
-    fn partial_digest(
-        &self,
-        session: &Session,
-        set: &Digest,
-        partial: &[u8; 32],
-        node: usize,
-        cx: &Cx<'_>,
-    ) -> Option<Digest> {
-        let digest = self.units.unsigned_digest(session.from, session.t)?;
-        let epoch = self.units.epoch_of(session.from)?;
-        let subject = cx.setting.subject(epoch, session.t);
-        Some(partial_digest(
-            &subject,
-            &cx.setting.node(node),
-            &digest,
-            set,
-            partial,
-        ))
-    }
-
-    /// A node's partial signature in a good envelope.
-    pub fn partial(
-        &mut self,
-        from: usize,
-        session: Session,
-        set: Digest,
-        partial: [u8; 32],
-        cx: &mut Cx<'_>,
-    ) {
-        if let Some(digest) = self.units.unsigned_digest(session.from, session.t)
-            && let Some((nonces, partials)) =
-                self.signing.partial(from, &session, &set, partial, cx)
-        {
-            self.checking.insert((session.from, session.t), digest);
-            cx.io.effect(Effect::MusigAggregate {
-                session,
-                nonces,
-                partials,
-                digest,
-            });
-        }
-    }
-
-    /// The partials are added up, or some of them are bad: then another attempt follows, and the outcome settles all the same.
-    pub fn aggregated(
-        &mut self,
-        session: Session,
-        result: Result<Signature, Vec<usize>>,
-        cx: &mut Cx<'_>,
-    ) {
-        match result {
-            Ok(signature) => {
-                let others: Vec<_> = cx.setting.others().collect();
-                for node in others {
-                    cx.io.send(node, Part::Aggregate { session, signature });
-                }
-                self.aggregate_good(session, signature, cx);
-            }
-            Err(bad) => {
-                for i in bad {
-                    cx.fault(i, "sent a partial signature that does not verify");
-                }
-                self.attempt_over(session.from, session.t, cx);
-            }
-        }
-    }
-
-    /// Somebody says that this is the aggregated signature.
-    pub fn aggregate(&mut self, session: Session, signature: Signature, cx: &mut Cx<'_>) {
-        if let Some(digest) = self.units.unsigned_digest(session.from, session.t) {
-            self.checking.insert((session.from, session.t), digest);
-            cx.io.effect(Effect::VerifyAggregate {
-                session,
-                digest,
-                signature,
-            });
-        }
-    }
-
-    /// It is.
-    pub fn aggregate_good(&mut self, session: Session, signature: Signature, cx: &mut Cx<'_>) {
-        let range = (session.from, session.t);
-        let digest = self.units.unsigned_digest(session.from, session.t);
-        // Another epoch may have come in between: then it is over something else.
-        if digest.is_none() || self.checking.remove(&range) != digest {
-            return;
-        }
+    /// The signature over a unit verifies. Durable before it counts, so that it is not made twice.
+    pub fn signed(&mut self, session: Session, signature: Signature, cx: &mut Cx<'_>) {
         let key = records::t_key(records::AGGREGATE, &cx.setting.id, session.t);
         let op = records::put_part(key, &Part::Aggregate { session, signature });
         let then = Then::AggregateDurable(session, signature);

@@ -2,6 +2,7 @@
 
 use super::is_value;
 use crate::agreement::setting::Setting;
+use crate::agreement::signing::Aim;
 use crate::alloc_prelude::*;
 use crate::api::{LOOKAHEAD, Millis, Settlement};
 use diversity_proto::round::{Batch, Entry, Outcome, OutputKind};
@@ -116,13 +117,13 @@ impl Units {
     pub fn is_unsigned(&self, from: u64, t: u64) -> bool {
         self.get(from, t).is_some_and(|u| u.signature.is_none())
     }
-    /// What is to be signed.
-    pub fn unsigned_digest(&self, from: u64, t: u64) -> Option<Digest> {
+    /// What is to be signed, if the range is a unit without a signature.
+    pub fn aim(&self, from: u64, t: u64) -> Option<Aim> {
         let unit = self.get(from, t).filter(|u| u.signature.is_none())?;
-        Some(unit.digest)
-    }
-    pub fn epoch_of(&self, from: u64) -> Option<u32> {
-        self.units.get(&from).map(|u| u.epoch)
+        Some(Aim {
+            epoch: unit.epoch,
+            digest: unit.digest,
+        })
     }
     /// Whether a range may become a unit here, so that what others say of it is kept.
     pub fn near(&self, from: u64, t: u64, chain_next: u64) -> bool {

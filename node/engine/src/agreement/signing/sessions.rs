@@ -1,15 +1,17 @@
-//! MuSig2 sessions over ranges of t: nonces, partials, attempts (P-MUSIG-1..3; BIP-327).
+//! Attempts at one aggregated signature each (P-MUSIG-1): whose nonces and partials are here, and which attempt this node is at.
 //!
 //! A node follows its own attempts: its timer opens the next one. Of the others it keeps one nonce each, of the newest attempt that
 //! they speak of, and joins a higher attempt at most once between two of its own. So whoever bumps attempts costs the others
 //! one nonce a timeout, and no memory. Where all others are further, its timer opens the lowest attempt that they are at: a node
-//! that was away, or started again, meets them at once, and one alone cannot move it there.
+//! that was away, or started again, meets them at once, and one alone cannot move it there. Behind the last attempt the first
+//! follows, and what was said before is forgotten: an attempt is a name, and none is ever the last.
 
 use crate::agreement::Cx;
 use crate::agreement::setting::Setting;
 use crate::agreement::timers::Timer;
 use crate::alloc_prelude::*;
 use crate::api::Effect;
+use core::ops::RangeInclusive;
 use diversity_proto::Digest;
 use diversity_proto::round::{PublicNonce, Session};
 use diversity_proto::terms::Leader;
@@ -19,18 +21,13 @@ use diversity_round::sabotage::{Defect, on};
 /// Ranges that only others speak of yet, at most.
 const EARLY_MAX: usize = 128;
 
-/// Whether signing may go on.
-pub(crate) enum Step {
-    Nothing,
-    TrySign(u64, u64),
-}
-
 /// The sessions of one range.
 struct Range {
     /// Whether this node works on it; else others are only ahead.
     own: bool,
     attempt: u32,
-    /// The last attempt.
+    /// The first attempt, and the last one, behind which the first follows.
+    first: u32,
     last: u32,
     /// A higher attempt was joined since the last timeout.
     joined: bool,
@@ -52,6 +49,7 @@ impl Default for Range {
         Self {
             own: false,
             attempt: 0,
+            first: 0,
             last: u32::MAX,
             joined: false,
             asked: false,
@@ -77,9 +75,9 @@ impl Range {
     }
 }
 
-/// All sessions of an agreement.
+/// The sessions of all ranges.
 #[derive(Default)]
-pub(crate) struct Signing {
+pub(super) struct Sessions {
     ranges: BTreeMap<(u64, u64), Range>,
 }
 
@@ -92,42 +90,37 @@ fn coordinator(s: &Setting, t: u64, attempt: u32) -> usize {
     (first + attempt as usize) % s.n()
 }
 
-impl Signing {
-    /// This node works on the range from now on.
-    pub fn open(&mut self, from: u64, t: u64) {
-        self.ranges.entry((from, t)).or_default().own = true;
-    }
-    /// This node works on a second reading of t from now on, whose attempts are numbered from `first` to `last`.
-    pub fn open_at(&mut self, t: u64, first: u32, last: u32) {
-        let r = self.ranges.entry((t, t)).or_default();
-        (r.own, r.last) = (true, last);
-        if !(first..=last).contains(&r.attempt) {
-            r.attempt(first);
+impl Sessions {
+    /// This node works on the range from now on, in these attempts.
+    pub fn open(&mut self, from: u64, t: u64, attempts: RangeInclusive<u32>) {
+        let r = self.ranges.entry((from, t)).or_default();
+        (r.own, r.first, r.last) = (true, *attempts.start(), *attempts.end());
+        if !attempts.contains(&r.attempt) {
+            r.attempt(r.first);
         }
+        r.nonces
+            .retain(|_, (attempt, _)| attempts.contains(attempt));
     }
     /// The range is signed, or is none any more.
     pub fn drop(&mut self, from: u64, t: u64, cx: &mut Cx<'_>) {
         self.ranges.remove(&(from, t));
         cx.timers.clear(Timer::Attempt(from, t));
     }
-    /// No unit ends at t.
-    pub fn drop_ending(&mut self, t: u64, cx: &mut Cx<'_>) {
-        self.retain(cx, |_, last| last != t);
-    }
-    /// The chain has settled everything below.
-    pub fn settled(&mut self, chain_next: u64, cx: &mut Cx<'_>) {
-        self.retain(cx, |_, last| last >= chain_next);
-    }
-    fn retain(&mut self, cx: &mut Cx<'_>, keep: impl Fn(u64, u64) -> bool) {
-        self.ranges.retain(|(from, t), _| keep(*from, *t));
-        cx.timers
-            .retain(|x| !matches!(x, Timer::Attempt(from, t) if !keep(*from, *t)));
+    /// Ranges that this says no to are none any more. (Others may have sessions of their own: their timers stay.)
+    pub fn retain(&mut self, cx: &mut Cx<'_>, keep: impl Fn(u64) -> bool) {
+        self.ranges.retain(|(from, t), _| {
+            let stays = keep(*t);
+            if !stays {
+                cx.timers.clear(Timer::Attempt(*from, *t));
+            }
+            stays
+        });
     }
 
     /// From now on the range makes progress, or another attempt follows.
     pub fn arm(&mut self, from: u64, t: u64, cx: &mut Cx<'_>) {
         if let Some(r) = self.ranges.get(&(from, t)) {
-            let due = cx.io.now + cx.setting.backoff(r.attempt);
+            let due = cx.io.now + cx.setting.backoff(r.attempt - r.first);
             cx.timers.set(Timer::Attempt(from, t), due);
         }
     }
@@ -142,20 +135,19 @@ impl Signing {
     }
 
     /// This node's own public nonce is drawn.
-    pub fn own_nonce(&mut self, session: Session, nonce: PublicNonce, cx: &mut Cx<'_>) -> Step {
+    pub fn own_nonce(&mut self, session: Session, nonce: PublicNonce, cx: &mut Cx<'_>) {
         let Some(r) = self.current(&session).filter(|r| r.nonce.is_none()) else {
-            return Step::Nothing;
+            return;
         };
         r.nonce = Some(nonce);
         let to = coordinator(cx.setting, session.t, session.attempt);
         let me = cx.setting.me();
         if to == me {
             r.nonces.insert(me, (session.attempt, nonce));
-            self.collect(session, cx)
+            self.collect(session, cx);
         } else {
             let part = Part::Nonce { session, nonce };
             cx.io.send(cx.setting.node(to), part);
-            Step::Nothing
         }
     }
 
@@ -167,22 +159,29 @@ impl Signing {
         nonce: PublicNonce,
         near: bool,
         cx: &mut Cx<'_>,
-    ) -> Step {
+    ) {
         let key = (session.from, session.t);
         if !self.ranges.contains_key(&key) {
             let early = self.ranges.values().filter(|r| !r.own).count();
             if !near || early >= EARLY_MAX {
-                return Step::Nothing;
+                return;
             }
         }
         let n = cx.setting.n() as u32;
         let r = self.ranges.entry(key).or_default();
+        if !(r.first..=r.last).contains(&session.attempt) {
+            return; // Of another reading.
+        }
         let near_by = |attempt: u32| attempt <= r.attempt.saturating_add(2 * n);
-        // An attempt that is far ahead is overwritten by whatever comes: it hides no other.
+        // An attempt that is far ahead is overwritten by whatever comes: it hides no other, and moves this node no longer than its
+        // sender stays with it.
         let known = r.nonces.get(&from).map(|k| k.0);
-        let newer =
-            known.is_none_or(|k| k < session.attempt || !near_by(k) && k != session.attempt);
+        let far = known.is_some_and(|k| !near_by(k) && k != session.attempt);
+        let newer = far || known.is_none_or(|k| k < session.attempt);
         if session.attempt < r.attempt {
+            if far {
+                r.nonces.insert(from, (session.attempt, nonce));
+            }
             // It restarted, or its timers ran otherwise: it is told where this node is.
             if let Some(nonce) = r.nonce {
                 let session = Session {
@@ -192,17 +191,17 @@ impl Signing {
                 cx.io
                     .send(cx.setting.node(from), Part::Nonce { session, nonce });
             }
-            return Step::Nothing;
+            return;
         }
         let pruned = !on(Defect::AttemptsAreNeverPruned);
         if !newer && pruned {
-            return Step::Nothing;
+            return;
         }
-        let join = near_by(session.attempt) && session.attempt <= r.last && !r.joined || !pruned;
+        let join = near_by(session.attempt) && !r.joined || !pruned;
         r.nonces.insert(from, (session.attempt, nonce));
         if session.attempt > r.attempt {
             if !join || !r.own {
-                return Step::Nothing;
+                return;
             }
             r.joined = true;
             r.attempt(session.attempt);
@@ -210,17 +209,17 @@ impl Signing {
         if r.own {
             self.ask_nonce(session.from, session.t, cx);
         }
-        self.collect(session, cx)
+        self.collect(session, cx);
     }
 
     // P-MUSIG-1: the coordinator of an attempt sends the ordered nonces once it has them all.
-    fn collect(&mut self, session: Session, cx: &mut Cx<'_>) -> Step {
+    fn collect(&mut self, session: Session, cx: &mut Cx<'_>) {
         let (n, me) = (cx.setting.n(), cx.setting.me());
         if coordinator(cx.setting, session.t, session.attempt) != me {
-            return Step::Nothing;
+            return;
         }
         let Some(r) = self.current(&session).filter(|r| r.set.is_none()) else {
-            return Step::Nothing;
+            return;
         };
         let nonces: Vec<PublicNonce> = r
             .nonces
@@ -229,7 +228,7 @@ impl Signing {
             .map(|(_, nonce)| *nonce)
             .collect();
         if nonces.len() < n || r.nonce.is_none() {
-            return Step::Nothing;
+            return;
         }
         r.set = Some(nonces.clone());
         let others: Vec<_> = cx.setting.others().collect();
@@ -237,7 +236,6 @@ impl Signing {
             let nonces = nonces.clone();
             cx.io.send(node, Part::Nonces { session, nonces });
         }
-        Step::TrySign(session.from, session.t)
     }
 
     /// The ordered nonces, from the coordinator of the attempt. One set per session, ever: the secret nonce signs once.
@@ -247,17 +245,16 @@ impl Signing {
         session: Session,
         nonces: Vec<PublicNonce>,
         cx: &mut Cx<'_>,
-    ) -> bool {
+    ) {
         let (n, me) = (cx.setting.n(), cx.setting.me());
         if coordinator(cx.setting, session.t, session.attempt) != from || nonces.len() != n {
-            return false;
+            return;
         }
-        match self.current(&session) {
-            Some(r) if r.set.is_none() && r.nonce == Some(nonces[me]) => {
-                r.set = Some(nonces);
-                true
-            }
-            _ => false,
+        if let Some(r) = self.current(&session)
+            && r.set.is_none()
+            && r.nonce == Some(nonces[me])
+        {
+            r.set = Some(nonces);
         }
     }
 
@@ -311,19 +308,21 @@ impl Signing {
         let Some(r) = self.ranges.get_mut(&(from, t)) else {
             return;
         };
-        let next = r.attempt.saturating_add(1);
-        let others = r.nonces.iter().filter(|(i, _)| **i != me);
-        let attempts: Vec<u32> = others.map(|(_, (attempt, _))| *attempt).collect();
-        // One that is further may be bumping: it moves this node by so much and no more. All of them are believed.
-        let newest = attempts.iter().max().copied().unwrap_or(0);
-        let lowest = attempts.iter().min().copied().unwrap_or(0);
-        let all = if attempts.len() + 1 == n { lowest } else { 0 };
-        let step = newest.clamp(next, next.saturating_add(2 * n as u32));
-        let attempt = step.max(all).min(r.last);
         r.joined = false;
-        // A session signs once: behind the last one there is no other.
-        if attempt > r.attempt {
-            r.attempt(attempt);
+        if r.attempt == r.last {
+            // Somebody bumped them, or years have passed: the names are used again, with fresh nonces and for nobody's old ones.
+            r.nonces.clear();
+            r.attempt(r.first);
+        } else {
+            let next = r.attempt + 1;
+            let others = r.nonces.iter().filter(|(i, _)| **i != me);
+            let attempts: Vec<u32> = others.map(|(_, (attempt, _))| *attempt).collect();
+            // One that is further may be bumping: it moves this node by so much and no more. All of them are believed.
+            let newest = attempts.iter().max().copied().unwrap_or(0);
+            let lowest = attempts.iter().min().copied().unwrap_or(0);
+            let all = if attempts.len() + 1 == n { lowest } else { 0 };
+            let step = newest.clamp(next, next.saturating_add(2 * n as u32));
+            r.attempt(step.max(all).min(r.last));
         }
         self.arm(from, t, cx);
         self.ask_nonce(from, t, cx);
