@@ -15,8 +15,11 @@ async fn two_processes_with_one_key_are_told_of_one_another() {
     until("the agreement runs on both", async || {
         let mut runs = true;
         for node in &world.nodes {
-            let view = node.api.agreement(&a).await.expect("agreement");
-            runs &= !view.progress.waiting_for.iter().any(|w| w.contains("not"));
+            let view = node.api.agreement(&a).await;
+            runs &= view.is_ok_and(|v| {
+                let waits = v.progress.waiting_for;
+                !waits.iter().any(|why| why.contains("not"))
+            });
         }
         runs
     })
