@@ -4,7 +4,7 @@ SHELL := /bin/sh
 CARGO := cargo
 BIN := target/release
 .DEFAULT_GOAL := help
-.PHONY: help preflight build demo test bench replay chain-test audit fmt lint contracts guests
+.PHONY: help preflight build demo test bench replay chain-test fuzz audit fmt lint contracts guests
 
 help: ## This list
 	@echo "DIVERSITY: off-chain execution of IoT agreements, settled on a chain. Targets:"
@@ -25,13 +25,16 @@ test: preflight ## Everything that CI checks; ends with a line of counts
 bench: build ## Figures of the node on this machine, as Markdown
 	@$(BIN)/diversity-bench
 
-replay: build ## Replay TRIPS=file.csv and compare with REFERENCE=monthly.csv
+replay: build ## Replay TRIPS=file.csv and compare with REFERENCE=monthly.csv (RPC=URL,... FUNDER=keystore PASSWORD_FILE=file)
 	@test -n "$(TRIPS)" || { echo "say which trips: make replay TRIPS=trips.csv REFERENCE=monthly_by_end.csv" >&2; exit 2; }
-	@$(BIN)/replay --trips "$(TRIPS)" $(if $(REFERENCE),--reference "$(REFERENCE)") $(if $(KEEP),--keep)
+	@$(BIN)/replay --trips "$(TRIPS)" $(if $(REFERENCE),--reference "$(REFERENCE)") $(if $(RPC),--rpc "$(RPC)") $(if $(FUNDER),--funder "$(FUNDER)" --password-file "$(PASSWORD_FILE)") $(if $(KEEP),--keep)
 
 chain-test: build ## Settlement, restart, backlog, dispute on the chain at RPC=URL,... (FUNDER=keystore PASSWORD_FILE=file)
 	@test -n "$(RPC)" || { echo "say which chain: make chain-test RPC=http://127.0.0.1:8545 FUNDER=rich.json PASSWORD_FILE=rich.password" >&2; exit 2; }
 	@$(BIN)/chain-test --rpc "$(RPC)" $(if $(FUNDER),--funder "$(FUNDER)" --password-file "$(PASSWORD_FILE)")
+
+fuzz: ## Fuzz what reads the chain, for MINUTES=10 (needs a nightly toolchain and cargo-fuzz)
+	@tests/fuzz/run $(or $(MINUTES),10)
 
 audit: preflight ## Known vulnerabilities in dependencies (needs a network)
 	@tests/checks/deny check advisories

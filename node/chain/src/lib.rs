@@ -2,7 +2,8 @@
 //!
 //! - [`rpc`]: JSON-RPC over several endpoints with our own failover; refusals are read, for Besu, geth and anvil.
 //! - [`submitter`]: the durable outbox; [`fees`] says what a transaction pays.
-//! - [`follow`]: the events of `MainContract` and `Cells`, from a stored cursor; [`events`] are their values.
+//! - [`follow`]: the events of `MainContract` and `Cells`, from a stored cursor; [`events`] are their values; [`look_back`] asks
+//!   for those of somebody again.
 //! - [`calls`]: calldata of every function; [`contract`]: the getters; [`goal`]: what a call is for; [`revert`] and
 //!   [`evidence`]: for people.
 //! - [`anvil`]: the local chain of development networks.
@@ -19,6 +20,7 @@ pub mod evidence;
 pub mod fees;
 pub mod follow;
 pub mod goal;
+pub mod look_back;
 mod packed;
 pub mod revert;
 pub mod rpc;

@@ -10,12 +10,14 @@ use diversity_chain::events::{ChainEvent, DisputeKind, Located, PublishedTerms};
 use diversity_chain::evidence::{self, Evidence};
 use diversity_chain::follow::{FollowConfig, FollowError, Follower};
 use diversity_chain::goal::{Goal, dispute_id};
+use diversity_chain::look_back::{Entity, look_back};
 use diversity_chain::submitter::{Report, Row, Submission};
 use diversity_chain::{ANVIL_CHAIN_ID, Contracts};
 use diversity_proto::frame::{Frame, Message, write_body};
 use diversity_proto::round::{Hole, OutputKind, marked_epoch};
 use diversity_proto::terms;
-use diversity_proto::{Address, Digest, Signature, Writer};
+use diversity_proto::{Address, Digest, NodeId, Signature, UserId, Writer};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -445,6 +447,32 @@ async fn everything_that_a_node_does_on_the_chain() {
             _ => {}
         }
     }
+    // Asked for some alone, the chain says the same of them again.
+    let sensor = id(&w.sensors[0]);
+    let wanted = [
+        Entity::User(UserId(w.users[1].address())),
+        Entity::Node(NodeId(w.nodes[2].address())),
+        Entity::Sensor(sensor),
+    ];
+    let head = rpc.head().await.unwrap().number;
+    let wanted = BTreeSet::from(wanted);
+    let found = look_back(&rpc, &w.d, &wanted, 0, head).await.unwrap();
+    let of_them = |l: &&Located| match &l.event {
+        ChainEvent::UserRegistered { user, .. } => wanted.contains(&Entity::User(*user)),
+        ChainEvent::NodeRegistered { node, .. } => wanted.contains(&Entity::Node(*node)),
+        ChainEvent::SensorRegistered { sensor, .. } => wanted.contains(&Entity::Sensor(*sensor)),
+        ChainEvent::DisputeRecorded { kind, .. } => *kind == DisputeKind::SensorContradiction,
+        _ => false,
+    };
+    // That sensor was registered again in one transaction with others; what counts is the first time.
+    let again = |l: &&Located| matches!(l.event, ChainEvent::SensorRegistered { .. });
+    let expected: Vec<_> = events.iter().filter(of_them).cloned().collect();
+    let (sensors, mut rest): (Vec<&Located>, Vec<&Located>) = expected.iter().partition(again);
+    assert_eq!(sensors.len(), 2);
+    rest.push(sensors[0]);
+    rest.sort_by_key(|l| (l.at.block, l.at.log_index));
+    let expected: Vec<_> = rest.into_iter().cloned().collect();
+    assert_eq!((found.len(), found), (4, expected));
     println!(
         "gas: agreement {create_gas}, settle {settle_gas}, batch of 3 {batch_gas}, by 3 reveals {reveals_gas}, attest {attest_gas}, hole {hole_gas}, reading {reading_gas}, in band {resolve_gas}, cell {cell_gas}"
     );

@@ -8,6 +8,7 @@ use diversity_chain::follow::{FollowConfig, Follower};
 use diversity_chain::rpc::{EndpointError, Rpc, RpcConfig, RpcError};
 use diversity_proto::{Address, Digest};
 use serde_json::{Value, json};
+use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
 const CONTRACT: Address = {
@@ -383,14 +384,21 @@ async fn a_bearer_token_comes_from_a_file_and_a_new_one_is_read_when_it_is_refus
     };
     for content in [None, Some(""), Some("two words"), Some("\u{e4}")] {
         if let Some(content) = content {
-            std::fs::write(&file, content).unwrap();
+            write_private(&file, content);
         }
         assert!(
             matches!(open(), Err(EndpointError::Token { .. })),
             "{content:?}"
         );
     }
-    std::fs::write(&file, "t0k3n-one\n").unwrap();
+    write_private(&file, "t0k3n-one\n");
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o640)).unwrap();
+    let exposed = open().err().expect("others can read it").to_string();
+    assert!(
+        exposed.contains("chmod 600") && !exposed.contains("t0k3n"),
+        "{exposed}"
+    );
+    write_private(&file, "t0k3n-one\n");
     let rpc = open().unwrap();
     rpc.head().await.unwrap();
     let head = server.with(|c| c.last_head.clone());
@@ -408,7 +416,7 @@ async fn a_bearer_token_comes_from_a_file_and_a_new_one_is_read_when_it_is_refus
         "{words}"
     );
     server.with(|c| c.raw = None);
-    std::fs::write(&file, "t0k3n-two\n").unwrap();
+    write_private(&file, "t0k3n-two\n");
     rpc.head().await.unwrap();
     assert!(server.with(|c| c.last_head.contains("Bearer t0k3n-two\r\n")));
 }
@@ -482,4 +490,10 @@ async fn a_transaction_goes_past_an_endpoint_with_a_limit_of_its_own() {
         good.with(|c| c.pool.clear());
         assert_eq!(rpc.send_raw(&bytes, false).await, Ok(hash), "{words}");
     }
+}
+
+/// A file that only its owner reads, as secrets have to be.
+fn write_private(path: impl AsRef<std::path::Path>, content: &str) {
+    std::fs::write(&path, content).expect("written");
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).expect("ours");
 }

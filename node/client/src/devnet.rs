@@ -5,6 +5,7 @@ use diversity_proto::{Address, UserId};
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// The devnet file. Relative paths in it are meant from the folder that it lies in; [`Devnet::read`] makes them whole.
@@ -23,7 +24,7 @@ pub struct Devnet {
 /// The chain of a devnet.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DevnetChain {
-    /// JSON-RPC endpoint.
+    /// JSON-RPC endpoint, without what may be secret in its URL: user, password, path and query.
     pub rpc_url: String,
     /// EIP-155 chain id.
     pub chain_id: u64,
@@ -205,10 +206,25 @@ impl DevnetNode {
 /// # Errors
 /// What the system says.
 pub fn write_atomically(path: &Path, content: &[u8]) -> std::io::Result<()> {
+    // As files are made: the umask says who may read it.
+    replace(path, content, 0o666)
+}
+
+/// The same, for what only its owner reads.
+///
+/// # Errors
+/// What the system says.
+pub fn write_private(path: &Path, content: &[u8]) -> std::io::Result<()> {
+    replace(path, content, 0o600)
+}
+
+fn replace(path: &Path, content: &[u8], mode: u32) -> std::io::Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{}.new", std::process::id()));
     let new = path.with_file_name(name);
-    let mut file = fs::File::create(&new)?;
+    let mut options = fs::OpenOptions::new();
+    let options = options.write(true).create(true).truncate(true).mode(mode);
+    let mut file = options.open(&new)?;
     file.write_all(content)?;
     file.sync_all()?;
     fs::rename(&new, path)?;

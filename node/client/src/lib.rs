@@ -4,13 +4,14 @@
 //! - [`sign`]: what users sign (EIP-712); [`draft`]: an agreement on its way from terms to the chain.
 //! - [`devnet`]: the file that describes a devnet.
 //! - [`terms_json`]: terms as people read and write them; [`abi`]: results decoded by the names in the terms.
-//! - [`hexed`]: how byte strings stand in JSON.
+//! - [`csv`]: lines of trips and of recorded windows; [`hexed`]: how byte strings stand in JSON.
 //!
 //! Nothing here trusts a node: ids are computed from keys and terms, acknowledgements carry signatures, and a module is
 //! checked against its hash.
 
 pub mod abi;
 pub mod api;
+pub mod csv;
 pub mod devnet;
 pub mod draft;
 mod error;

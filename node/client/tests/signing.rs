@@ -376,10 +376,10 @@ fn keys_come_from_keystores() {
         Cost::Light,
     )
     .unwrap();
-    std::fs::write(&password, "secret\n").unwrap();
+    write_private(&password, "secret\n");
     let signer = Signer::from_keystore(&path, &password, deployment()).unwrap();
     assert_eq!(signer.id().0, address);
-    std::fs::write(&password, "wrong").unwrap();
+    write_private(&password, "wrong");
     let wrong = Signer::from_keystore(&path, &password, deployment()).unwrap_err();
     assert!(wrong.to_string().contains("password is wrong"), "{wrong}");
     let missing = Signer::from_keystore(&path, folder.path(), deployment()).unwrap_err();
@@ -404,4 +404,11 @@ fn terms_read_and_write_the_same() {
     let mut too_long = draft.terms.clone();
     too_long.title = "x".repeat(129);
     assert!(diversity_proto::terms::Terms::try_from(&too_long).is_err());
+}
+
+/// A file that only its owner reads, as secrets have to be.
+fn write_private(path: impl AsRef<std::path::Path>, content: &str) {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::write(&path, content).expect("written");
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).expect("ours");
 }

@@ -199,6 +199,8 @@ settings! {
     settle_stage_ms: u64 = 15_000;
     /// Gas that one agreement may cost this node in a day (UTC); beyond it settlements wait, owed, and waiting_for says gas_budget. [default: 5000000]
     gas_per_day: u64 = 5_000_000;
+    /// Memory and disk for what others than the parties of this node's agreements write to the chain, bytes; beyond it the oldest of it is dropped, and looked for on the chain should it be needed. [default: 67108864]
+    strangers_bytes_max: usize = 64 * 1024 * 1024;
     /// Executed but undecided t of one agreement, 1 to 64. [default: 64]
     ahead_max: usize = 64;
     /// How far beyond the first missing q frames of a sensor are stored, messages. [default: 65536]

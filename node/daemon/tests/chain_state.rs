@@ -117,6 +117,23 @@ async fn while_the_chain_is_down_no_answer_shows_a_secret_and_what_is_stored_is_
             assert!(!words.contains(secret), "{words}");
         }
     }
+    // Whoever asks for something of the chain hears at once how that is, and what was asked is kept.
+    let user = user(chain.deployment, 41);
+    let registration = serde_json::to_string(&user.user("operator")).expect("JSON");
+    for _ in 0..2 {
+        let began = std::time::Instant::now();
+        let (status, said) = ask(&node, "POST", "/v1/users", &registration).await;
+        assert_eq!(status, 503, "{said}");
+        assert!(
+            said.contains("is kept and goes to the chain") && said.contains("cannot be reached"),
+            "{said}"
+        );
+        assert!(began.elapsed().as_secs() < 10, "{:?}", began.elapsed());
+        assert_eq!(node.api.info().await.expect("info").chain.outbox, 1);
+        for secret in SECRETS {
+            assert!(!said.contains(secret), "{said}");
+        }
+    }
     assert!(node.api.alive().await);
     let why = node.api.not_ready().await.expect("it answers");
     assert!(why.expect("not ready").contains("cannot be reached"));

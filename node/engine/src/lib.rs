@@ -351,7 +351,9 @@ impl Node {
         let Some(a) = self.agreements.get_mut(&part.agreement()) else {
             return;
         };
-        let Some(i) = a.index_of(&from).filter(|i| *i != a.me()) else {
+        // Of itself a node hears only which list of open sensors others hold of it (P-RECALL-2).
+        let heard = |i: &usize| *i != a.me() || matches!(part, Part::Held { .. });
+        let Some(i) = a.index_of(&from).filter(heard) else {
             return;
         };
         if let Part::Status {

@@ -5,9 +5,11 @@ mod stage;
 use diversity_engine::api::{ChainEvent, Notice, Submission};
 use diversity_engine::{Input, records};
 use diversity_proto::frame::{Contradiction, Opening};
+use diversity_proto::held::{Held, OpenSensor};
 use diversity_proto::terms::WindowSpec;
 use diversity_proto::time::Implausible;
 use diversity_proto::window::WindowEnd;
+use diversity_proto::wire::{Part, decode_envelope};
 use stage::*;
 
 /// Days, the first of which is just over when the stage begins.
@@ -471,4 +473,50 @@ fn count_windows_of_void_sensors_end_whatever_one_of_them_says() {
         assert!(s.status(0, &a).ended && s.status(1, &a).ended);
         assert!(s.plans.len() < 10, "nothing runs on");
     }
+}
+
+/// A node with an old store would say otherwise which sensors are open; what others hold of it counts (P-RECALL-2).
+#[test]
+fn a_list_that_others_hold_of_this_node_takes_the_place_of_its_own() {
+    let mut s = Stage::new(2, counts());
+    let a = agreement(1);
+    s.register(a, &terms(2, &[(0, 0), (1, 0)], DAYS, 1));
+    let all = [
+        frame(0, 0, &[(day(0), 1), (day(86_400), 1)]),
+        frame(1, 0, &[(day(0), 1)]),
+    ];
+    s.frames(0, &all);
+    s.settle();
+    // As node 0 said it before its store was lost: it held one message of sensor 1.
+    let mut held = Held {
+        open: vec![OpenSensor {
+            index: 1,
+            lacks: 1,
+            contradiction: None,
+        }],
+        signature: diversity_proto::Signature([0; 64]),
+    };
+    let digest = held.digest(&subject(&a, 0, 0), &node(0));
+    held.signature = sign(&node_key(0), &digest);
+    let shown = Part::Held {
+        agreement: a,
+        epoch: 0,
+        t: 0,
+        held,
+    };
+    s.input(
+        0,
+        Input::Message {
+            from: node(0),
+            parts: vec![shown.clone()],
+        },
+    );
+    // By now it holds another one, and the record must not show it.
+    s.frames(0, &[frame(1, 1, &[(day(0) + 1, 1)])]);
+    s.run(2 * DAY_MS);
+    let kept = s.store[0].get(&records::held_key(&a, 0, 0));
+    let kept = kept.map(|envelope| decode_envelope(envelope).expect("an envelope"));
+    assert_eq!(kept, Some(vec![shown]));
+    assert!(s.chain[&a].next_t >= 1, "and the window ends by it");
+    assert!(s.blamed().is_empty() && !s.halted());
 }

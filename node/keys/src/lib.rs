@@ -5,7 +5,8 @@
 //! - [`musig`]: the aggregate key of an agreement and its n-of-n Schnorr signature (BIP-327, BIP-340).
 //! - [`peer_sign`], [`peer_verify`]: the transport's ed25519 key, where it proves whose connections it carries.
 //! - [`derive_secret_salt`]: the secret and salt of a commit, the same after every restart (design rule R2).
-//! - [`keystore`]: secrets in files, as Web3 Secret Storage version 3; [`password`]: their passwords, in files of their own.
+//! - [`keystore`]: secrets in files, as Web3 Secret Storage version 3; [`password`]: their passwords, in files of their own,
+//!   which nobody else may read ([`private`]).
 //!
 //! Every function takes and gives plain byte arrays, so that no type of a cryptographic library leaks into the
 //! protocol. Randomness is an argument; [`os_random`] is the one place that asks the operating system.
@@ -20,6 +21,7 @@ pub mod keystore;
 pub mod musig;
 pub mod password;
 mod peer;
+pub mod private;
 
 pub use derive::derive_secret_salt;
 pub use ecdsa::{

@@ -1,10 +1,11 @@
 //! Passwords in files: one reading of them, for the node, the command line and the SDK alike.
 
-use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
+
+use crate::private;
 
 /// The greatest password file that is read, in bytes.
 pub const FILE_BYTES_MAX: u64 = 4096;
@@ -41,7 +42,7 @@ pub enum PasswordError {
 /// [`PasswordError`].
 pub fn read(path: &Path) -> Result<Zeroizing<String>, PasswordError> {
     let mut text = Zeroizing::new(String::new());
-    File::open(path)
+    private::open(path)
         .and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text))
         .map_err(|source| PasswordError::File {
             path: path.into(),
@@ -72,6 +73,12 @@ pub fn read_new(path: &Path) -> Result<Zeroizing<String>, PasswordError> {
 mod tests {
     use super::*;
 
+    fn write(path: &Path, content: &str) {
+        use std::os::unix::fs::PermissionsExt;
+        std::fs::write(path, content).expect("writes");
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).expect("ours");
+    }
+
     #[test]
     fn the_first_line_is_the_password() {
         let dir = tempfile::tempdir().expect("a directory");
@@ -84,18 +91,18 @@ mod tests {
             ("\u{feff}pass word-1\r\nother", "pass word-1"),
             (" blanks count ", " blanks count "),
         ] {
-            std::fs::write(&path, content).expect("writes");
+            write(&path, content);
             assert_eq!(*read(&path).expect("a password"), password, "{content:?}");
         }
         for content in ["", "\n", "\r\n", "\u{feff}", "\nsecond\n"] {
-            std::fs::write(&path, content).expect("writes");
+            write(&path, content);
             assert_eq!(*read(&path).expect("an empty one"), "", "{content:?}");
             assert!(
                 matches!(read_new(&path), Err(PasswordError::Empty { .. })),
                 "{content:?}"
             );
         }
-        std::fs::write(&path, "x".repeat(5000)).expect("writes");
+        write(&path, &"x".repeat(5000));
         assert!(matches!(read(&path), Err(PasswordError::TooLarge { .. })));
         let missing = read(&dir.path().join("none")).expect_err("missing");
         assert!(missing.to_string().contains("none"), "{missing}");

@@ -6,7 +6,6 @@
 //! [`run`] ties them together.
 
 pub mod city;
-mod csv;
 pub mod deliver;
 pub mod epilogue;
 pub mod faults;

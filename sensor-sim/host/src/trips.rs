@@ -1,6 +1,6 @@
 //! The trips file: a header, then `bike_id,start_unix_s,end_unix_s` a line. It is checked whole before anything is sent.
 
-use crate::csv::{self, Row, RowError};
+use diversity_client::csv::{self, Row, RowError};
 use diversity_proto::frame::TIME_MAX;
 use diversity_proto::time::Implausible;
 use std::collections::BTreeMap;

@@ -1,15 +1,18 @@
 //! A devnet of its own, driven by the programs alone, and gone when dropped, also when a test panics.
 
+mod replay;
+
+pub use replay::{Replay, Summary};
+
 use crate::{E2eError, Result, programs};
 use diversity_client::Api;
 use diversity_client::api::{AgreementSummary, DisputeView, SettledResult};
 use diversity_client::devnet::Devnet;
 use diversity_proto::AgreementId;
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -54,29 +57,8 @@ pub struct Net {
     keep: bool,
     temporary: Option<tempfile::TempDir>,
     runtime: tokio::runtime::Runtime,
-}
-
-/// The last line of `sensor-sim --json`.
-#[derive(Clone, Debug, Deserialize)]
-pub struct Summary {
-    /// The agreement.
-    pub agreement: Option<String>,
-    /// Messages, heartbeats included.
-    pub sent: u64,
-    /// Heartbeats among them.
-    pub heartbeats: u64,
-    /// Messages that nodes of every user hold.
-    pub acknowledged: u64,
-    /// Frames that were sent again.
-    pub retried: u64,
-    /// Messages that were lost; must be 0.
-    pub lost: u64,
-    /// Months settled.
-    pub settled: u64,
-    /// Months disputed.
-    pub disputed: u64,
-    /// Wall time.
-    pub seconds: f64,
+    /// Endpoint of a chain that runs already: `devnet.json` shows it without what may be secret in its URL.
+    rpc_url: Option<String>,
 }
 
 impl Net {
@@ -107,6 +89,10 @@ impl Net {
             keep: plan.keep,
             temporary,
             runtime,
+            rpc_url: plan.chain.as_deref().and_then(|urls| {
+                let urls = diversity_chain::rpc::split(urls);
+                urls.into_iter().next()
+            }),
         };
         running().push(net.dir.clone());
         net.bring_up(&plan)?;
@@ -178,7 +164,11 @@ impl Net {
     /// # Errors
     /// [`E2eError::Devnet`].
     pub fn devnet(&self) -> Result<Devnet> {
-        Ok(Devnet::read(&self.file())?)
+        let mut devnet = Devnet::read(&self.file())?;
+        if let Some(url) = &self.rpc_url {
+            devnet.chain.rpc_url.clone_from(url);
+        }
+        Ok(devnet)
     }
 
     /// The API of a node.
@@ -553,102 +543,5 @@ pub fn await_that<T>(
             });
         }
         std::thread::sleep(LOOK_EVERY);
-    }
-}
-
-/// A replay that runs; it is killed when dropped.
-#[derive(Debug)]
-pub struct Replay {
-    child: Child,
-    command: String,
-}
-
-impl Replay {
-    fn start(arguments: Vec<OsString>) -> Result<Self> {
-        let command = shown("sensor-sim", &arguments);
-        let child = Command::new(programs::find("sensor-sim")?)
-            .args(&arguments)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .map_err(E2eError::system(format!("run {command}")))?;
-        Ok(Self { child, command })
-    }
-
-    /// Whether it runs still.
-    ///
-    /// # Errors
-    /// [`E2eError::System`].
-    pub fn runs(&mut self) -> Result<bool> {
-        let ended = self
-            .child
-            .try_wait()
-            .map_err(E2eError::system("look after a replay"))?;
-        Ok(ended.is_none())
-    }
-
-    /// Waits for its end: how it ended, and its summary if it printed one.
-    ///
-    /// # Errors
-    /// [`E2eError::System`], [`E2eError::Output`].
-    pub fn end(mut self) -> Result<(ExitStatus, Option<Summary>)> {
-        let mut text = String::new();
-        if let Some(mut out) = self.child.stdout.take() {
-            std::io::Read::read_to_string(&mut out, &mut text)
-                .map_err(E2eError::system("read a replay's output"))?;
-        }
-        let status = self
-            .child
-            .wait()
-            .map_err(E2eError::system("wait for a replay"))?;
-        let summary = match text.lines().last() {
-            None => None,
-            Some(line) => Some(serde_json::from_str(line).map_err(|e| E2eError::Output {
-                command: self.command.clone(),
-                reason: e.to_string(),
-            })?),
-        };
-        Ok((status, summary))
-    }
-
-    /// Waits for its good end.
-    ///
-    /// # Errors
-    /// [`E2eError::Program`] if it failed, [`E2eError::NotSo`] if messages were lost.
-    pub fn finish(self) -> Result<Summary> {
-        let command = self.command.clone();
-        let (status, summary) = self.end()?;
-        match summary {
-            Some(summary) if status.success() => {
-                if summary.lost > 0 || summary.acknowledged != summary.sent {
-                    return Err(E2eError::NotSo(format!("messages were lost: {summary:?}")));
-                }
-                Ok(summary)
-            }
-            _ => Err(E2eError::Program {
-                command,
-                status,
-                said: "see above".into(),
-            }),
-        }
-    }
-}
-
-impl Drop for Replay {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-impl Summary {
-    /// The agreement.
-    ///
-    /// # Errors
-    /// [`E2eError::NotSo`] if there is none.
-    pub fn agreement(&self) -> Result<&str> {
-        self.agreement
-            .as_deref()
-            .ok_or_else(|| E2eError::NotSo("the replay names no agreement".into()))
     }
 }

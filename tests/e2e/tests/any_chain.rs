@@ -45,7 +45,7 @@ fn a_chain_with_fees_that_is_there_settles_everything() {
     let key = SecretKey::from_bytes(&secret).expect("a key");
     let (funder, password) = (folder.path().join("rich.json"), folder.path().join("empty"));
     keystore::write(&funder, &secret, Some(&key.address()), b"", Cost::Light).expect("written");
-    std::fs::write(&password, "\n").expect("written");
+    write_private(&password, "\n");
 
     let out = Command::new(programs::find("chain-test").expect("the program"))
         .args([
@@ -73,4 +73,11 @@ fn a_chain_with_fees_that_is_there_settles_everything() {
     ] {
         assert!(said.contains(step), "no {step} in:\n{said}");
     }
+}
+
+/// A file that only its owner reads, as secrets have to be.
+fn write_private(path: impl AsRef<std::path::Path>, content: &str) {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::write(&path, content).expect("written");
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).expect("ours");
 }

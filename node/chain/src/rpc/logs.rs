@@ -4,7 +4,7 @@ use super::endpoint::Endpoint;
 use super::types::FromRpc;
 use super::{Log, Result, Rpc, RpcError, join, quantity};
 use diversity_proto::Address;
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// Blocks in one `eth_getLogs` until an endpoint says otherwise (Besu's default limit).
 pub const LOG_RANGE: u64 = 5_000;
@@ -14,6 +14,17 @@ impl Rpc {
     /// what it allows is remembered, and grows again after answers. The last block that was really covered is returned with
     /// the events.
     pub async fn logs(&self, contracts: &[Address], from: u64, to: u64) -> Result<(Vec<Log>, u64)> {
+        self.logs_of(contracts, &Value::Null, from, to).await
+    }
+
+    /// The same of those whose indexed arguments are these: `topics` as `eth_getLogs` takes it, `null` for all.
+    pub(crate) async fn logs_of(
+        &self,
+        contracts: &[Address],
+        topics: &Value,
+        from: u64,
+        to: u64,
+    ) -> Result<(Vec<Log>, u64)> {
         let mut errors = Vec::new();
         for endpoint in self.order() {
             // Never beyond this endpoint's own head: an error since Besu 26.1, silently less before.
@@ -32,7 +43,7 @@ impl Rpc {
                 continue;
             }
             match self
-                .logs_from(endpoint, contracts, from, to.min(head))
+                .logs_from(endpoint, contracts, topics, from, to.min(head))
                 .await
             {
                 Ok(out) => return Ok(out),
@@ -46,6 +57,7 @@ impl Rpc {
         &self,
         endpoint: &Endpoint,
         contracts: &[Address],
+        topics: &Value,
         from: u64,
         to: u64,
     ) -> Result<(Vec<Log>, u64)> {
@@ -53,11 +65,15 @@ impl Rpc {
         let mut span = (to - from + 1).min(endpoint.log_range(LOG_RANGE));
         loop {
             let last = from + span - 1;
-            let filter = json!([{
+            let mut filter = json!({
                 "address": addresses,
                 "fromBlock": quantity(from),
                 "toBlock": quantity(last),
-            }]);
+            });
+            if !topics.is_null() {
+                filter["topics"] = topics.clone();
+            }
+            let filter = json!([filter]);
             let answer = self.ask(endpoint, "eth_getLogs", &filter).await;
             match answer.and_then(Vec::<Log>::from_rpc) {
                 Ok(mut logs) => {

@@ -2,6 +2,7 @@
 //! minutes.
 
 use super::endpoint::EndpointError;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -51,7 +52,13 @@ impl Token {
 }
 
 fn read(path: &Path) -> Result<String, String> {
-    let text = std::fs::read_to_string(path).map_err(|e| e.to_string())?;
+    let mut text = String::new();
+    diversity_keys::private::open(path)
+        .and_then(|file| {
+            file.take(TOKEN_BYTES_MAX as u64 + 2)
+                .read_to_string(&mut text)
+        })
+        .map_err(|e| e.to_string())?;
     let token = text.trim();
     if token.is_empty() || token.len() > TOKEN_BYTES_MAX {
         return Err(format!("it holds no token of 1 to {TOKEN_BYTES_MAX} bytes"));

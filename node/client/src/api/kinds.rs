@@ -9,9 +9,9 @@ use std::fmt;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Life {
-    /// Nobody has closed it.
+    /// Nobody has closed it, and some of its sensors can still be believed.
     Open,
-    /// It has an end, and something before it is not settled yet.
+    /// It has an end (somebody has closed it, or the last of its sensors is void), and something before it is not settled yet.
     Closing,
     /// Everything before its end is settled.
     Closed,

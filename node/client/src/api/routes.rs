@@ -97,12 +97,12 @@ pub const ROUTES: &[Route] = &[
     post("/v1/agreements/{a}/reread", Operate, "RereadRequest", "AgreementView", "Let this node read the hole at t once more; it does once the operators of all nodes have asked"),
     get("/v1/agreements/{a}/results", Read, "ResultsPage", "Settled executions with the fields that the terms name, ascending by t. Query: from (first t, 0), limit (100)"),
     get("/v1/agreements/{a}/windows/{t}", Read, "WindowView", "A window as this node holds it: JSON; with Accept: application/octet-stream its bytes, or with ?part=input too the whole input of f (carry and window)"),
-    get("/v1/agreements/{a}/disputes", Read, "Vec<DisputeView>", "Disputes of one agreement, ascending by t"),
+    get("/v1/agreements/{a}/disputes", Read, "Page<DisputeView>", "Disputes of one agreement, newest first. Query: cursor, limit"),
 
     post("/v1/messages", Ingest, "application/octet-stream (proto::wire::encode_frames) or JsonFrames", "Acknowledgement", "Take in signed frames; answers when each is durable or refused"),
     get("/v1/messages/acknowledged", Ingest, "Acknowledgement", "Up to where this node holds these sensors' messages. Query: sensor (comma-separated, 1 to 256)"),
 
-    get("/v1/disputes", Read, "Vec<DisputeView>", "Disputes that the chain holds, newest last"),
+    get("/v1/disputes", Read, "Page<DisputeView>", "Disputes that the chain holds: those that concern this node, then those of strangers, each newest first. Query: cursor, limit"),
     get("/v1/disputes/{d}", Read, "DisputeView", "One dispute in words, or 404"),
     post("/v1/disputes/{d}/reread", Operate, "", "AgreementView", "The same, for the hole that this dispute records"),
     get("/v1/disputes/{d}/evidence", Read, "EvidenceBundle", "Everything needed to re-run the disputed execution and to see who lied"),

@@ -202,7 +202,7 @@ fn accused(d: &DisputeView) -> String {
 async fn which(api: &Api, named: Option<Digest>) -> Outcome<DisputeView> {
     match named {
         Some(d) => Ok(api.dispute(&d).await?),
-        None => api.disputes(None).await?.pop().ok_or_else(|| {
+        None => api.newest_dispute().await?.ok_or_else(|| {
             Failure::new(
                 FAILED,
                 "the chain holds no dispute of this node's agreements",

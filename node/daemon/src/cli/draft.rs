@@ -244,6 +244,12 @@ struct Drafted {
 }
 
 async fn members(api: &Api, named: &[String]) -> Outcome<Vec<NodeView>> {
+    let ids: Option<Vec<_>> = named.iter().map(|name| NodeId::from_hex(name)).collect();
+    if let Some(ids) = ids.filter(|ids| !ids.is_empty()) {
+        // One by one: strangers may have registered any number, and have pushed some of these out of the list.
+        let asked = ids.iter().map(|id| api.node(id));
+        return Ok(futures::future::try_join_all(asked).await?);
+    }
     let all = api.nodes().await?;
     if named.is_empty() {
         return Ok(all);

@@ -181,11 +181,18 @@ mod tests {
         )
         .expect("as a development chain makes it");
         for content in ["", "\n"] {
-            std::fs::write(&password_file, content).expect("written");
+            write_private(&password_file, content);
             let password = password(&password_file).expect("empty and fine");
             let secret = keystore::read(&file, password.as_bytes()).expect("opens");
             assert_eq!(*secret, *key.to_bytes());
             assert!(new_password(&password_file).is_err());
         }
+    }
+
+    /// A file that only its owner reads, as secrets have to be.
+    fn write_private(path: impl AsRef<std::path::Path>, content: &str) {
+        use std::os::unix::fs::PermissionsExt;
+        std::fs::write(&path, content).expect("written");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).expect("ours");
     }
 }

@@ -1,10 +1,12 @@
 //! Recorded windows as people write them: CSV and JSON, for `diversity code run`.
 //!
-//! CSV: a header `sensor,time,NAME:TYPE,...` and a message a line, in order of q for each sensor; the sensor is any text.
+//! CSV (RFC 4180): a header `sensor,time,NAME:TYPE,...` and a message a line, in order of q for each sensor; the sensor is any text,
+//! quoted where it has a comma.
 //! JSON: [`RecordedWindow`].
 
 use std::collections::HashMap;
 
+use diversity_client::csv;
 use diversity_client::hexed::{self, Bytes};
 use diversity_proto::SensorId;
 use diversity_proto::frame::{Message, TIME_MAX, Variable, VariableType, values_comply};
@@ -85,14 +87,17 @@ impl RecordedWindow {
 
 /// A window from CSV, with the sensors' names in agreement order (that of first mention).
 pub fn from_csv(text: &str, t: u64, from: u64, to: u64) -> Result<(Window, Vec<String>), String> {
+    // Some editors put a byte order mark in front.
     let mut lines = text
+        .trim_start_matches('\u{feff}')
         .lines()
         .enumerate()
         .filter(|(_, line)| !line.trim().is_empty());
-    let (_, head) = lines
+    let (first, head) = lines
         .next()
         .ok_or("the file is empty: it needs a header line")?;
-    let mut columns = head.split(',').map(str::trim);
+    let head = csv::row(head).map_err(|e| format!("line {}: {e}", first + 1))?;
+    let mut columns = head.iter().map(|column| column.trim());
     if (columns.next(), columns.next()) != (Some("sensor"), Some("time")) {
         return Err(
             "line 1: the header must be sensor,time,NAME:TYPE,... such as sensor,time,state:bool"
@@ -109,7 +114,8 @@ pub fn from_csv(text: &str, t: u64, from: u64, to: u64) -> Result<(Window, Vec<S
     let mut traces: Vec<Vec<(u64, Vec<u8>)>> = Vec::new();
     for (i, line) in lines {
         let at = |e: String| format!("line {}: {e}", i + 1);
-        let cells: Vec<&str> = line.split(',').map(str::trim).collect();
+        let row = csv::row(line).map_err(|e| at(e.to_string()))?;
+        let cells: Vec<&str> = row.iter().map(|cell| cell.trim()).collect();
         if cells.len() != variables.len() + 2 {
             return Err(at(format!(
                 "{} columns where the header has {}",
@@ -208,6 +214,28 @@ mod tests {
             .map(|m| (m.time, m.values.to_vec()))
             .collect();
         assert_eq!(messages, [(10, vec![1, 0xff, 0xfe]), (9, vec![0, 0x80, 0])]);
+    }
+
+    #[test]
+    fn cells_may_be_quoted_as_rfc_4180_says() {
+        let plain = "sensor,time,state:bool,heat:i16\nlock 1,10,1,-2\n";
+        let quoted =
+            "\u{feff}\"sensor\",\"time\",\"state:bool\",heat:i16\r\n\"lock 1\",\"10\",1,\"-2\"\r\n";
+        assert_eq!(
+            from_csv(quoted, 0, 0, 20).expect("good"),
+            from_csv(plain, 0, 0, 20).expect("good")
+        );
+        let odd = "sensor,time,state:bool\n\"lock \"\"1\"\", left\",10,1\n";
+        let (_, names) = from_csv(odd, 0, 0, 20).expect("good");
+        assert_eq!(names, ["lock \"1\", left"]);
+        for line in ["\"a,10,1", "a\"b,10,1", "\"a\"b,10,1", "a,10,\"1"] {
+            let file = format!("sensor,time,state:bool\n{line}\n");
+            let error = from_csv(&file, 0, 0, 20).expect_err(line);
+            assert!(
+                error.starts_with("line 2: ") && error.contains("quote"),
+                "{error}"
+            );
+        }
     }
 
     #[test]

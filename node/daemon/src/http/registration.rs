@@ -56,7 +56,7 @@ pub async fn user(
     State(api): State<Arc<Api>>,
     Id(user): Id<UserId>,
 ) -> ApiResult<JsonAnswer<UserView>> {
-    let mut view = api.rooms.directory.user(&user)?;
+    let mut view = api.rooms.directory.user(&user).await?;
     view.count = api.rooms.relay.count(&user).await;
     Ok(JsonAnswer(view))
 }
@@ -122,5 +122,5 @@ pub async fn node(
     State(api): State<Arc<Api>>,
     Id(node): Id<NodeId>,
 ) -> ApiResult<JsonAnswer<NodeView>> {
-    Ok(JsonAnswer(api.rooms.directory.node(&node)?))
+    Ok(JsonAnswer(api.rooms.directory.node(&node).await?))
 }

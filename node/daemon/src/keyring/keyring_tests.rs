@@ -40,6 +40,11 @@ fn a_wrong_password_is_said_and_nothing_is_overwritten() {
     Keyring::open(dir.path(), Path::new(""), true).expect("made");
     let other = dir.path().join("other");
     fs::write(&other, "wrong\n").expect("written");
+    fs::set_permissions(&other, fs::Permissions::from_mode(0o640)).expect("ours");
+    let exposed = Keyring::open(dir.path(), &other, true);
+    let exposed = exposed.err().expect("others can read it").to_string();
+    assert!(exposed.contains("chmod 600"), "{exposed}");
+    fs::set_permissions(&other, fs::Permissions::from_mode(0o600)).expect("ours");
     assert!(matches!(
         Keyring::open(dir.path(), &other, true),
         Err(KeyringError::Keystore { .. })

@@ -2,6 +2,8 @@
 //!
 //! One task does all of it, one thing after another, so that no event of an agreement falls between its gathering and its start.
 
+mod look_back;
+
 use std::collections::BTreeSet;
 use std::ops::Bound;
 use std::sync::{Arc, PoisonError};
@@ -35,6 +37,7 @@ use crate::node::registry::{
     terms_key,
 };
 use crate::node::shared::Shared;
+use crate::node::sought::seek;
 
 /// How often what agreements wait for is looked for again.
 const RETRY: Duration = Duration::from_secs(10);
@@ -131,6 +134,9 @@ impl Follow {
         let identity = self.identify().await?;
         let (outbox, mut reports) = self.open_outbox(identity).await?;
         let _forward = Ends(tokio::spawn(Arc::clone(&self.to_chain).forward()));
+        let (found, mut sought) = mpsc::channel(1);
+        let (rpc, view) = (self.rpc.clone(), self.view.subscribe());
+        let _seek = Ends(tokio::spawn(seek(self.shared.clone(), rpc, view, found)));
         self.contract().await;
         let mut status = outbox.watch();
         let cursor = self
@@ -167,6 +173,7 @@ impl Follow {
                     self.alarm.outbox(&s, &self.view, &self.shared.metrics);
                 }
                 () = self.shared.waiting.nudged() => self.activate_all().await?,
+                Some(found) = sought.recv() => self.found(found).await?,
                 Some(part) = self.terms_parts.recv() => self.terms_part(part).await?,
                 () = tokio::time::sleep_until(retry_at) => {
                     retry_at = Instant::now() + RETRY;
@@ -330,20 +337,14 @@ impl Follow {
                 registry.apply(event, &mut applied);
             }
         }
+        self.shared.sought.dropped(&applied.dropped);
         let processed = progress.cursor.block();
         let moved = self.view.borrow().processed != processed;
         if moved || progress.rewound.is_some() || !progress.events.is_empty() {
             applied
                 .ops
                 .push(Op::Put(cursor_key(), progress.cursor.encode()));
-            let (done, durable) = oneshot::channel();
-            let (inputs, ops) = (
-                std::mem::take(&mut applied.inputs),
-                std::mem::take(&mut applied.ops),
-            );
-            self.command(Command::Chain { inputs, ops, done }).await?;
-            durable.await.map_err(|_| FollowError::Stopped)?;
-            self.shared.registered.write().written();
+            self.make_durable(&mut applied).await?;
         }
         self.shared.metrics.gas_used.inc_by(applied.gas_used);
         self.shared.metrics.skipped(&applied.skipped);
@@ -502,6 +503,9 @@ impl Follow {
                 .contains_key(&a)
         };
         if runs {
+            return Ok(());
+        }
+        if !self.parties_are_here(&a)? {
             return Ok(());
         }
         let shared = self.shared.clone();

@@ -23,6 +23,7 @@ mod run;
 pub mod shared;
 pub mod signer;
 mod sole;
+pub mod sought;
 mod welcome;
 pub mod workers;
 

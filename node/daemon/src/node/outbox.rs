@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
 
 use diversity_chain::contract::MainContract;
 use diversity_chain::submitter::{self, Delivered, Journal, JournalError, Report};
@@ -28,6 +29,8 @@ use crate::telemetry::Metrics;
 const RELAYS_MAX: usize = 1_024;
 /// How long a relayed call waits for something else to stand on chain (a user, say), milliseconds.
 const RELAY_PATIENCE_MS: u64 = 20_000;
+/// How long the chain may be out of reach before whoever waits for a call is told.
+const A_MOMENT: Duration = Duration::from_secs(2);
 
 /// An agreement that runs here.
 pub struct Known {
@@ -385,7 +388,7 @@ impl Chain for ToChain {
             queues.relays.entry(submission.id).or_default().push(sender);
         }
         async move {
-            let id = submission.id;
+            let (id, label) = (submission.id, submission.label.clone());
             let status = outbox.watch();
             outbox
                 .submit(submission)
@@ -397,7 +400,10 @@ impl Chain for ToChain {
                     Err(RelayError::Unavailable("the node is shutting down".into()))
                 }),
                 // It is kept and goes on, but whoever asked is told at once that it makes no way.
-                why = stuck(status, id) => Err(RelayError::Unavailable(why)),
+                why = stuck(status.clone(), id) => Err(RelayError::Unavailable(why)),
+                why = out_of_reach(status) => Err(RelayError::Unavailable(format!(
+                    "\"{label}\" is kept and goes to the chain as soon as that can be reached; now it cannot: {why}"
+                ))),
             }
         }
         .boxed()
@@ -431,6 +437,24 @@ async fn stuck(mut status: watch::Receiver<submitter::Status>, id: Digest) -> St
         Some(why) => why,
         // The outbox has ended; the other side hears of it.
         None => std::future::pending().await,
+    }
+}
+
+/// Waits until the chain has been out of reach for longer than a moment; what is wrong.
+async fn out_of_reach(mut status: watch::Receiver<submitter::Status>) -> String {
+    loop {
+        let found = match status.wait_for(|s| s.trouble.is_some()).await {
+            Ok(found) => found.trouble.clone(),
+            Err(_) => None,
+        };
+        let Some(why) = found else {
+            // The outbox has ended; the other side hears of it.
+            return std::future::pending().await;
+        };
+        let over = status.wait_for(|s| s.trouble.is_none());
+        if tokio::time::timeout(A_MOMENT, over).await.is_err() {
+            return why;
+        }
     }
 }
 

@@ -6,6 +6,7 @@
 //! nobody may believe was judged before it came here ([`diversity_chain::events`]); what is left to be judged needs to know what
 //! stands already: a revision must be newer, and a peer key is its first claimant's.
 
+mod entities;
 mod keep;
 mod load;
 mod log;
@@ -17,11 +18,9 @@ use std::collections::{BTreeMap, VecDeque};
 use diversity_chain::events::{
     ChainEvent as Event, Located, Place, Position, PublishedTerms, Refusal, Skipped,
 };
-use diversity_chain::evidence::{self, Evidence};
-use diversity_engine::api::{ChainEvent, Input};
+use diversity_chain::look_back::Entity;
+use diversity_engine::api::Input;
 use diversity_proto::codec::DecodeError;
-use diversity_proto::entity::{NodeDeclaration, SensorDeclaration};
-use diversity_proto::frame::Contradiction;
 use diversity_proto::terms::{TERMS_BYTES_MAX, Terms, TermsHeader};
 use diversity_proto::{AgreementId, Digest, NodeId, SensorId, UserId};
 use diversity_store::{Op, Store, StoreError};
@@ -33,7 +32,7 @@ pub use records::{
     AgreementRecord, DisputeRecord, NodeRecord, SensorRecord, SettledRecord, SkippedRecord,
     UserRecord, cursor_key, evidence_key, identity_key, outbox_key, terms_key,
 };
-use records::{counts_key, forget, key, log_key, put, skipped_key};
+use records::{counts_key, forget, log_key, skipped_key};
 use strangers::Strangers;
 
 /// Entries of the chain that were skipped: how many of the newest are listed.
@@ -71,6 +70,8 @@ pub struct Applied {
     pub skipped: Vec<SkippedRecord>,
     /// Gas of settlements.
     pub gas_used: u64,
+    /// Strangers of whom something was dropped: should they be none, they have to be looked for again.
+    pub dropped: Vec<Entity>,
 }
 
 /// Everything that is registered.
@@ -101,6 +102,8 @@ pub struct Registry {
     fresh: BTreeMap<Digest, Vec<u8>>,
     ours: Parties,
     strangers: Strangers,
+    /// How much of strangers was dropped so far, entries.
+    dropped: u64,
 }
 
 impl Registry {
@@ -114,6 +117,26 @@ impl Registry {
         }
         let stored = self.store.as_ref().map(|s| s.get(&evidence_key(dispute)));
         Ok(stored.transpose()?.flatten().unwrap_or_default())
+    }
+
+    /// How much is kept of strangers, bytes of memory and disk together; there is no bound before it is set.
+    pub fn keep_of_strangers(&mut self, bytes_max: usize) {
+        self.strangers.bound(bytes_max);
+    }
+
+    /// Whether anything of strangers was ever dropped: what is not here may stand on the chain all the same.
+    pub fn is_partial(&self) -> bool {
+        self.dropped > 0
+    }
+
+    /// Those of them that are not here.
+    pub fn missing(&self, entities: impl IntoIterator<Item = Entity>) -> Vec<Entity> {
+        let missing = |e: &Entity| match e {
+            Entity::User(u) => !self.users.contains_key(u),
+            Entity::Sensor(s) => !self.sensors.contains_key(s),
+            Entity::Node(n) => !self.nodes.contains_key(n),
+        };
+        entities.into_iter().filter(missing).collect()
     }
 
     /// What was applied so far is durable: evidence is in the store from now on.
@@ -305,107 +328,6 @@ impl Registry {
         }
     }
 
-    fn user(&mut self, user: UserId, name: &str, at: Position, out: &mut Applied) {
-        let record = UserRecord {
-            name: name.into(),
-            tx: at.tx,
-            block: at.block,
-        };
-        out.ops.push(put(key(b'u', &user.0), |w| {
-            w.text(&record.name).raw(&record.tx.0).u64(record.block);
-        }));
-        if self.users.insert(user, record).is_none() {
-            self.weigh(b'u', user.0.to_vec());
-        }
-    }
-
-    /// A declaration of a node, if it is newer than the one that stands and its peer key is nobody else's.
-    fn node(
-        &mut self,
-        node: NodeId,
-        owner: UserId,
-        declaration: &NodeDeclaration,
-        at: Position,
-        out: &mut Applied,
-    ) -> Result<(), Skipped> {
-        let known = self.nodes.get(&node);
-        if let Some(known) = known.filter(|k| !k.taken_back) {
-            if known.declaration == *declaration && known.owner == owner {
-                return Ok(());
-            }
-            let (stands, given) = (known.declaration.revision, declaration.revision);
-            if given <= stands {
-                return Err(Refusal::RevisionNotNewer.because(format!(
-                    "revision {given} of node {node}, whose revision {stands} stands"
-                )));
-            }
-        }
-        let holder = self.peer_keys.get(&declaration.peer_key);
-        if let Some(holder) = holder.filter(|h| **h != node) {
-            return Err(Refusal::PeerKeyTaken
-                .because(format!("node {node} claims the peer key of node {holder}")));
-        }
-        if let Some(known) = known {
-            self.peer_keys.remove(&known.declaration.peer_key);
-        }
-        self.peer_keys.insert(declaration.peer_key, node);
-        let record = NodeRecord {
-            owner,
-            declaration: declaration.clone(),
-            tx: at.tx,
-            block: at.block,
-            taken_back: false,
-        };
-        out.ops.push(record.put(&node));
-        out.nodes.push(record.known(node));
-        if self.nodes.insert(node, record).is_none() {
-            self.weigh(b'n', node.0.to_vec());
-        }
-        Ok(())
-    }
-
-    fn sensor(
-        &mut self,
-        sensor: SensorId,
-        owner: UserId,
-        declaration: &SensorDeclaration,
-        at: Position,
-        out: &mut Applied,
-    ) {
-        // The first registration counts; the contract lets nobody replace it without the sensor's own key, and what was
-        // signed and stored under the first declaration must keep its meaning.
-        if self.sensors.contains_key(&sensor) {
-            return;
-        }
-        let record = SensorRecord {
-            owner,
-            declaration: declaration.clone(),
-            tx: at.tx,
-            block: at.block,
-            void: self.contradicted.get(&sensor).copied(),
-        };
-        out.ops.push(record.put(&sensor));
-        self.sensors.insert(sensor, record);
-        self.weigh(b's', sensor.0.to_vec());
-    }
-
-    /// What the core has to hear of a sensor before it hears of its frames, or of an agreement over it: nobody tells it of the
-    /// sensors of strangers, which may be any number.
-    pub fn introduce(&self, sensor: &SensorId) -> Vec<Input> {
-        let Some(record) = self.sensors.get(sensor) else {
-            return Vec::new();
-        };
-        let mut out = vec![Input::Sensor {
-            id: *sensor,
-            declaration: record.declaration.clone(),
-        }];
-        let evidence = record.void.map(|(_, dispute)| self.evidence(&dispute));
-        if let Some(Ok(evidence)) = evidence {
-            out.extend(void(*sensor, &evidence));
-        }
-        out
-    }
-
     fn created(
         &mut self,
         agreement: AgreementId,
@@ -471,70 +393,6 @@ impl Registry {
         }
     }
 
-    fn dispute(&mut self, located: &Located, out: &mut Applied) {
-        let Event::DisputeRecorded {
-            dispute,
-            kind,
-            agreement,
-            accused,
-            epoch,
-            at,
-            evidence,
-        } = &located.event
-        else {
-            return;
-        };
-        if self.disputes.contains_key(dispute) {
-            return;
-        }
-        let record = DisputeRecord {
-            dispute: *dispute,
-            kind: *kind,
-            agreement: *agreement,
-            accused: *accused,
-            epoch: *epoch,
-            at: *at,
-            evidence_bytes: u32::try_from(evidence.len()).unwrap_or(u32::MAX),
-            tx: located.at.tx,
-            block: located.at.block,
-            resolved: false,
-        };
-        out.ops.push(record.put());
-        out.ops
-            .push(Op::Put(evidence_key(dispute), evidence.clone()));
-        self.fresh.insert(*dispute, evidence.clone());
-        self.disputes.insert(*dispute, record);
-        self.weigh(b'd', dispute.0.to_vec());
-        if self.is_ours(b'd', &dispute.0) {
-            out.disputes.push(*dispute);
-        }
-        if agreement.is_none()
-            && let Some(accused) = accused
-        {
-            self.void(SensorId::from(*accused), *at, *dispute, evidence, out);
-        }
-    }
-
-    /// A sensor has contradicted itself.
-    fn void(
-        &mut self,
-        sensor: SensorId,
-        q: u64,
-        dispute: Digest,
-        evidence: &[u8],
-        out: &mut Applied,
-    ) {
-        self.contradicts(sensor, q, dispute);
-        if let Some(s) = self.sensors.get_mut(&sensor)
-            && s.void.is_none_or(|(from, _)| q < from)
-        {
-            s.void = Some((q, dispute));
-            out.ops.push(s.put(&sensor));
-            out.void.push((sensor, q));
-        }
-        out.inputs.extend(void(sensor, evidence));
-    }
-
     /// Something has settled everything up to t of it.
     fn door(&mut self, place: &Place, entry: &ChainLog, at: &Position, out: &mut Applied) {
         if let Some(a) = self.agreements.get_mut(&place.agreement)
@@ -594,16 +452,12 @@ impl Registry {
     }
 }
 
-/// What the core is told of a contradiction: what the two frames prove.
-fn void(sensor: SensorId, evidence: &[u8]) -> Option<Input> {
-    let Ok(Evidence::SensorContradiction { first, second, .. }) = evidence::decode(evidence) else {
-        return None;
-    };
-    let contradiction = Contradiction::of(&first.encode(), &second.encode())?;
-    Some(Input::Chain(ChainEvent::SensorVoid {
-        sensor,
-        contradiction,
-    }))
+/// All who must be known for terms to be run.
+pub fn parties(terms: &Terms) -> impl Iterator<Item = Entity> + '_ {
+    let users = terms.users.iter().map(|u| Entity::User(*u));
+    let nodes = terms.nodes.iter().map(|n| Entity::Node(n.node));
+    let sensors = terms.sensors.iter().map(|s| Entity::Sensor(s.sensor));
+    users.chain(nodes).chain(sensors)
 }
 
 /// The terms of an agreement, accepted or published.

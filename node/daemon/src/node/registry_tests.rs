@@ -1,7 +1,7 @@
 use super::*;
 use diversity_chain::events::Outputs;
 use diversity_chain::events::{ChainEvent as Event, DisputeKind};
-use diversity_proto::entity::{NodeDeclaration, Period};
+use diversity_proto::entity::{NodeDeclaration, Period, SensorDeclaration};
 use diversity_proto::frame::{Frame, Variable, VariableType};
 use diversity_proto::round::{Entry, OutputKind};
 use diversity_proto::{Address, NodeId, PublicKey, SensorId, UserId};
@@ -267,7 +267,7 @@ fn what_is_read_back_is_what_was_applied_and_repeats_change_nothing() {
             &told[..],
             [
                 Input::Sensor { .. },
-                Input::Chain(ChainEvent::SensorVoid { .. })
+                Input::Chain(diversity_engine::api::ChainEvent::SensorVoid { .. })
             ]
         ),
         "{told:?}"
@@ -484,120 +484,6 @@ fn skipped_entries_are_counted_once_and_the_newest_are_listed() {
     assert_eq!(registry.skipped.back().map(|s| s.block), Some(100));
 }
 
-/// However much strangers register, what is kept of them is bounded, in memory and on disk, and nothing goes that belongs to an
-/// agreement of this node.
-#[test]
-fn strangers_are_dropped_first() {
-    let (_dir, store) = open();
-    let mut registry = Registry::load(&store, NODE).expect("empty");
-    registry.strangers = Strangers::new(200_000);
-    let mut terms = (*crate::rooms::testkit::known().terms).clone();
-    terms.users = vec![USER, UserId([2; 20])];
-    (terms.nodes[0].node, terms.nodes[1].node) = (NODE, NodeId([4; 20]));
-    terms.sensors[0].sensor = SENSOR;
-    let header = terms.header();
-    store
-        .write(vec![Op::Put(terms_key(&A), terms.encode())])
-        .expect("accepted");
-    let events = history();
-    for event in &events[..2] {
-        let mut out = Applied::default();
-        registry.apply(event, &mut out);
-        store.write(out.ops).expect("written");
-    }
-    let created = Event::AgreementCreated {
-        agreement: A,
-        users: terms.users.clone(),
-        nodes: terms.nodes.iter().map(|n| (n.node, n.trust)).collect(),
-        header,
-        terms: PublishedTerms::Whole(Box::new(terms)),
-    };
-    apply(&mut registry, &store, 3, created);
-    assert!(registry.agreements[&A].kept, "it was accepted before");
-    let stranger = UserId([7; 20]);
-    for n in 0..2_000u32 {
-        let id = |kind: u8| {
-            let mut id = [kind; 20];
-            id[..4].copy_from_slice(&n.to_be_bytes());
-            id
-        };
-        let sensor = Event::SensorRegistered {
-            sensor: SensorId(id(9)),
-            owner: stranger,
-            declaration: sensor("a stranger's"),
-        };
-        apply(&mut registry, &store, 10 + u64::from(n), sensor);
-        let mut other = [8; 32];
-        other[..4].copy_from_slice(&n.to_be_bytes());
-        let created = Event::AgreementCreated {
-            agreement: AgreementId(other),
-            users: vec![stranger],
-            nodes: vec![(NodeId(id(5)), 0), (NODE, 0)],
-            header,
-            terms: PublishedTerms::HeaderOnly {
-                reason: "test".into(),
-            },
-        };
-        apply(&mut registry, &store, 10 + u64::from(n), created);
-        let resolved = Event::Resolved {
-            place: Place {
-                agreement: AgreementId(other),
-                ..place(0, 0, 0)
-            },
-            outputs: Outputs {
-                kind: OutputKind::Value,
-                result: vec![1; 1_000],
-                state: Digest::ZERO,
-                carry: Vec::new(),
-                q_next: Vec::new(),
-            },
-            gas_used: 1,
-        };
-        apply(&mut registry, &store, 10 + u64::from(n), resolved);
-    }
-    let dispute = Event::DisputeRecorded {
-        dispute: Digest([6; 32]),
-        kind: DisputeKind::Equivocation,
-        agreement: Some(AgreementId([66; 32])),
-        accused: Some(Address([1; 20])),
-        epoch: 0,
-        at: 1,
-        evidence: vec![1; 190_000],
-    };
-    let mut out = Applied::default();
-    registry.apply(&located(9_000, dispute), &mut out);
-    let known = |registry: &Registry| registry.evidence(&Digest([6; 32])).expect("read").len();
-    assert_eq!(known(&registry), 190_000, "before it is durable");
-    store.write(out.ops).expect("written");
-    registry.written();
-    assert_eq!(known(&registry), 190_000, "it is in the store");
-    let stored: usize = store
-        .scan_prefix(b"d")
-        .map(|item| item.map(|(k, v)| k.len() + v.len()).expect("read"))
-        .sum();
-    assert!(stored < 300_000, "{stored} bytes on disk");
-    assert!(registry.strangers.bytes() <= 200_000);
-    assert!(registry.sensors.len() + registry.agreements.len() < 400);
-    assert!(registry.sensors.contains_key(&SENSOR) && registry.users.contains_key(&USER));
-    assert!(registry.agreements.contains_key(&A));
-    assert!(terms_of_store(&store).is_some());
-    // A start finds the same.
-    let mut loaded = Registry::load(&store, NODE).expect("read");
-    assert_eq!(shown(&loaded), shown(&registry));
-    loaded.strangers = Strangers::new(0);
-    apply(
-        &mut loaded,
-        &store,
-        9_001,
-        Event::Skipped(Refusal::Malformed.because("room is made")),
-    );
-    assert!(loaded.sensors.contains_key(&SENSOR) && loaded.agreements.contains_key(&A));
-}
-
-fn terms_of_store(store: &Store) -> Option<Terms> {
-    terms(store, &A).expect("read")
-}
-
 /// The users settle a t in band, and then write its cell with other content: the chain takes both, and the first word stays.
 #[test]
 fn what_counts_is_said_once() {
@@ -666,3 +552,6 @@ fn evidence_that_comes_before_the_registration_counts() {
         "the core hears of both"
     );
 }
+
+#[path = "registry_strangers_tests.rs"]
+mod strangers;

@@ -470,7 +470,8 @@ fn open(
         modules: Arc::new(Modules::open(config.path("modules"))?),
         runner,
     };
-    let registry = Registry::load(&durable.store, identity.node)?;
+    let mut registry = Registry::load(&durable.store, identity.node)?;
+    registry.keep_of_strangers(config.strangers_bytes_max);
     let peers = peer_map(&config, identity.node, &registry)?;
     let (events, _) = broadcast::channel(EVENTS_BEHIND_MAX);
     let metrics = Arc::default();
@@ -484,6 +485,7 @@ fn open(
         clocks: Clocks::new(Arc::clone(&metrics)),
         agreements: Agreements::default(),
         waiting: Arc::default(),
+        sought: Arc::default(),
         events,
         metrics,
     })

@@ -19,6 +19,7 @@ use crate::node::modules::Modules;
 use crate::node::outbox::Agreements;
 use crate::node::peers::PeerMap;
 use crate::node::registry::Registry;
+use crate::node::sought::Sought;
 use crate::runner::Runner;
 use crate::telemetry::Metrics;
 
@@ -43,6 +44,8 @@ pub struct Shared {
     pub agreements: Agreements,
     /// Agreements that cannot run yet, and what they wait for.
     pub waiting: Arc<Waiting>,
+    /// Who is looked for on the chain again.
+    pub sought: Arc<Sought>,
     /// Told what happens.
     pub events: broadcast::Sender<Event>,
     /// Numbers.

@@ -35,10 +35,10 @@ impl Acceptance {
     /// Accepts a draft. A repeat is fine.
     ///
     /// # Errors
-    /// Those of [`Book::draft`]; [`RoomError::NotAMember`], [`RoomError::Terms`] for what this node cannot keep,
+    /// Those of [`Book::draft_of_known`]; [`RoomError::NotAMember`], [`RoomError::Terms`] for what this node cannot keep,
     /// [`RoomError::ModuleMissing`] or [`RoomError::Module`] if it cannot run it, [`RoomError::Busy`].
     pub async fn accept(&self, r: &AcceptRequest) -> RoomResult<NodeAcceptance> {
-        let agreement = self.book.draft(&r.agreement, &r.terms)?;
+        let agreement = self.book.draft_of_known(&r.agreement, &r.terms).await?;
         willing(&self.identity.node, &agreement.terms)?;
         self.load(agreement.terms.off_chain_code).await?;
         // Durable before the signature leaves: whoever accepts must be able to run it after a crash.

@@ -1,6 +1,9 @@
 //! An agreement with all that it takes to check anything of it: its terms, its nodes' keys, and the key that they make, `a`.
 
+use std::sync::Arc;
+
 use diversity_chain::calls;
+use diversity_chain::look_back::Entity;
 use diversity_client::abi::usable_name;
 use diversity_client::terms_json::{TermsError, TermsJson};
 use diversity_keys::musig::AgreementKey;
@@ -10,8 +13,9 @@ use diversity_proto::{AgreementId, Deployment, PublicKey, SensorId};
 use super::archive::records::Records;
 use super::error::{RoomError, RoomResult};
 use crate::node::activation::{aggregate, node_keys};
-use crate::node::registry::AgreementRecord;
+use crate::node::registry::{self, AgreementRecord};
 use crate::node::shared::Registered;
+use crate::node::sought::Sought;
 
 /// An agreement with its terms and the key that terms and nodes make.
 #[derive(Clone)]
@@ -52,6 +56,8 @@ pub struct Book {
     pub registered: Registered,
     /// Terms that were accepted or published.
     pub records: Records,
+    /// Who is looked for on the chain again.
+    pub sought: Arc<Sought>,
 }
 
 impl Book {
@@ -88,6 +94,33 @@ impl Book {
             keys,
             key,
         })
+    }
+
+    /// The same. Parties whose registrations were dropped while they were strangers are looked for on the chain first.
+    ///
+    /// # Errors
+    /// Those of [`Self::draft`]; [`RoomError::Late`] if that takes longer than a caller waits.
+    pub async fn draft_of_known(&self, a: &AgreementId, json: &TermsJson) -> RoomResult<Agreement> {
+        let drafted = self.draft(a, json);
+        let (Err(RoomError::NotRegistered(_)), Ok(terms)) = (&drafted, Terms::try_from(json))
+        else {
+            return drafted;
+        };
+        self.find(registry::parties(&terms).collect()).await?;
+        self.draft(a, json)
+    }
+
+    /// Looks for what was dropped of these while they were strangers.
+    ///
+    /// # Errors
+    /// [`RoomError::Late`] if that takes longer than a caller waits.
+    pub async fn find(&self, entities: Vec<Entity>) -> RoomResult<()> {
+        if self.sought.find(&self.registered, entities).await {
+            return Ok(());
+        }
+        Err(RoomError::Late(
+            "others have registered so much that this node dropped what it held of strangers; it is looking on the chain for those who are named here".into(),
+        ))
     }
 
     /// What the chain says of an agreement, with terms that are its own.

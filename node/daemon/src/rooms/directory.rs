@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use diversity_chain::look_back::Entity;
 use diversity_client::api::{NodeView, Page, SensorView, UserView, VariableJson};
 use diversity_client::hexed::Bytes;
 use diversity_proto::entity::Period;
@@ -16,6 +17,7 @@ use crate::node::driver::HeldSensor;
 use crate::node::frames::Frames;
 use crate::node::registry::{NodeRecord, SensorRecord, UserRecord};
 use crate::node::shared::{Registered, Shared};
+use crate::node::sought::Sought;
 
 /// The room.
 #[derive(Clone)]
@@ -24,6 +26,7 @@ pub struct Directory {
     registered: Registered,
     frames: Arc<Frames>,
     core: Core,
+    sought: Arc<Sought>,
 }
 
 impl Directory {
@@ -34,6 +37,7 @@ impl Directory {
             registered: shared.registered.clone(),
             frames: Arc::clone(&shared.durable.frames),
             core,
+            sought: Arc::clone(&shared.sought),
         }
     }
 
@@ -51,7 +55,8 @@ impl Directory {
     ///
     /// # Errors
     /// [`RoomError::NotFound`].
-    pub fn user(&self, user: &UserId) -> RoomResult<UserView> {
+    pub async fn user(&self, user: &UserId) -> RoomResult<UserView> {
+        self.look_for(Entity::User(*user)).await;
         self.find_user(user).ok_or_else(|| {
             RoomError::not_found(
                 format!("no user {user} is registered"),
@@ -94,6 +99,7 @@ impl Directory {
     /// # Errors
     /// [`RoomError::NotFound`], [`RoomError::Unavailable`].
     pub async fn sensor(&self, sensor: SensorId) -> RoomResult<SensorView> {
+        self.look_for(Entity::Sensor(sensor)).await;
         let record = self.registered.read().sensors.get(&sensor).cloned();
         let record = record.ok_or_else(|| {
             RoomError::not_found(
@@ -124,7 +130,8 @@ impl Directory {
     ///
     /// # Errors
     /// [`RoomError::NotFound`].
-    pub fn node(&self, node: &NodeId) -> RoomResult<NodeView> {
+    pub async fn node(&self, node: &NodeId) -> RoomResult<NodeView> {
+        self.look_for(Entity::Node(*node)).await;
         self.find_node(node).ok_or_else(|| {
             RoomError::not_found(
                 format!("no node {node} is registered"),
@@ -137,6 +144,12 @@ impl Directory {
     pub fn find_node(&self, node: &NodeId) -> Option<NodeView> {
         let registry = self.registered.read();
         registry.nodes.get(node).map(|r| node_view(node, r))
+    }
+
+    /// One who is asked for by id, and was dropped for others, is found on the chain again; if that takes too long, the next who asks
+    /// finds it.
+    async fn look_for(&self, entity: Entity) {
+        self.sought.find(&self.registered, vec![entity]).await;
     }
 
     async fn sensor_views(

@@ -17,6 +17,8 @@ pub mod standing;
 #[cfg(test)]
 pub(crate) mod testkit;
 
+use std::sync::Arc;
+
 use diversity_client::api::{PAGE_MAX, Page};
 use diversity_client::hexed::Hexed;
 
@@ -66,6 +68,7 @@ impl Rooms {
             deployment: shared.identity.deployment,
             registered: shared.registered.clone(),
             records: Records::new(shared.durable.store.clone()),
+            sought: Arc::clone(&shared.sought),
         };
         let own = Own::new(shared);
         let archive = Archive::new(shared, book.clone(), core.clone());

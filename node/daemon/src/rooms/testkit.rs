@@ -129,6 +129,7 @@ impl Kit {
             clocks: Clocks::new(Arc::default()),
             agreements: Arc::default(),
             waiting: Arc::default(),
+            sought: Arc::default(),
             events: broadcast::channel(8).0,
             metrics: Arc::default(),
         };
@@ -144,6 +145,7 @@ impl Kit {
             deployment: DEPLOYMENT,
             registered: self.shared.registered.clone(),
             records: Records::new(self.shared.durable.store.clone()),
+            sought: Arc::clone(&self.shared.sought),
         }
     }
 

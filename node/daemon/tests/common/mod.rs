@@ -416,6 +416,15 @@ pub struct World {
 impl World {
     /// Everything up to the agreement. `runners` are those of the nodes.
     pub async fn start(runners: Vec<Arc<dyn Runner>>, locks: u8) -> Option<Self> {
+        Self::start_with(runners, locks, |config| config).await
+    }
+
+    /// The same with other settings.
+    pub async fn start_with(
+        runners: Vec<Arc<dyn Runner>>,
+        locks: u8,
+        settings: impl Fn(NodeConfig) -> NodeConfig,
+    ) -> Option<Self> {
         let chain = Chain::start().await?;
         let d = chain.deployment;
         let users: Vec<_> = (0..runners.len()).map(|i| user(d, 10 + i as u8)).collect();
@@ -432,7 +441,7 @@ impl World {
                 ));
             }
             config.p2p_peers = peers.join(",").parse().expect("list");
-            nodes.push(TestNode::start(config, dir, runner).await);
+            nodes.push(TestNode::start(settings(config), dir, runner).await);
         }
         let locks: Vec<_> = (0..locks).map(|i| Lock::new(d, 100 + i)).collect();
         let mut ids = Vec::new();
@@ -481,6 +490,11 @@ impl World {
 
     /// Uploads the module and creates the agreement; it runs on every node then.
     pub async fn agree(&self) -> AgreementId {
+        self.agree_on(|terms| terms).await
+    }
+
+    /// The same with other terms.
+    pub async fn agree_on(&self, change: impl FnOnce(TermsJson) -> TermsJson) -> AgreementId {
         let code = self.nodes[0]
             .api
             .put_code(BIKE)
@@ -495,7 +509,7 @@ impl World {
             .zip(users.iter().copied())
             .collect();
         let sensors: Vec<_> = self.locks.iter().map(Lock::id).collect();
-        let terms = terms(&users, &nodes, &sensors, code);
+        let terms = change(terms(&users, &nodes, &sensors, code));
         let mut keys = Vec::new();
         for n in &terms.nodes {
             keys.push(

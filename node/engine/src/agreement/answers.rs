@@ -49,6 +49,10 @@ impl Agreement {
             }
             Then::HeldSigned(epoch, t, mut held) => {
                 let Some(signature) = signature else { return };
+                if epoch == self.history.epoch() && self.pipeline.has_list(t) {
+                    // One that others hold has come meanwhile (P-RECALL-2).
+                    return;
+                }
                 held.signature = signature;
                 let part = pipeline::held_part(&self.setting, epoch, t, held.clone());
                 let op = records::put_part(records::held_key(&id, t, epoch), &part);

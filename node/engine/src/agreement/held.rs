@@ -63,6 +63,9 @@ impl Lists {
     /// The own list is durable.
     pub fn signed(&mut self, held: Held) {
         self.signing = false;
+        if self.own.as_ref().is_some_and(|own| own.open != held.open) {
+            self.cutting = false;
+        }
         self.own = Some(held);
     }
 

@@ -35,6 +35,9 @@ impl Agreement {
                 }
             }
             Part::Round { epoch, t, body, .. } => self.body(from, epoch, t, body, io),
+            Part::Held { epoch, t, held, .. } if from == self.setting.me() => {
+                self.own_list(epoch, t, held, io);
+            }
             Part::Held { epoch, t, held, .. } if reading_of(epoch) > 0 => {
                 if self.names_sensors(&held) && self.readings.wants_list(from, epoch, t, &held) {
                     self.check_list(from, epoch, t, held, io);
@@ -154,6 +157,19 @@ impl Agreement {
         if ours && self.names_sensors(&held) && self.pipeline.wants_list(from, t, &held) {
             self.check_list(from, epoch, t, held, io);
         }
+    }
+
+    /// P-RECALL-2: others hold this list of this node, from before its store knew. It counts, whatever was made since: that has not
+    /// left.
+    fn own_list(&mut self, epoch: u32, t: u64, held: Held, io: &mut Io) {
+        let open = epoch == self.history.epoch() && t >= self.history.next();
+        if !open || !self.names_sensors(&held) || self.pipeline.goes_by(t, &held) {
+            return;
+        }
+        let part = pipeline::held_part(&self.setting, epoch, t, held.clone());
+        let op = records::put_part(records::held_key(&self.setting.id, t, epoch), &part);
+        let then = Then::HeldDurable(epoch, t, held);
+        io.persist(vec![op], After::Agreement(self.setting.id, then));
     }
 
     fn names_sensors(&self, held: &Held) -> bool {

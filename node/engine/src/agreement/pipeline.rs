@@ -309,8 +309,25 @@ impl Pipeline {
         if t == self.cutter.t() {
             self.lists.signed(held.clone());
             self.look(0..cx.setting.sensors.len(), traces, cx);
+        } else if t > self.cutter.t() {
+            self.kept.insert(t, held.clone());
         }
         held_part(cx.setting, epoch, t, held)
+    }
+    /// The durable list that this node goes by for t, from the open window on.
+    fn own_list(&self, t: u64) -> Option<&Held> {
+        match t == self.cutter.t() {
+            true => self.lists.own(),
+            false => self.kept.get(&t),
+        }
+    }
+    /// Whether there is one.
+    pub fn has_list(&self, t: u64) -> bool {
+        self.own_list(t).is_some()
+    }
+    /// Whether it is this one.
+    pub fn goes_by(&self, t: u64, held: &Held) -> bool {
+        self.own_list(t).is_some_and(|own| own.open == held.open)
     }
     /// Whether this list of a node for t would be news.
     pub fn wants_list(&self, from: usize, t: u64, held: &Held) -> bool {

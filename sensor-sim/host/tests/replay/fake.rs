@@ -79,7 +79,7 @@ impl Network {
     pub async fn start(nodes: u8, users: u8) -> Self {
         let chain = Arc::new(Mutex::new(Chain::default()));
         let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("token"), "token\n").unwrap();
+        write_private(folder.path().join("token"), "token\n");
         let mut out = Self {
             chain: chain.clone(),
             nodes: Vec::new(),
@@ -117,7 +117,7 @@ impl Network {
             let path = self.folder.path().join(&keystore);
             let address = key.address();
             keystore::write(&path, &key.to_bytes(), Some(&address), b"x", Cost::Light).unwrap();
-            std::fs::write(self.folder.path().join(&password), "x").unwrap();
+            write_private(self.folder.path().join(&password), "x");
             DevnetUser {
                 name,
                 address: UserId(address),
@@ -591,7 +591,7 @@ async fn results(State(node): Ctx, Path(_): Path<String>, Query(q): Query<From>)
     .into_response()
 }
 
-async fn disputes(State(node): Ctx) -> Json<Vec<DisputeView>> {
+async fn disputes(State(node): Ctx) -> Json<Page<DisputeView>> {
     let accused = node.chain.lock().unwrap().dispute;
     let dispute = |accused: SensorId| DisputeView {
         dispute: Digest::ZERO,
@@ -607,7 +607,10 @@ async fn disputes(State(node): Ctx) -> Json<Vec<DisputeView>> {
         tx: Digest::ZERO,
         block: 0,
     };
-    Json(accused.map(dispute).into_iter().collect())
+    Json(Page {
+        items: accused.map(dispute).into_iter().collect(),
+        next: None,
+    })
 }
 
 async fn messages(State(node): Ctx, body: Body) -> Response {
@@ -674,4 +677,11 @@ async fn acknowledged(State(node): Ctx, Query(q): Query<Sensors>) -> Response {
         .map(|s| SensorId::from_hex(s).unwrap())
         .collect();
     Json(node.acknowledge(&sensors, Vec::new())).into_response()
+}
+
+/// A file that only its owner reads, as secrets have to be.
+fn write_private(path: impl AsRef<std::path::Path>, content: &str) {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::write(&path, content).expect("written");
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).expect("ours");
 }

@@ -3,7 +3,7 @@
 use clap::Parser;
 use diversity_e2e::compare::{Comparison, Settled, gas};
 use diversity_e2e::measure::bare_verification;
-use diversity_e2e::net::{Net, Plan, clean_up_when_interrupted};
+use diversity_e2e::net::{Funds, Net, Plan, clean_up_when_interrupted};
 use diversity_e2e::text::grouped;
 use diversity_e2e::trips::Months;
 use diversity_e2e::{E2eError, Result};
@@ -11,13 +11,16 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
+/// Wei that each node gets on a chain where gas has a price.
+const FUND_WEI: u128 = 100_000_000_000_000_000;
+
 /// Replays a trips file on a devnet of its own and compares every settled (month, lock) with a reference and with an independent
 /// computation. Exit code 0 only if all nodes show the same and nothing differs.
 #[derive(Parser)]
 #[command(
     name = "replay",
     version,
-    after_help = "Example: replay --trips trips.csv --reference monthly_by_end.csv"
+    after_help = "Examples:\n  replay --trips trips.csv --reference monthly_by_end.csv\n  replay --trips trips.csv --rpc http://127.0.0.1:8545 --funder rich.json --password-file rich.password"
 )]
 struct Cli {
     /// The trips: the header bike_id,start_unix_s,end_unix_s, then one trip a line.
@@ -26,6 +29,15 @@ struct Cli {
     /// The reference: bike_id,month,total_seconds,trips; a lock and month without a line must be zero.
     #[arg(long, value_name = "FILE")]
     reference: Option<PathBuf>,
+    /// RPC endpoints of a chain that runs already, comma separated; otherwise an anvil of its own.
+    #[arg(long, value_name = "URL,...")]
+    rpc: Option<String>,
+    /// Keystore of an account that deploys and pays the nodes' gas there.
+    #[arg(long, value_name = "KEYSTORE", requires_all = ["password_file", "rpc"])]
+    funder: Option<PathBuf>,
+    /// File with its password.
+    #[arg(long, value_name = "FILE")]
+    password_file: Option<PathBuf>,
     /// Number of nodes.
     #[arg(long, default_value_t = 3)]
     nodes: usize,
@@ -59,8 +71,19 @@ fn run(cli: &Cli) -> Result {
         .transpose()?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let bare = bare_verification(cores);
-    eprintln!("starting a chain and {} nodes", cli.nodes);
+    match &cli.rpc {
+        Some(_) => eprintln!("starting {} nodes on the chain that is there", cli.nodes),
+        None => eprintln!("starting a chain and {} nodes", cli.nodes),
+    }
     let net = Net::up(Plan {
+        chain: cli.rpc.clone(),
+        funds: cli.funder.clone().zip(cli.password_file.clone()).map(
+            |(keystore, password_file)| Funds {
+                keystore,
+                password_file,
+                wei: FUND_WEI,
+            },
+        ),
         nodes: Some(cli.nodes),
         dir: cli.dir.clone(),
         keep: cli.keep,

@@ -19,6 +19,10 @@ const SAVED_WITHIN: Duration = Duration::from_secs(20);
 /// A client of the chain.
 pub fn client(state: &State) -> Outcome<Rpc> {
     let mut config = RpcConfig::new(state.chain.rpc_urls());
+    let (ca_file, token_file) = state.chain.rpc_files();
+    let pem = ca_file.map(|path| std::fs::read(path).context(path.display()));
+    config.ca_pem = pem.transpose()?;
+    config.token_file = token_file.map(Into::into);
     config.chain_id = Some(state.chain.chain_id()).filter(|id| *id != 0);
     Rpc::new(&config).context("the chain")
 }

@@ -108,6 +108,13 @@ fn arguments(folder: &Folder, state: &State, node: &Node) -> Outcome<Vec<OsStrin
     add("--contract", contract.address.hex().into());
     add("--cells", contract.cells.hex().into());
     add("--from-block", contract.block.to_string().into());
+    let (ca_file, token_file) = state.chain.rpc_files();
+    if let Some(path) = ca_file {
+        add("--rpc-ca-file", path.into());
+    }
+    if let Some(path) = token_file {
+        add("--rpc-token-file", path.into());
+    }
     if state.chain.is_ours() {
         add("--chain-poll-ms", "100".into());
     }

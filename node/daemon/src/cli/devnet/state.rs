@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use diversity_chain::anvil::Anvil;
 use diversity_client::devnet::{
-    Devnet, DevnetChain, DevnetContracts, DevnetNode, DevnetUser, write_atomically,
+    Devnet, DevnetChain, DevnetContracts, DevnetNode, DevnetUser, write_private,
 };
 use diversity_proto::Address;
 use serde::{Deserialize, Serialize};
@@ -68,6 +68,12 @@ pub enum Chain {
         /// Further endpoints.
         #[serde(default)]
         more: Vec<String>,
+        /// PEM certificates that https endpoints may be signed by.
+        #[serde(default)]
+        ca_file: Option<PathBuf>,
+        /// A bearer token for them.
+        #[serde(default)]
+        token_file: Option<PathBuf>,
         /// EIP-155 chain id, once it is known.
         chain_id: u64,
     },
@@ -130,6 +136,17 @@ impl Chain {
         };
         let more = more.iter().cloned();
         std::iter::once(self.rpc_url()).chain(more).collect()
+    }
+    /// Files for its endpoints: certificates, and a bearer token.
+    pub fn rpc_files(&self) -> (Option<&Path>, Option<&Path>) {
+        match self {
+            Self::Anvil { .. } => (None, None),
+            Self::Url {
+                ca_file,
+                token_file,
+                ..
+            } => (ca_file.as_deref(), token_file.as_deref()),
+        }
     }
     /// Its endpoints for people: without what may be secret in a URL.
     pub fn shown(&self) -> String {
@@ -338,14 +355,16 @@ impl Folder {
             ..state.clone()
         };
         let text = serde_json::to_string_pretty(state).context("cannot write JSON")?;
-        write_atomically(&path, text.as_bytes()).context(path.display())?;
+        // It holds the endpoints' URLs as they were given, with whatever is secret in them.
+        write_private(&path, text.as_bytes()).context(path.display())?;
         let Some(contract) = state.contract else {
             return Ok(());
         };
         let pid = |p: Option<&Process>| p.filter(|p| p.runs()).map(|p| p.pid);
         let devnet = Devnet {
             chain: DevnetChain {
-                rpc_url: state.chain.rpc_url(),
+                // This file is shown around.
+                rpc_url: diversity_chain::rpc::shown(&state.chain.rpc_url()),
                 chain_id: state.chain.chain_id(),
                 pid: pid(state.chain.process().as_ref()),
             },
@@ -443,6 +462,36 @@ mod tests {
                 .to_string()
                 .contains("node1, chain")
         );
+    }
+
+    #[test]
+    fn what_is_secret_in_a_url_stays_in_a_file_that_only_its_owner_reads() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().expect("dir");
+        let folder = Folder::create(dir.path()).expect("made");
+        let mut state = State::new(Chain::Url {
+            url: "https://us3r:pa,ss@besu.example:8545/v3/k3yk3y?apikey=f00dbabe".into(),
+            more: vec!["https://other.example/s3cret".into()],
+            ca_file: Some("/ca.pem".into()),
+            token_file: None,
+            chain_id: 1_337,
+        });
+        state.contract = Some(Contract {
+            address: Address([7; 20]),
+            cells: Address([8; 20]),
+            block: 1,
+        });
+        folder.save(&state).expect("saved");
+        let shown = fs::read_to_string(folder.devnet_file()).expect("read");
+        for secret in ["us3r", "pa,ss", "k3yk3y", "f00dbabe", "s3cret"] {
+            assert!(!shown.contains(secret), "{shown}");
+        }
+        assert!(shown.contains("https://besu.example:8545"), "{shown}");
+        let mode = fs::metadata(folder.state_file()).expect("there");
+        assert_eq!(mode.permissions().mode() & 0o777, 0o600);
+        let kept = folder.load().expect("read").chain;
+        assert_eq!(kept.rpc_urls(), state.chain.rpc_urls());
+        assert_eq!(kept.rpc_files(), (Some(Path::new("/ca.pem")), None));
     }
 
     #[test]

@@ -27,6 +27,12 @@ pub struct UpArgs {
     /// `anvil` for a chain of the devnet's own, or the URLs of one that runs already, comma separated. [default: anvil, or that of the folder]
     #[arg(long, value_name = "anvil|URL,...")]
     pub chain: Option<String>,
+    /// File with PEM certificates that the https endpoints may be signed by, beside those of the system. [default: that of the folder]
+    #[arg(long, value_name = "FILE")]
+    pub rpc_ca_file: Option<PathBuf>,
+    /// File with a bearer token for the endpoints; it may be replaced while the nodes run. [default: that of the folder]
+    #[arg(long, value_name = "FILE")]
+    pub rpc_token_file: Option<PathBuf>,
     /// The program anvil. [default: DIVERSITY_ANVIL, PATH, contracts/node_modules]
     #[arg(long, value_name = "PATH")]
     pub anvil: Option<PathBuf>,
@@ -118,8 +124,11 @@ async fn fresh(args: &UpArgs) -> Outcome<State> {
             let mut chain = Chain::Url {
                 url: urls.next().unwrap_or_default(),
                 more: urls.collect(),
+                ca_file: None,
+                token_file: None,
                 chain_id: 0,
             };
+            set_files(&mut chain, args)?;
             let rpc = chain::client(&State::new(chain.clone()))?;
             let identity = rpc
                 .identity()
@@ -159,12 +168,37 @@ fn resumed(folder: &Folder, args: &UpArgs) -> Outcome<State> {
             ));
         }
     }
+    set_files(&mut state.chain, args)?;
     if let Chain::Anvil { program, .. } = &mut state.chain
         && (args.anvil.is_some() || !program.is_file())
     {
         *program = diversity_chain::anvil::locate(args.anvil.as_deref()).context("no chain")?;
     }
     Ok(state)
+}
+
+/// Remembers the files for the endpoints that were named, by their whole paths.
+fn set_files(chain: &mut Chain, args: &UpArgs) -> Outcome {
+    let whole = |path: &Option<PathBuf>| {
+        let whole = |path: &PathBuf| std::fs::canonicalize(path).context(path.display());
+        path.as_ref().map(whole).transpose()
+    };
+    let (ca, token) = (whole(&args.rpc_ca_file)?, whole(&args.rpc_token_file)?);
+    match chain {
+        Chain::Url {
+            ca_file,
+            token_file,
+            ..
+        } => {
+            *ca_file = ca.or(ca_file.take());
+            *token_file = token.or(token_file.take());
+            Ok(())
+        }
+        Chain::Anvil { .. } if ca.is_none() && token.is_none() => Ok(()),
+        Chain::Anvil { .. } => Err(Failure::usage(
+            "--rpc-ca-file and --rpc-token-file are for a chain given by --chain URL",
+        )),
+    }
 }
 
 /// Adds nodes up to the number that is wanted, and sets the programs that were named.

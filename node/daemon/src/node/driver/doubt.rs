@@ -107,14 +107,29 @@ impl Driver {
                 continue;
             }
             let ours = self.recall.heard(from, &terms, &part);
-            if matches!(part, Part::Status { .. }) && self.recall.waits_in(&a) {
+            if matches!(part, Part::Status { .. }) && self.recall.doubts(&a) {
                 self.ask_others(a, Some(from));
             }
             if !ours {
                 left.push(part);
             }
         }
+        let parts = self.recall.take_own_lists();
+        if !parts.is_empty() {
+            // As if this node had said them now.
+            let from = self.parts.node;
+            self.input(Input::Message { from, parts });
+        }
         left
+    }
+
+    /// Whether a part may leave: not a list of open sensors that others may contradict. It is shown again.
+    pub(super) fn may_leave(&self, part: &Part) -> bool {
+        let Part::Held { agreement, .. } = part else {
+            return true;
+        };
+        let terms = self.terms.get(agreement);
+        terms.is_none_or(|terms| !self.recall.withholds_lists(agreement, terms))
     }
 
     /// Two processes connect with the key of a peer: it is told, in every agreement that it has in common with this node.

@@ -4,13 +4,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use diversity_engine::api::{Effect, ExecutionPlan, FrameRef, Input, Job, SHARE_FLUSH_MS};
+use diversity_engine::records;
 use diversity_keys::musig::verify_bip340;
-use diversity_proto::NodeId;
 use diversity_proto::frame::Contradiction;
 use diversity_proto::wire::{
     ENVELOPE_BYTES_MAX, FRAME_BATCH_BYTES_MAX, FRAMES_MAX, PARTS_MAX, Part, encode_envelope,
     encode_frames, encode_ranges,
 };
+use diversity_proto::{AgreementId, NodeId};
 use diversity_store::Op;
 use tokio::sync::{mpsc, oneshot};
 
@@ -410,7 +411,12 @@ impl Driver {
         let Some(peer) = self.peers().peer(&to) else {
             return;
         };
-        for bytes in envelopes(parts) {
+        let parts: Vec<Part> = parts
+            .iter()
+            .filter(|p| self.may_leave(p))
+            .cloned()
+            .collect();
+        for bytes in envelopes(&parts) {
             if let Err(error) = self.parts.net.send(peer, bytes) {
                 tracing::debug!(node = %to, %error, "net.message_dropped");
             }
@@ -418,6 +424,16 @@ impl Driver {
     }
 
     fn send_stored(&mut self, to: NodeId, key: Vec<u8>) {
+        // A list of open sensors may have been made since the start, and what others hold of this node is not known yet.
+        let list = key.first() == Some(&records::HELD);
+        let a = key
+            .get(1..33)
+            .and_then(|a| a.try_into().ok())
+            .map(AgreementId);
+        let terms = a.and_then(|a| Some((a, self.terms.get(&a)?)));
+        if list && terms.is_some_and(|(a, terms)| self.recall.withholds_lists(&a, terms)) {
+            return;
+        }
         let Some(peer) = self.peers().peer(&to) else {
             return;
         };

@@ -4,9 +4,13 @@
 //!
 //! It asks with [`ASK`] and each answers with those commits and [`ALL`] (wire-format §8). All n nodes are needed for an outcome, so
 //! waiting for all of them costs nothing. What was decided meanwhile comes as certificates, which hold its commits too.
+//!
+//! Its lists of open sensors come back with them (P-RECALL-2). Until all have answered no list that was made since leaves; one that others
+//! hold takes its place.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use diversity_proto::held::Held;
 use diversity_proto::round::{Body, Commit, Computed, Subject, reading_of};
 use diversity_proto::terms::{Terms, config};
 use diversity_proto::wire::Part;
@@ -22,6 +26,9 @@ pub(super) const TWINS: u64 = u64::MAX - 2;
 
 /// Commits of one other node in one agreement that are remembered, the newest.
 const REMEMBERED_MAX: usize = 128;
+
+/// Lists of open sensors of one other node in one agreement that are remembered: those of its open window and the one before.
+const LISTS_MAX: usize = 2;
 
 /// A commit that waits for what others show.
 pub(super) struct Asked {
@@ -65,6 +72,10 @@ pub(super) struct Recall {
     shown: BTreeMap<(AgreementId, u32, u64), Commit>,
     /// Commits of others, by t and epoch.
     others: BTreeMap<(AgreementId, NodeId), BTreeMap<(u64, u32), Commit>>,
+    /// Lists of open sensors of others, by t and epoch.
+    lists: BTreeMap<(AgreementId, NodeId), BTreeMap<(u64, u32), Held>>,
+    /// Lists of this node that others showed, for the core.
+    own_lists: Vec<Part>,
     waiting: Vec<Asked>,
     /// Agreements in which the last commit was not signed.
     abstaining: BTreeSet<AgreementId>,
@@ -82,6 +93,8 @@ impl Recall {
             answered: BTreeSet::new(),
             shown: BTreeMap::new(),
             others: BTreeMap::new(),
+            lists: BTreeMap::new(),
+            own_lists: Vec::new(),
             waiting: Vec::new(),
             abstaining: BTreeSet::new(),
         }
@@ -127,8 +140,42 @@ impl Recall {
                 }
                 Body::Reveal { .. } => false,
             },
+            Part::Held { epoch, t, held, .. } => {
+                let digest = held.digest(&self.subject(&a, *epoch, *t), &self.node);
+                if diversity_keys::verify(&self.key.0, &digest.0, &held.signature.0) {
+                    // A list of this node, sent by another, is an answer.
+                    if self.doubts(&a) {
+                        self.own_lists.push(part.clone());
+                    }
+                    return true;
+                }
+                let of = self.lists.entry((a, from)).or_default();
+                of.entry((*t, *epoch)).or_insert_with(|| held.clone());
+                while of.len() > LISTS_MAX {
+                    of.pop_first();
+                }
+                false
+            }
             _ => false,
         }
+    }
+
+    fn subject(&self, a: &AgreementId, epoch: u32, t: u64) -> Subject {
+        Subject {
+            deployment: self.deployment,
+            config: config(&self.deployment, a, epoch),
+            t,
+        }
+    }
+
+    /// Lists of this node that others showed since they were last taken.
+    pub fn take_own_lists(&mut self) -> Vec<Part> {
+        std::mem::take(&mut self.own_lists)
+    }
+
+    /// Whether nothing new may be said of which sensors are open yet: others may hold another list.
+    pub fn withholds_lists(&self, a: &AgreementId, terms: &Terms) -> bool {
+        self.doubts(a) && !self.unanswered(a, terms).is_empty()
     }
 
     /// Keeps a commit if it is this node's and may be news.
@@ -136,12 +183,7 @@ impl Recall {
         if !self.doubts(&a) {
             return false;
         }
-        let subject = Subject {
-            deployment: self.deployment,
-            config: config(&self.deployment, &a, epoch),
-            t,
-        };
-        let digest = commit.digest(&subject, &self.node);
+        let digest = commit.digest(&self.subject(&a, epoch, t), &self.node);
         let ours = diversity_keys::verify(&self.key.0, &digest.0, &commit.signature.0);
         if ours {
             self.shown.entry((a, epoch, t)).or_insert(*commit);
@@ -157,7 +199,7 @@ impl Recall {
         }
     }
 
-    /// The answer to a node that asks: its commits for what is not decided here, and that these are all.
+    /// The answer to a node that asks: its commits and lists for what is not decided here, and that these are all.
     pub fn answer(&self, a: AgreementId, to: NodeId, undecided_t: u64) -> Vec<Part> {
         let of = self.others.get(&(a, to)).into_iter().flatten();
         let open = of.filter(|((t, epoch), _)| *t >= undecided_t || reading_of(*epoch) > 0);
@@ -167,11 +209,19 @@ impl Recall {
             t: *t,
             body: Body::Commit { commit: *commit },
         };
+        let lists = self.lists.get(&(a, to)).into_iter().flatten();
+        let lists = lists.filter(|((t, epoch), _)| *t >= undecided_t || reading_of(*epoch) > 0);
+        let list = |((t, epoch), held): (&(u64, u32), &Held)| Part::Held {
+            agreement: a,
+            epoch: *epoch,
+            t: *t,
+            held: held.clone(),
+        };
         let all = Part::Want {
             agreement: a,
             from_t: ALL,
         };
-        open.map(part).chain([all]).collect()
+        open.map(part).chain(lists.map(list)).chain([all]).collect()
     }
 
     /// What becomes of a commit to `t` that was just made and has not left.

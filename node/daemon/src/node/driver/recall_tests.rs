@@ -210,3 +210,73 @@ fn a_node_that_asks_is_shown_its_own_commits_to_what_is_open() {
         "bounded"
     );
 }
+
+/// Node `by`'s list for t: the sensors from `open` on are open to it.
+fn list(by: u8, t: u64, open: u32) -> Part {
+    let sensor = diversity_proto::held::OpenSensor {
+        index: open,
+        lacks: 7,
+        contradiction: None,
+    };
+    let mut held = Held {
+        open: vec![sensor],
+        signature: Signature([0; 64]),
+    };
+    let subject = Subject {
+        deployment: DEPLOYMENT,
+        config: config(&DEPLOYMENT, &A, 0),
+        t,
+    };
+    let digest = held.digest(&subject, &node(by));
+    held.signature = Signature(key(by).sign(&digest.0));
+    Part::Held {
+        agreement: A,
+        epoch: 0,
+        t,
+        held,
+    }
+}
+
+#[test]
+fn own_lists_come_back_and_no_other_leaves_before() {
+    let terms = terms();
+    let mut one = recall(false, &[A]);
+    assert!(one.withholds_lists(&A, &terms));
+    // Others' lists are theirs, and the core's.
+    assert!(!one.heard(node(2), &terms, &list(2, 4, 0)));
+    assert!(
+        one.heard(node(2), &terms, &list(1, 4, 0)),
+        "this node's own"
+    );
+    one.heard(node(2), &terms, &ALL_SAID);
+    assert!(one.withholds_lists(&A, &terms), "node 3 has not answered");
+    one.heard(node(3), &terms, &ALL_SAID);
+    assert!(!one.withholds_lists(&A, &terms));
+    assert_eq!(one.take_own_lists(), [list(1, 4, 0)]);
+    assert_eq!(one.take_own_lists(), []);
+    // Who has nothing to doubt has said nothing else.
+    let mut sure = recall(false, &[]);
+    assert!(!sure.withholds_lists(&A, &terms));
+    assert!(sure.heard(node(2), &terms, &list(1, 4, 0)));
+    assert_eq!(sure.take_own_lists(), []);
+}
+
+#[test]
+fn lists_of_others_are_shown_to_them_while_their_window_is_open() {
+    let terms = terms();
+    let mut one = recall(false, &[]);
+    for t in 2..6 {
+        one.heard(node(2), &terms, &list(2, t, 0));
+        // The first one counts: it is what this node went by.
+        one.heard(node(2), &terms, &list(2, t, 1));
+        one.heard(node(3), &terms, &list(3, t, 0));
+    }
+    let answer = one.answer(A, node(2), 5);
+    assert_eq!(answer, [list(2, 5, 0), ALL_SAID]);
+    let answer = one.answer(A, node(2), 0);
+    assert_eq!(
+        answer,
+        [list(2, 4, 0), list(2, 5, 0), ALL_SAID],
+        "the newest"
+    );
+}

@@ -2,12 +2,14 @@
 
 use std::collections::BTreeSet;
 
+use diversity_chain::look_back::Entity;
 use diversity_proto::terms::Terms;
 use diversity_proto::{AgreementId, Digest, NodeId, SensorId, UserId};
 use diversity_store::Op;
 
 use super::records::{
-    AgreementRecord, NodeRecord, SensorRecord, block_of, evidence_key, forget, key,
+    AgreementRecord, NodeRecord, SensorRecord, block_of, dropped_key, evidence_key, forget, key,
+    put,
 };
 use super::strangers::RECORD_BYTES;
 use super::{Applied, Registry, RegistryError, terms};
@@ -146,18 +148,27 @@ impl Registry {
 
     /// Drops the oldest of what strangers have registered, as far as there is too much of it.
     pub(super) fn make_room(&mut self, out: &mut Applied) {
+        let before = self.dropped;
         while let Some((kind, id)) = self.strangers.surplus() {
             // It has become ours in the meantime.
             if self.is_ours(kind, &id) {
                 continue;
             }
+            self.dropped += 1;
             forget(&mut out.ops, kind, &id);
             let short = || <[u8; 20]>::try_from(&id[..]).unwrap_or_default();
             let long = || <[u8; 32]>::try_from(&id[..]).unwrap_or_default();
             match kind {
-                b'u' => drop(self.users.remove(&UserId(short()))),
-                b's' => drop(self.sensors.remove(&SensorId(short()))),
+                b'u' => {
+                    self.users.remove(&UserId(short()));
+                    out.dropped.push(Entity::User(UserId(short())));
+                }
+                b's' => {
+                    self.sensors.remove(&SensorId(short()));
+                    out.dropped.push(Entity::Sensor(SensorId(short())));
+                }
                 b'n' => {
+                    out.dropped.push(Entity::Node(NodeId(short())));
                     if let Some(r) = self.nodes.remove(&NodeId(short())) {
                         self.peer_keys.remove(&r.declaration.peer_key);
                     }
@@ -170,13 +181,26 @@ impl Registry {
                     if let Some(d) = self.disputes.remove(&Digest(long()))
                         && let Some(sensor) = d.accused.filter(|_| d.agreement.is_none())
                     {
-                        self.contradicted.remove(&SensorId::from(sensor));
+                        let sensor = SensorId::from(sensor);
+                        self.contradicted.remove(&sensor);
+                        out.dropped.push(Entity::Sensor(sensor));
                     }
                     self.fresh.remove(&Digest(long()));
                     out.ops.push(Op::Delete(evidence_key(&Digest(long()))));
                 }
             }
         }
+        if self.dropped == before {
+            return;
+        }
+        if before == 0 {
+            tracing::warn!(
+                "others have registered more than this node keeps of strangers: their oldest entries are dropped, and looked for on the chain should they be needed"
+            );
+        }
+        out.ops.push(put(dropped_key(), |w| {
+            w.u64(self.dropped);
+        }));
     }
 
     /// What the chain said of an agreement, and its terms.

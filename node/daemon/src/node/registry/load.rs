@@ -5,7 +5,8 @@ use diversity_proto::{AgreementId, Digest, NodeId, SensorId, UserId};
 use diversity_store::Store;
 
 use super::records::{
-    AgreementRecord, DisputeRecord, NodeRecord, SensorRecord, SkippedRecord, UserRecord, get, key,
+    AgreementRecord, DisputeRecord, NodeRecord, SensorRecord, SkippedRecord, UserRecord,
+    dropped_key, get, key,
 };
 use super::{Registry, RegistryError};
 
@@ -89,6 +90,9 @@ impl Registry {
                 Ok(())
             },
         )?;
+        let dropped = store.get(&dropped_key())?;
+        let dropped = dropped.map(|v| get(&v, |r| r.u64("dropped entries")));
+        registry.dropped = dropped.transpose()?.unwrap_or(0);
         registry.sort_out()?;
         Ok(registry)
     }

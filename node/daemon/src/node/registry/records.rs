@@ -161,6 +161,11 @@ pub(super) fn skipped_key(block: u64, log_index: u64) -> Vec<u8> {
     k
 }
 
+/// Key of how much of strangers was dropped.
+pub(super) fn dropped_key() -> Vec<u8> {
+    key(b'h', &[])
+}
+
 /// Key of the cursor.
 pub fn cursor_key() -> Vec<u8> {
     key(b'c', &[])

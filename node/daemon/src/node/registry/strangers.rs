@@ -18,12 +18,10 @@ pub(super) struct Strangers {
     bytes_max: usize,
 }
 
-/// Most bytes of what strangers have registered: about 100,000 sensors.
-const BYTES_MAX: usize = 64 * 1024 * 1024;
-
 impl Default for Strangers {
+    /// Without a bound.
     fn default() -> Self {
-        Self::new(BYTES_MAX)
+        Self::new(usize::MAX)
     }
 }
 
@@ -35,6 +33,11 @@ impl Strangers {
             bytes: 0,
             bytes_max,
         }
+    }
+
+    /// Sets the bound.
+    pub(super) fn bound(&mut self, bytes_max: usize) {
+        self.bytes_max = bytes_max;
     }
 
     /// An entry is, or has become, so much larger.

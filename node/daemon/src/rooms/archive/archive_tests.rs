@@ -2,7 +2,7 @@ use super::*;
 use crate::node::frames::tests::encoded;
 use crate::rooms::error::RoomError;
 use crate::rooms::testkit::{Kit, Loop, sensor};
-use diversity_chain::events::{ChainEvent, Outputs, Place};
+use diversity_chain::events::{ChainEvent, DisputeKind, Outputs, Place};
 use diversity_client::api::{SaidBy, WindowStatus};
 use diversity_engine::api::{
     CellWriter, Execution, FrameRef, LeafPlan, Piece, Resolution, Stretch,
@@ -10,12 +10,12 @@ use diversity_engine::api::{
 use diversity_engine::records::{
     CERTIFICATE, CellRecord, ExecutionRecord, FinalRecord, STATE, put_part, put_segment, t_key,
 };
-use diversity_proto::Signature;
 use diversity_proto::cell::CellState;
 use diversity_proto::frame::Frame;
 use diversity_proto::round::{Blinding, Body, Entry, OutputKind, marked_epoch};
 use diversity_proto::window::{WindowEnd, detail_root, state};
 use diversity_proto::wire::Part;
+use diversity_proto::{Address, Signature};
 
 use crate::node::cut::{LeafRange, cut, recut};
 
@@ -471,4 +471,47 @@ async fn a_window_is_cut_again_from_signed_frames_or_not_given() {
     }
     let later = archive(&kit, &[]).window(&a, 9);
     assert!(matches!(later, Err(RoomError::NotFound { .. })));
+}
+
+#[tokio::test]
+async fn disputes_are_listed_by_page_and_those_of_strangers_come_last() {
+    let (kit, Agreement { id: a, .. }) = node();
+    kit.shared
+        .registered
+        .write()
+        .keep(&a, &kit.terms, &mut Vec::new());
+    // Of a stranger's sensor, and of this node's agreement, by turns.
+    for n in 0..7u8 {
+        let stranger = n % 2 == 0;
+        let event = ChainEvent::DisputeRecorded {
+            dispute: Digest([n; 32]),
+            kind: match stranger {
+                true => DisputeKind::SensorContradiction,
+                false => DisputeKind::UnequalReveals,
+            },
+            agreement: (!stranger).then_some(a),
+            accused: stranger.then_some(Address([77; 20])),
+            epoch: 0,
+            at: 1,
+            evidence: Vec::new(),
+        };
+        kit.said(100 + u64::from(n), event);
+    }
+    let archive = archive(&kit, &[]);
+    let mut seen = Vec::new();
+    let mut after = None;
+    loop {
+        let page = archive.disputes(after, Some(2)).expect("listed");
+        assert!(page.items.len() <= 2);
+        seen.extend(page.items.iter().map(|d| d.dispute.0[0]));
+        let Some(next) = page.next else { break };
+        after = Some(DisputePlace::parse(&next).expect("its own cursor"));
+    }
+    assert_eq!(seen, [5, 3, 1, 6, 4, 2, 0]);
+    let of_it = archive.disputes_of(&a, None, None).expect("listed");
+    let of_it: Vec<_> = of_it.items.iter().map(|d| d.dispute.0[0]).collect();
+    assert_eq!(of_it, [5, 3, 1]);
+    for wrong in ["", "ours", "ours-1", "theirs-1-0x00", "ours-x-0x00"] {
+        assert_eq!(DisputePlace::parse(wrong), None, "{wrong}");
+    }
 }

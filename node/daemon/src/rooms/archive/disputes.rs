@@ -1,7 +1,10 @@
 //! Disputes that the chain holds, in words, and the evidence with which anybody can re-run what is disputed.
 
+use std::cmp::Reverse;
+use std::fmt;
+
 use diversity_chain::evidence::{self, Evidence};
-use diversity_client::api::{DisputeView, EvidenceBundle, PAGE_MAX};
+use diversity_client::api::{DisputeView, EvidenceBundle, PAGE_MAX, Page};
 use diversity_client::hexed::Bytes;
 use diversity_client::terms_json::TermsJson;
 use diversity_proto::{AgreementId, Digest};
@@ -9,28 +12,80 @@ use diversity_proto::{AgreementId, Digest};
 use super::{Archive, commit_json, reveal_json};
 use crate::node::explain;
 use crate::node::registry::DisputeRecord;
+use crate::rooms::PAGE;
 use crate::rooms::agreements::Agreement;
 use crate::rooms::error::{RoomError, RoomResult};
 
 /// Version of the form of a bundle.
 const BUNDLE: u8 = 1;
 
+/// Where a dispute stands in a list. It says so by itself, so that a page goes on behind one that was dropped meanwhile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct DisputePlace {
+    strangers: bool,
+    block: Reverse<u64>,
+    id: Digest,
+}
+
+impl DisputePlace {
+    fn of(d: &DisputeRecord, concerns_us: bool) -> Self {
+        Self {
+            strangers: !concerns_us,
+            block: Reverse(d.block),
+            id: d.dispute,
+        }
+    }
+
+    /// Reads a cursor.
+    pub fn parse(cursor: &str) -> Option<Self> {
+        let (whose, rest) = cursor.split_once('-')?;
+        let (block, id) = rest.split_once('-')?;
+        let strangers = match whose {
+            "ours" => false,
+            "others" => true,
+            _ => return None,
+        };
+        Some(Self {
+            strangers,
+            block: Reverse(block.parse().ok()?),
+            id: Digest::from_hex(id)?,
+        })
+    }
+}
+
+impl fmt::Display for DisputePlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let whose = if self.strangers { "others" } else { "ours" };
+        write!(f, "{whose}-{}-{}", self.block.0, self.id)
+    }
+}
+
 impl Archive {
-    /// Every dispute, newest last. The newest are kept where there are more than a page holds, as in [`Self::disputes_of`].
+    /// Disputes behind a place: first those that concern this node, then those of strangers, who can record any number; of each the
+    /// newest first.
     ///
     /// # Errors
     /// [`RoomError::Internal`].
-    pub fn disputes(&self) -> RoomResult<Vec<DisputeView>> {
-        self.newest(|_| true, |d| (d.block, d.at))
+    pub fn disputes(
+        &self,
+        after: Option<DisputePlace>,
+        limit: Option<usize>,
+    ) -> RoomResult<Page<DisputeView>> {
+        self.listed(|_| true, after, limit)
     }
 
-    /// Those of one agreement, ascending by t.
+    /// Those of one agreement, the newest first.
     ///
     /// # Errors
     /// [`RoomError::NotFound`] for an agreement that is not known.
-    pub fn disputes_of(&self, a: &AgreementId) -> RoomResult<Vec<DisputeView>> {
+    pub fn disputes_of(
+        &self,
+        a: &AgreementId,
+        after: Option<DisputePlace>,
+        limit: Option<usize>,
+    ) -> RoomResult<Page<DisputeView>> {
         self.agreement(a)?;
-        self.newest(|d| d.agreement == Some(*a), |d| (d.at, d.block))
+        self.listed(|d| d.agreement == Some(*a), after, limit)
     }
 
     /// One dispute.
@@ -94,24 +149,32 @@ impl Archive {
         Ok(bundle)
     }
 
-    fn newest<K: Ord>(
+    fn listed(
         &self,
         wanted: impl Fn(&DisputeRecord) -> bool,
-        order: impl Fn(&DisputeRecord) -> K,
-    ) -> RoomResult<Vec<DisputeView>> {
-        let mut found: Vec<_> = {
-            let registry = self.registered.read();
-            let found = registry.disputes.values().filter(|d| wanted(d));
-            // Strangers can record any number: theirs are left out first.
-            found
-                .map(|d| (registry.concerns_us(&d.dispute), d.clone()))
-                .collect()
-        };
-        found.sort_by_key(|(ours, d)| (*ours, order(d)));
-        let skip = found.len().saturating_sub(PAGE_MAX);
-        found.drain(..skip);
-        found.sort_by_key(|(_, d)| order(d));
-        found.iter().map(|(_, d)| self.view(d)).collect()
+        after: Option<DisputePlace>,
+        limit: Option<usize>,
+    ) -> RoomResult<Page<DisputeView>> {
+        let limit = limit.unwrap_or(PAGE).clamp(1, PAGE_MAX);
+        let registry = self.registered.read();
+        let mut places: Vec<_> = registry
+            .disputes
+            .values()
+            .filter(|d| wanted(d))
+            .map(|d| DisputePlace::of(d, registry.concerns_us(&d.dispute)))
+            .filter(|place| after.is_none_or(|after| *place > after))
+            .collect();
+        places.sort_unstable();
+        let more = places.len() > limit;
+        places.truncate(limit);
+        let records = places.iter().filter_map(|p| registry.disputes.get(&p.id));
+        let records: Vec<_> = records.cloned().collect();
+        drop(registry);
+        let views = records.iter().map(|d| self.view(d));
+        Ok(Page {
+            items: views.collect::<RoomResult<_>>()?,
+            next: places.last().filter(|_| more).map(ToString::to_string),
+        })
     }
 
     fn view(&self, record: &DisputeRecord) -> RoomResult<DisputeView> {

@@ -7,6 +7,7 @@ pub mod records;
 mod results;
 mod windows;
 
+pub use disputes::DisputePlace;
 pub use windows::HeldWindow;
 
 use diversity_client::api::{CommitJson, ComputedJson, RevealJson};

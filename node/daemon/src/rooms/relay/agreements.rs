@@ -23,10 +23,10 @@ impl Relay {
     /// Creates an agreement, with every user's signature and the acceptance of a node of each. A repeat is fine.
     ///
     /// # Errors
-    /// Those of [`crate::rooms::agreements::Book::draft`], [`RoomError::Signature`], and those of [`super::Line::mined`].
+    /// Those of [`crate::rooms::agreements::Book::draft_of_known`], [`RoomError::Signature`], and those of [`super::Line::mined`].
     pub async fn create(&self, r: &AgreementCreation) -> RoomResult<()> {
         let d = &self.deployment;
-        let agreement = self.book.draft(&r.agreement, &r.terms)?;
+        let agreement = self.book.draft_of_known(&r.agreement, &r.terms).await?;
         let terms = &agreement.terms;
         let digest = agreement_digest(d, &r.agreement, &terms.digest());
         let users = user_signatures(terms, &r.signatures, &digest)?;

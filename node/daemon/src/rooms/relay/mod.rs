@@ -58,11 +58,25 @@ impl Line {
     /// How many entities stand registered of a user, by the contract.
     ///
     /// # Errors
-    /// [`RoomError::Unavailable`].
+    /// [`RoomError::Unavailable`], at once while the chain is known to be out of reach.
     pub async fn count(&self, user: UserId) -> RoomResult<u64> {
-        let asked = tokio::time::timeout(WAIT, self.chain.registered(user)).await;
-        let late = || RoomError::Late("the chain has not answered".into());
-        asked.map_err(|_| late())?.map_err(not_mined)
+        let mut view = self.view.clone();
+        let down = async {
+            let seen = view.wait_for(|v| v.trouble.is_some()).await;
+            let trouble = seen.ok().and_then(|v| v.trouble.clone());
+            // Without any the node ends, and so does the question.
+            match trouble {
+                Some(trouble) => trouble,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            asked = self.chain.registered(user) => asked.map_err(not_mined),
+            trouble = down => Err(RoomError::Unavailable(format!(
+                "the contract cannot be asked what stands registered: {trouble}"
+            ))),
+            () = tokio::time::sleep(WAIT) => Err(RoomError::Late("the chain has not answered".into())),
+        }
     }
 
     /// Has a call mined and waits until its events are taken in here.

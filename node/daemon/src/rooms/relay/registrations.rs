@@ -2,6 +2,7 @@
 
 use diversity_chain::calls;
 use diversity_chain::goal::Goal;
+use diversity_chain::look_back::Entity;
 use diversity_client::api::{
     NodeRegistration, NodeView, SENSORS_AT_ONCE_MAX, SensorEntry, SensorRegistrations,
     SensorsRegistered, UserRegistration, UserView,
@@ -57,6 +58,7 @@ impl Relay {
             r.user.address(),
             "the user's signature",
         )?;
+        self.recall(&r.user).await?;
         match self.directory.find_user(&r.user) {
             Some(known) if known.name == r.name => return Ok(known),
             Some(known) => {
@@ -86,7 +88,7 @@ impl Relay {
                 "1 to {SENSORS_AT_ONCE_MAX} sensors are registered at once"
             )));
         }
-        self.owner_is_registered(&r.owner)?;
+        self.owner_is_registered(&r.owner).await?;
         let mut entries = Vec::with_capacity(r.sensors.len());
         let mut known = 0;
         for (i, entry) in r.sensors.iter().enumerate() {
@@ -133,7 +135,7 @@ impl Relay {
                 b.node
             )));
         }
-        self.owner_is_registered(&b.owner)?;
+        self.owner_is_registered(&b.owner).await?;
         let digest = node_registration_digest(d, &b.owner, &node, &declaration.digest());
         signed(&b.signature, &digest, node.address(), "the node's binding")?;
         let owner = signed(
@@ -168,7 +170,21 @@ impl Relay {
         self.directory.find_node(&node).ok_or_else(unseen)
     }
 
-    fn owner_is_registered(&self, owner: &UserId) -> RoomResult<()> {
+    /// A user that stands registered and was dropped here while it was a stranger is found again; the contract is asked first, since
+    /// looking through the chain takes longer.
+    async fn recall(&self, user: &UserId) -> RoomResult<()> {
+        let here = {
+            let registry = self.registered.read();
+            !registry.is_partial() || registry.users.contains_key(user)
+        };
+        if here || self.line.count(*user).await? == 0 {
+            return Ok(());
+        }
+        self.book.find(vec![Entity::User(*user)]).await
+    }
+
+    async fn owner_is_registered(&self, owner: &UserId) -> RoomResult<()> {
+        self.recall(owner).await?;
         if self.registered.read().users.contains_key(owner) {
             return Ok(());
         }

@@ -172,7 +172,12 @@ impl Standing {
 
 fn life(record: &AgreementRecord, status: Option<&AgreementStatus>) -> Life {
     match record.end {
-        None => Life::Open,
+        // Void sensors end it, though nobody has closed it (P-HELD-5).
+        None => match status.filter(|s| s.ended) {
+            Some(s) if s.unsettled_t >= s.open_t => Life::Closed,
+            Some(_) => Life::Closing,
+            None => Life::Open,
+        },
         Some(end) if record.next_t >= end => Life::Closed,
         Some(end) if status.is_some_and(|s| s.unsettled_t >= end) => Life::Closed,
         Some(_) => Life::Closing,

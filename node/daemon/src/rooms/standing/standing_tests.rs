@@ -200,6 +200,12 @@ fn an_end_is_reached_when_all_before_it_is_settled() {
     let a = kit.agreed().id;
     let mut record = kit.shared.registered.read().agreements[&a].clone();
     assert_eq!(life(&record, Some(&at(9, 9, 9))), Life::Open);
+    let ended = |settled| AgreementStatus {
+        ended: true,
+        ..at(9, 9, settled)
+    };
+    assert_eq!(life(&record, Some(&ended(8))), Life::Closing);
+    assert_eq!(life(&record, Some(&ended(9))), Life::Closed);
     record.end = Some(5);
     assert_eq!(life(&record, Some(&at(9, 9, 4))), Life::Closing);
     assert_eq!(life(&record, None), Life::Closing);
