@@ -75,6 +75,8 @@ pub struct Metrics {
     pub windows: Labelled1,
     /// Faults of peers.
     pub faults: Counter,
+    /// What peers wanted of sensors and topics that they do not share with this node, and did not get, by `what`.
+    pub foreign: Labelled1,
     /// Peers connected.
     pub peers: Gauge,
     /// Direct messages to peers that are not known to have arrived.
@@ -165,6 +167,11 @@ impl Default for Metrics {
         );
         metric!(windows, Labelled1::default(), "What happened to windows");
         metric!(faults, Counter::default(), "Faults of peers");
+        metric!(
+            foreign,
+            Labelled1::default(),
+            "What peers wanted of sensors and topics that they do not share with this node, and did not get"
+        );
         metric!(peers, Gauge::default(), "Peers connected");
         metric!(
             undelivered,
@@ -253,6 +260,7 @@ impl Default for Metrics {
             certificate_seconds,
             windows,
             faults,
+            foreign,
             peers,
             undelivered,
             chain_head,
@@ -309,6 +317,11 @@ impl Metrics {
             .inc();
     }
 
+    /// A peer wanted something that it does not share with this node.
+    pub fn foreign(&self, what: &str) {
+        self.foreign.get_or_create(&[("what", what.into())]).inc();
+    }
+
     /// Counts a notice of the core and writes its log line: one unit of work is one (agreement, t).
     pub fn notice(&self, notice: &Notice) {
         let count = |what: &str| {
@@ -356,6 +369,15 @@ impl Metrics {
             Notice::Held { agreement, t, open } => {
                 count("held");
                 tracing::info!(agreement = %agreement, t, open, "window.held");
+            }
+            Notice::Foreign {
+                node,
+                sensor,
+                asked,
+            } => {
+                self.foreign(if *asked { "asked" } else { "sent" });
+                // A peer may do so thousands of times a second.
+                tracing::debug!(node = %node, sensor = %sensor, asked, "peer.foreign_sensor");
             }
             Notice::Contradiction { sensor, q } => {
                 tracing::warn!(sensor = %sensor, q, "sensor.contradicts_itself");

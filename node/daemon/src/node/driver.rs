@@ -19,9 +19,9 @@ use diversity_engine::api::{
 };
 use diversity_engine::{AgreementStatus, Node};
 use diversity_keys::musig::AgreementKey;
-use diversity_net::{NetEvent, NetHandle, Peer, Verdict};
+use diversity_net::{NetError, NetEvent, NetHandle, Peer, TopicEntry, Verdict};
 use diversity_proto::terms::Terms;
-use diversity_proto::wire::Range;
+use diversity_proto::wire::{Range, frames_topic};
 use diversity_proto::{AgreementId, Deployment, Digest, NodeId, PublicKey, SensorId};
 use diversity_store::{Op, StoreError};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -265,6 +265,8 @@ pub struct Driver {
     /// Set while the daemon itself asks where frames are.
     finding: Option<oneshot::Sender<Vec<FrameRef>>>,
     recall: Recall,
+    /// The transport has not taken the newest topics.
+    topics_due: bool,
     failed: Option<DriverError>,
 }
 
@@ -310,6 +312,7 @@ impl Driver {
             judging: None,
             finding: None,
             recall,
+            topics_due: true,
             failed: None,
         };
         // Before the first step, which takes up what the last run left.
@@ -326,6 +329,9 @@ impl Driver {
                 .set(driver.outstanding as i64);
             if let Some(error) = driver.failed.take() {
                 return Err(error);
+            }
+            if driver.topics_due {
+                driver.set_topics();
             }
             let open = driver.outstanding < OUTSTANDING_MAX && driver.backlog.is_empty();
             let wait = driver
@@ -539,6 +545,7 @@ impl Driver {
                 } = *agreement;
                 self.parts.signer.agreement(key);
                 self.terms.insert(id, Arc::clone(&terms));
+                self.topics_due = true;
                 self.input(Input::Agreement {
                     id,
                     terms: (*terms).clone(),
@@ -553,6 +560,7 @@ impl Driver {
                 if let Err(error) = self.parts.net.set_peers(&list) {
                     tracing::warn!(%error, "net.peers_not_set");
                 }
+                self.topics_due = true;
                 for change in changes {
                     self.peer_changed(change);
                 }
@@ -564,6 +572,24 @@ impl Driver {
 
     fn peers(&self) -> std::sync::MutexGuard<'_, PeerMap> {
         self.parts.peers.lock()
+    }
+
+    /// One topic for each agreement that runs here, with its nodes (P-COMMON-1).
+    fn set_topics(&mut self) {
+        let topics = {
+            let peers = self.peers();
+            let entry = |(a, terms): (&AgreementId, &Arc<Terms>)| TopicEntry {
+                topic: frames_topic(&self.parts.deployment, a),
+                members: terms
+                    .nodes
+                    .iter()
+                    .filter_map(|n| peers.peer(&n.node))
+                    .collect(),
+            };
+            self.terms.iter().map(entry).collect()
+        };
+        // Where the transport is busy it is told again.
+        self.topics_due = self.parts.net.set_topics(topics) == Err(NetError::Busy);
     }
 
     fn peer_changed(&mut self, change: Change) {

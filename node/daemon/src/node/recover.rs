@@ -57,6 +57,8 @@ pub(super) fn recover(
         q_ahead_max: config.q_ahead_max,
         gas_per_day: config.gas_per_day,
         inflight_max: config.inflight_max,
+        unagreed_frames_max: config.unagreed_frames_max,
+        unagreed_bytes_max: config.unagreed_bytes_max,
     };
     // One family after the other, and nothing of it is kept here.
     let mut read = 0u64;

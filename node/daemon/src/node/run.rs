@@ -514,12 +514,12 @@ fn make_dir(path: &std::path::Path) -> Result<(), NodeError> {
 }
 
 fn net_config(shared: &Shared, peers: Vec<diversity_net::PeerEntry>) -> NetConfig {
-    let contract = shared.identity.deployment.contract;
     NetConfig {
         identity: shared.identity.keys.peer.clone(),
         listen: shared.config.p2p_listen.to_vec(),
         peers,
-        topic: format!("diversity/1/frames/{}", contract.hex()),
+        // Those of the agreements that run, once they do.
+        topics: Vec::new(),
         limits: NetLimits {
             gossip_bytes_max: FRAME_BATCH_BYTES_MAX,
             direct_bytes_max: ENVELOPE_BYTES_MAX,

@@ -31,6 +31,7 @@ impl Driver {
                 from,
                 message_id,
                 bytes,
+                ..
             } => self.gossip(from, message_id, &bytes),
             NetEvent::Direct { from, bytes } => self.direct(from, &bytes),
             NetEvent::Request { from, token, bytes } => {
@@ -51,11 +52,13 @@ impl Driver {
                 let (Some(node), Ok(bytes)) = (self.peers().node(&peer), result) else {
                     return;
                 };
+                if bytes.is_empty() {
+                    return tracing::debug!(node = %node, "peer.refuses_frames");
+                }
                 match split_frames(&bytes, FRAME_BATCH_BYTES_MAX) {
                     Ok(frames) if !frames.is_empty() => {
                         self.count_frames("repair", frames.len());
                         let frames: Vec<_> = frames.into_iter().map(<[u8]>::to_vec).collect();
-                        self.introduce_all(&frames);
                         self.input(Input::Frames {
                             source: Source::Peer(node),
                             frames,
@@ -70,8 +73,12 @@ impl Driver {
             NetEvent::Undelivered { messages, .. } => {
                 self.parts.metrics.undelivered.inc_by(messages as u64);
             }
-            NetEvent::Subscribed { peer } => {
-                tracing::debug!(peer = %peer_text(&peer), "peer.subscribed")
+            NetEvent::Subscribed { peer, topic } => {
+                tracing::debug!(peer = %peer_text(&peer), topic, "peer.subscribed")
+            }
+            NetEvent::TurnedAway { peer } => {
+                self.parts.metrics.foreign("topic");
+                tracing::debug!(peer = %peer_text(&peer), "peer.turned_away");
             }
             NetEvent::Listening { address } => tracing::info!(address, "net.listening"),
             NetEvent::Refused { peer } => tracing::warn!(peer = %peer_text(&peer), "peer.refused"),
@@ -102,7 +109,6 @@ impl Driver {
         };
         self.count_frames("gossip", frames.len());
         let frames: Vec<_> = frames.into_iter().map(<[u8]>::to_vec).collect();
-        self.introduce_all(&frames);
         self.judging = Some((message, from));
         self.input(Input::Frames {
             source: Source::Peer(node),
