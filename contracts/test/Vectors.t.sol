@@ -189,12 +189,12 @@ contract VectorsTest is Kit {
     }
 
     /// What the owner of sensors signs: no contract reads it, every node does.
-    function checkGrant(bytes32 terms) private view {
+    function checkGrant(bytes32 termsDigest) private view {
         string memory termsType = "Terms(address[] users,address[] nodes,uint8[] trust,bytes32 sensorsRoot,"
         "bytes32 offChainCode,bytes32 conditions)";
         bytes32 grantType = keccak256(abi.encodePacked("Grant(address owner,Terms terms)", termsType));
         address owner = vm.parseJsonAddress(json, ".sensor_owner_address");
-        bytes32 toSign = Digests.typed(main.domainSeparator(), keccak256(abi.encode(grantType, owner, terms)));
+        bytes32 toSign = Digests.typed(main.domainSeparator(), keccak256(abi.encode(grantType, owner, termsDigest)));
         eq(toSign, b32("grant_digest"));
         // It is somebody's, or this reverts.
         compact(vm.parseJsonBytes(json, ".grant_signature"), toSign, owner);

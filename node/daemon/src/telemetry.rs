@@ -73,6 +73,8 @@ pub struct Metrics {
     pub certificate_seconds: Histogram,
     /// What happened to windows, by `what`.
     pub windows: Labelled1,
+    /// Agreements on chain that name this node and that it has not accepted.
+    pub not_accepted: Gauge,
     /// Faults of peers.
     pub faults: Counter,
     /// What peers wanted of sensors and topics that they do not share with this node, and did not get, by `what`.
@@ -166,6 +168,11 @@ impl Default for Metrics {
             "From the end of a window to its certificate"
         );
         metric!(windows, Labelled1::default(), "What happened to windows");
+        metric!(
+            not_accepted,
+            Gauge::default(),
+            "Agreements on chain that name this node and that it has not accepted: nothing is done for them"
+        );
         metric!(faults, Counter::default(), "Faults of peers");
         metric!(
             foreign,
@@ -259,6 +266,7 @@ impl Default for Metrics {
             run_seconds,
             certificate_seconds,
             windows,
+            not_accepted,
             faults,
             foreign,
             peers,

@@ -22,11 +22,12 @@ pub enum Defect {
     CloseStrands,
     ReportedMeansBlocked,
     EveryMessageIsAnswered,
+    AnybodyIsServed,
 }
 
 impl Defect {
     /// All of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::ForgedCertificateHalts,
         Self::ForgedCertificateNamesAnother,
         Self::AttemptsPostponeTheFallback,
@@ -41,6 +42,7 @@ impl Defect {
         Self::CloseStrands,
         Self::ReportedMeansBlocked,
         Self::EveryMessageIsAnswered,
+        Self::AnybodyIsServed,
     ];
 }
 

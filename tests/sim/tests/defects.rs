@@ -44,6 +44,10 @@ fn shown_by(d: Defect) -> (&'static str, &'static str) {
         Defect::EveryMessageIsAnswered => {
             ("T13", "every late message is answered with what is kept")
         }
+        Defect::AnybodyIsServed => (
+            "T14",
+            "frames are served to, and taken from, nodes that share no agreement over their sensor",
+        ),
     }
 }
 
@@ -74,6 +78,10 @@ fn plan(d: Defect, seed: u64) -> Scenario {
                 _ => Oddity::Forks { q: q.max(1) },
             });
             s.actor = None;
+            return s;
+        }
+        Defect::AnybodyIsServed => {
+            (s.actor, s.stranger) = (None, true);
             return s;
         }
         _ => {
@@ -134,7 +142,7 @@ fn one_scenario() {
         return;
     };
     let d = Defect::ALL.into_iter().find(|d| shown_by(*d).0 == name);
-    let d = d.expect("T1 to T13");
+    let d = d.expect("T1 to T14");
     set(number("BACK").map(|_| d));
     println!("{:#?}", plan(d, seed));
     println!("{:?}", run(plan(d, seed), Sabotage::None, true));

@@ -1,5 +1,6 @@
 //! `diversity agreement draft`: terms from the command line.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
@@ -221,13 +222,21 @@ pub async fn draft(args: DraftArgs, output: Output) -> Outcome {
         abstain_ms: args.abstain_ms,
     };
     let keys = nodes.iter().map(|n| n.public_key).collect();
-    let draft = Draft::new(deployment, terms, keys).context("these terms are no agreement")?;
+    let named: BTreeSet<_> = terms.sensors.iter().map(|s| s.sensor).collect();
+    let mut draft = Draft::new(deployment, terms, keys).context("these terms are no agreement")?;
+    let all = api.sensors().await?.into_iter();
+    draft.name_owners(all.filter(|s| named.contains(&s.sensor)).map(|s| s.owner));
     draft.write(&args.out).context("cannot keep the draft")?;
     output.say(format_args!(
         "{}\nEach user signs {}: diversity agreement sign",
         words(&draft.terms),
         args.out.display()
     ));
+    for owner in &draft.owners {
+        output.say(format_args!(
+            "{owner} owns sensors of it and is no user of it, and must grant it: diversity agreement grant"
+        ));
+    }
     output.item(
         &Drafted {
             agreement: draft.agreement.hex(),

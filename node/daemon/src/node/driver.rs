@@ -19,9 +19,9 @@ use diversity_engine::api::{
 };
 use diversity_engine::{AgreementStatus, Node};
 use diversity_keys::musig::AgreementKey;
-use diversity_net::{NetError, NetEvent, NetHandle, Peer, TopicEntry, Verdict};
+use diversity_net::{NetEvent, NetHandle, Peer, Verdict};
 use diversity_proto::terms::Terms;
-use diversity_proto::wire::{Range, frames_topic};
+use diversity_proto::wire::Range;
 use diversity_proto::{AgreementId, Deployment, Digest, NodeId, PublicKey, SensorId};
 use diversity_store::{Op, StoreError};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -150,17 +150,6 @@ pub trait Outbox: Send + Sync + 'static {
     fn retire(&self, agreement: AgreementId, t: u64);
 }
 
-/// Terms that travel between nodes; they are the daemon's business, not the core's.
-#[derive(Debug)]
-pub struct TermsPart {
-    /// Who sent them.
-    pub from: NodeId,
-    /// Which agreement.
-    pub agreement: AgreementId,
-    /// Encoded terms; empty to ask for them.
-    pub terms: Vec<u8>,
-}
-
 enum Answer {
     Input(Input),
     Frames {
@@ -213,8 +202,6 @@ pub struct Parts {
     pub clocks: Clocks,
     /// The chain's side.
     pub outbox: Arc<dyn Outbox>,
-    /// Terms from and for peers.
-    pub terms_parts: mpsc::Sender<TermsPart>,
     /// Who is registered.
     pub registered: Registered,
     /// Numbers.
@@ -572,24 +559,6 @@ impl Driver {
 
     fn peers(&self) -> std::sync::MutexGuard<'_, PeerMap> {
         self.parts.peers.lock()
-    }
-
-    /// One topic for each agreement that runs here, with its nodes (P-COMMON-1).
-    fn set_topics(&mut self) {
-        let topics = {
-            let peers = self.peers();
-            let entry = |(a, terms): (&AgreementId, &Arc<Terms>)| TopicEntry {
-                topic: frames_topic(&self.parts.deployment, a),
-                members: terms
-                    .nodes
-                    .iter()
-                    .filter_map(|n| peers.peer(&n.node))
-                    .collect(),
-            };
-            self.terms.iter().map(entry).collect()
-        };
-        // Where the transport is busy it is told again.
-        self.topics_due = self.parts.net.set_topics(topics) == Err(NetError::Busy);
     }
 
     fn peer_changed(&mut self, change: Change) {

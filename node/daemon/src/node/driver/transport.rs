@@ -1,12 +1,16 @@
 //! What the transport says.
 
+use std::sync::Arc;
+
 use diversity_engine::api::{Input, Source};
-use diversity_net::{NetEvent, Peer, Verdict};
+use diversity_net::{NetError, NetEvent, Peer, TopicEntry, Verdict};
+use diversity_proto::AgreementId;
+use diversity_proto::terms::Terms;
 use diversity_proto::wire::{
-    FRAME_BATCH_BYTES_MAX, Part, decode_envelope, decode_ranges, split_frames,
+    FRAME_BATCH_BYTES_MAX, Part, decode_envelope, decode_ranges, frames_topic, split_frames,
 };
 
-use super::{Driver, TermsPart, unix_ms};
+use super::{Driver, unix_ms};
 
 impl Driver {
     pub(super) fn net(&mut self, event: NetEvent) {
@@ -89,6 +93,24 @@ impl Driver {
         }
     }
 
+    /// One topic for each agreement that runs here, with its nodes (P-COMMON-1).
+    pub(super) fn set_topics(&mut self) {
+        let topics = {
+            let peers = self.peers();
+            let entry = |(a, terms): (&AgreementId, &Arc<Terms>)| TopicEntry {
+                topic: frames_topic(&self.parts.deployment, a),
+                members: terms
+                    .nodes
+                    .iter()
+                    .filter_map(|n| peers.peer(&n.node))
+                    .collect(),
+            };
+            self.terms.iter().map(entry).collect()
+        };
+        // Where the transport is busy it is told again.
+        self.topics_due = self.parts.net.set_topics(topics) == Err(NetError::Busy);
+    }
+
     fn connections(&self) {
         self.parts
             .metrics
@@ -137,19 +159,10 @@ impl Driver {
                 return tracing::warn!(node = %from, %error, "peer.malformed_message");
             }
         };
-        let (terms, parts): (Vec<_>, Vec<_>) = parts
+        // Terms come with the request to accept them. A node of a former version may still ask a peer for some.
+        let (_, parts): (Vec<_>, Vec<_>) = parts
             .into_iter()
             .partition(|p| matches!(p, Part::Terms { .. }));
-        for part in terms {
-            if let Part::Terms { agreement, terms } = part {
-                // Whoever lacks terms asks again.
-                let _ = self.parts.terms_parts.try_send(TermsPart {
-                    from,
-                    agreement,
-                    terms,
-                });
-            }
-        }
         for part in &parts {
             if let Part::Clock {
                 unix_ms: theirs, ..

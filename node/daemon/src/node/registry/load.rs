@@ -1,6 +1,7 @@
 //! The registry as an earlier run kept it.
 
 use diversity_proto::codec::DecodeError;
+use diversity_proto::terms::Terms;
 use diversity_proto::{AgreementId, Digest, NodeId, SensorId, UserId};
 use diversity_store::Store;
 
@@ -8,15 +9,17 @@ use super::records::{
     AgreementRecord, DisputeRecord, NodeRecord, SensorRecord, SkippedRecord, UserRecord, get, key,
 };
 use super::{Registry, RegistryError};
+use crate::node::consent::Consent;
 
 impl Registry {
     /// Reads what was kept.
     ///
     /// # Errors
     /// [`RegistryError`].
-    pub fn load(store: &Store, node: NodeId) -> Result<Self, RegistryError> {
+    pub fn load(store: &Store, node: NodeId, consent: Consent) -> Result<Self, RegistryError> {
         let mut registry = Self {
             node: Some(node),
+            consent,
             store: Some(store.clone()),
             ..Self::default()
         };
@@ -89,7 +92,19 @@ impl Registry {
                 Ok(())
             },
         )?;
-        registry.sort_out()?;
+        registry.sort_out();
         Ok(registry)
     }
+}
+
+/// All terms that are stored, accepted or published.
+pub fn each_terms(
+    store: &Store,
+) -> impl Iterator<Item = Result<(AgreementId, Terms), RegistryError>> {
+    store.scan_prefix(&key(b't', &[])).map(|item| {
+        let (key, value) = item?;
+        let a = key[2..].try_into().ok();
+        let a = a.ok_or(DecodeError::Invalid("key of terms"))?;
+        Ok((AgreementId(a), Terms::decode(&value)?))
+    })
 }
