@@ -188,6 +188,18 @@ contract VectorsTest is Kit {
         fold = Digests.resolved(main.deployment(), r.agreement, word, structHash);
     }
 
+    /// What the owner of sensors signs: no contract reads it, every node does.
+    function checkGrant(bytes32 termsDigest) private view {
+        string memory termsType = "Terms(address[] users,address[] nodes,uint8[] trust,bytes32 sensorsRoot,"
+        "bytes32 offChainCode,bytes32 conditions)";
+        bytes32 grantType = keccak256(abi.encodePacked("Grant(address owner,Terms terms)", termsType));
+        address owner = vm.parseJsonAddress(json, ".sensor_owner_address");
+        bytes32 toSign = Digests.typed(main.domainSeparator(), keccak256(abi.encode(grantType, owner, termsDigest)));
+        eq(toSign, b32("grant_digest"));
+        // It is somebody's, or this reverts.
+        compact(vm.parseJsonBytes(json, ".grant_signature"), toSign, owner);
+    }
+
     uint256 public resolutionEpoch;
 
     /// What the users sign of one execution, and what is folded of it in band.
@@ -233,6 +245,7 @@ contract VectorsTest is Kit {
         checkSensors(t.sensorsRoot, b32(string.concat(p, "sensors_tree")));
         checkResolution(p, a, t.users);
         if (first) register(t.users);
+        if (first) checkGrant(digest);
 
         bytes32 toSign = b32(string.concat(p, "agreement_digest"));
         bytes32[] memory accept = vm.parseJsonBytes32Array(json, string.concat(".", p, "acceptance_digests"));

@@ -378,6 +378,18 @@ pub fn agreement_digest(d: &Deployment, a: &AgreementId, terms: &Digest) -> Dige
     eip712_digest(d, &keccak_raw(&w.0))
 }
 
+/// What the owner of sensors who is no user of an agreement signs, so that they may be in it: EIP-712
+/// `Grant(address owner,Terms terms)`. It holds for all sensors of that owner that the terms name.
+pub fn grant_digest(d: &Deployment, owner: &UserId, terms: &Digest) -> Digest {
+    let mut w = Writer::new();
+    let ty = alloc::format!("Grant(address owner,Terms terms){TERMS_TYPE}");
+    w.raw(&keccak_raw(ty.as_bytes()))
+        .raw(&[0; 12])
+        .raw(&owner.0)
+        .raw(&terms.0);
+    eip712_digest(d, &keccak_raw(&w.0))
+}
+
 /// What a user signs to register itself: EIP-712 `User(address user,string name)`.
 pub fn user_digest(d: &Deployment, user: &UserId, name: &str) -> Digest {
     let mut w = Writer::new();

@@ -4,10 +4,10 @@ use crate::cell::CellState;
 use crate::codec::{DecodeError, Reader, Result, Writer, decode_all};
 use crate::frame::{FRAME_BYTES_MAX, Frame};
 use crate::held::Held;
-use crate::ids::{AgreementId, Digest, SensorId, Signature};
+use crate::ids::{AgreementId, Deployment, Digest, SensorId, Signature};
 use crate::round::{Body, Commit, PublicNonce, Reveal, Session, T_MAX};
 use crate::terms::{NODES_MAX, SENSORS_MAX, TERMS_BYTES_MAX};
-use alloc::vec::Vec;
+use alloc::{format, string::String, vec::Vec};
 
 /// Most bytes of a batch of frames, gossiped or answered.
 pub const FRAME_BATCH_BYTES_MAX: usize = 256 * 1024;
@@ -32,6 +32,11 @@ pub fn encode_frames<'a>(frames: impl ExactSizeIterator<Item = &'a [u8]>) -> Vec
         w.bytes(f);
     }
     w.finish()
+}
+
+/// The gossip topic of an agreement (wire-format §8).
+pub fn frames_topic(d: &Deployment, a: &AgreementId) -> String {
+    format!("diversity/1/frames/{}/{}", d.contract.hex(), a.hex())
 }
 
 /// Splits a batch into the encodings of its frames, bounded; each is decoded on its own.

@@ -5,7 +5,7 @@ use crate::api::{AcceptRequest, AgreementCreation, DeploymentJson, NodeAcceptanc
 use crate::sign::{Signer, put};
 use crate::terms_json::{TermsError, TermsJson};
 use diversity_keys::musig::{self, AgreementKey, MusigError};
-use diversity_proto::terms::{Terms, acceptance_digest, agreement_digest};
+use diversity_proto::terms::{Terms, acceptance_digest, agreement_digest, grant_digest};
 use diversity_proto::{Address, AgreementId, Deployment, Digest, NodeId, PublicKey, UserId};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -37,6 +37,28 @@ pub struct Draft {
     /// Nodes that accepted.
     #[serde(default)]
     pub acceptances: Vec<NodeAcceptance>,
+    /// Owners of its sensors who are no users of it, as far as whoever drafted it has seen: each must grant it. Every node looks for
+    /// itself who they are.
+    #[serde(
+        with = "crate::hexed::list",
+        default,
+        skip_serializing_if = "Vec::is_empty"
+    )]
+    pub owners: Vec<UserId>,
+    /// Grants of such owners.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub grants: Vec<UserSignature>,
+}
+
+/// What a draft still lacks.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Missing {
+    /// Users who have not signed.
+    pub signatures: Vec<UserId>,
+    /// Owners of sensors who have not granted.
+    pub grants: Vec<UserId>,
+    /// Nodes that have not accepted.
+    pub acceptances: Vec<NodeId>,
 }
 
 #[derive(Deserialize)]
@@ -108,6 +130,11 @@ pub enum DraftError {
         /// Computed.
         expected: AgreementId,
     },
+    /// The signer owns no sensor that needs its grant.
+    #[error(
+        "{0} owns no sensor of this draft that needs a grant: users of the agreement have said so by signing it"
+    )]
+    NotAnOwner(UserId),
     /// The signer is no user of the agreement.
     #[error("{0} is no user of this agreement, so it cannot sign it")]
     NotAUser(UserId),
@@ -177,6 +204,8 @@ impl Draft {
             keys,
             signatures: Vec::new(),
             acceptances: Vec::new(),
+            owners: Vec::new(),
+            grants: Vec::new(),
         };
         draft.check()?;
         Ok(draft)
@@ -268,6 +297,9 @@ impl Draft {
         for a in &self.acceptances {
             checked.acceptance(&deployment, a)?;
         }
+        for g in &self.grants {
+            checked.grant(&deployment, g)?;
+        }
         Ok(checked)
     }
 
@@ -288,11 +320,37 @@ impl Draft {
         Ok(())
     }
 
+    /// Says who owns its sensors: those who are no users of it must grant it.
+    pub fn name_owners(&mut self, owners: impl IntoIterator<Item = UserId>) {
+        let users = &self.terms.users;
+        let others = owners.into_iter().filter(|o| !users.contains(o));
+        self.owners = others.collect();
+        self.owners.sort_unstable();
+        self.owners.dedup();
+    }
+
+    /// Adds the grant of an owner of sensors, in the place of an earlier one.
+    ///
+    /// # Errors
+    /// [`DraftError`]: nothing is signed unless the whole draft is right, and its sensors need this owner's grant.
+    pub fn grant(&mut self, signer: &Signer) -> Result<(), DraftError> {
+        let checked = self.check()?;
+        if Deployment::from(self.deployment) != *signer.deployment() {
+            return Err(DraftError::Deployment);
+        }
+        if !self.owners.contains(&signer.id()) {
+            return Err(DraftError::NotAnOwner(signer.id()));
+        }
+        put(&mut self.grants, signer.grant(&checked.terms_digest));
+        Ok(())
+    }
+
     /// What a node is asked to accept.
     pub fn accept_request(&self) -> AcceptRequest {
         AcceptRequest {
             agreement: self.agreement,
             terms: self.terms.clone(),
+            grants: self.grants.clone(),
         }
     }
 
@@ -309,21 +367,23 @@ impl Draft {
         Ok(())
     }
 
-    /// Users who have not signed, and users none of whose nodes has accepted.
+    /// What it lacks: signatures of users, grants of owners, acceptances of nodes.
     ///
     /// # Errors
     /// [`DraftError`].
-    pub fn missing(&self) -> Result<(Vec<UserId>, Vec<UserId>), DraftError> {
+    pub fn missing(&self) -> Result<Missing, DraftError> {
         let terms = self.check()?.terms;
-        let signed = |u: &UserId| self.signatures.iter().any(|s| s.user == *u);
-        let accepted = |u: &UserId| {
-            let mut nodes = self.terms.nodes.iter().filter(|n| n.trusted_by == *u);
-            nodes.any(|n| self.acceptances.iter().any(|a| a.node == n.node))
+        let has = |all: &[UserSignature], u: &UserId| all.iter().any(|s| s.user == *u);
+        let without = |of: &[UserId], all: &[UserSignature]| -> Vec<UserId> {
+            of.iter().copied().filter(|u| !has(all, u)).collect()
         };
-        let without = |has: &dyn Fn(&UserId) -> bool| -> Vec<UserId> {
-            terms.users.iter().copied().filter(|u| !has(u)).collect()
-        };
-        Ok((without(&signed), without(&accepted)))
+        let nodes = terms.nodes.iter().map(|n| n.node);
+        let accepted = |node: &NodeId| self.acceptances.iter().any(|a| a.node == *node);
+        Ok(Missing {
+            signatures: without(&terms.users, &self.signatures),
+            grants: without(&self.owners, &self.grants),
+            acceptances: nodes.filter(|n| !accepted(n)).collect(),
+        })
     }
 
     /// The request that creates the agreement.
@@ -331,20 +391,29 @@ impl Draft {
     /// # Errors
     /// [`DraftError::Incomplete`], naming what is missing, and those of [`Draft::check`].
     pub fn complete(&self) -> Result<AgreementCreation, DraftError> {
-        let (unsigned, unaccepted) = self.missing()?;
-        if let Some(user) = unsigned.first() {
-            return Err(DraftError::Incomplete(format!("{user} has not signed")));
-        }
-        if let Some(user) = unaccepted.first() {
-            let reason = format!("none of the nodes that {user} trusts has accepted");
-            return Err(DraftError::Incomplete(reason));
-        }
-        Ok(AgreementCreation {
-            agreement: self.agreement,
-            terms: self.terms.clone(),
-            signatures: self.signatures.clone(),
-            acceptances: self.acceptances.clone(),
-        })
+        let missing = self.missing()?;
+        let reason = match missing {
+            Missing { signatures, .. } if !signatures.is_empty() => {
+                format!("{} has not signed", signatures[0])
+            }
+            Missing { grants, .. } if !grants.is_empty() => format!(
+                "{}, who owns sensors of it, has not granted it (diversity agreement grant)",
+                grants[0]
+            ),
+            Missing { acceptances, .. } if !acceptances.is_empty() => format!(
+                "node {} has not accepted, and every node must (diversity agreement accept)",
+                acceptances[0]
+            ),
+            _ => {
+                return Ok(AgreementCreation {
+                    agreement: self.agreement,
+                    terms: self.terms.clone(),
+                    signatures: self.signatures.clone(),
+                    acceptances: self.acceptances.clone(),
+                });
+            }
+        };
+        Err(DraftError::Incomplete(reason))
     }
 }
 
@@ -361,6 +430,20 @@ impl Checked {
         match s.signature.signer(&digest) {
             Ok(signer) if signer == s.user.address() => Ok(()),
             _ => Err(DraftError::BadSignature(s.user.address())),
+        }
+    }
+
+    /// Checks the grant of an owner of sensors.
+    ///
+    /// # Errors
+    /// [`DraftError::BadSignature`].
+    pub fn grant(&self, d: &Deployment, g: &UserSignature) -> Result<(), DraftError> {
+        match g
+            .signature
+            .signer(&grant_digest(d, &g.user, &self.terms_digest))
+        {
+            Ok(signer) if signer == g.user.address() => Ok(()),
+            _ => Err(DraftError::BadSignature(g.user.address())),
         }
     }
 

@@ -12,8 +12,8 @@ use diversity_proto::entity::{
     NodeDeclaration, SensorDeclaration, node_registration_digest, sensor_registration_digest,
 };
 use diversity_proto::terms::{
-    agreement_digest, close_digest, node_owner_digest, resolution_digest, resolution_struct,
-    sensor_owner_digest, sensors_owner_digest, user_digest,
+    agreement_digest, close_digest, grant_digest, node_owner_digest, resolution_digest,
+    resolution_struct, sensor_owner_digest, sensors_owner_digest, user_digest,
 };
 use diversity_proto::{AgreementId, DecodeError, Deployment, Digest, SensorId, UserId};
 use std::path::{Path, PathBuf};
@@ -169,6 +169,11 @@ impl Signer {
     /// Signs an agreement. [`crate::draft::Draft::sign`] checks it before.
     pub fn agreement(&self, a: &AgreementId, terms_digest: &Digest) -> UserSignature {
         self.user_signature(&agreement_digest(&self.deployment, a, terms_digest))
+    }
+
+    /// Grants, as the owner of sensors, that they are in an agreement with these terms. [`crate::draft::Draft::grant`] checks it before.
+    pub fn grant(&self, terms_digest: &Digest) -> UserSignature {
+        self.user_signature(&grant_digest(&self.deployment, &self.id(), terms_digest))
     }
 
     /// Signs the end of an agreement: executions from `end` on never settle.

@@ -114,14 +114,59 @@ fn a_draft_collects_signatures_and_acceptances_until_it_is_complete() {
         draft = Draft::read(&path).unwrap();
     }
     assert_eq!(draft.signatures.len(), 2);
-    let (unsigned, unaccepted) = draft.missing().unwrap();
-    assert_eq!((unsigned.len(), unaccepted.len()), (0, 2));
-    for node in &nodes[..2] {
+    let missing = draft.missing().unwrap();
+    assert_eq!((missing.signatures.len(), missing.grants.len()), (0, 0));
+    assert_eq!(missing.acceptances.len(), nodes.len(), "of every node");
+    for node in &nodes {
+        let words = draft.complete().unwrap_err().to_string();
+        assert!(words.contains("has not accepted"), "{words}");
         draft.accept(acceptance(&draft, node)).unwrap();
     }
     let complete = draft.complete().unwrap();
     assert_eq!(complete.agreement, draft.agreement);
-    assert_eq!(complete.acceptances.len(), 2);
+    assert_eq!(complete.acceptances.len(), nodes.len());
+}
+
+#[test]
+fn owners_of_sensors_who_are_no_users_grant_a_draft() {
+    let (mut draft, users, nodes) = draft();
+    let of = |key: &SecretKey| {
+        Signer::new(
+            SecretKey::from_bytes(&key.to_bytes()).unwrap(),
+            deployment(),
+        )
+    };
+    for user in &users {
+        draft.sign(&of(user)).unwrap();
+    }
+    for node in &nodes {
+        draft.accept(acceptance(&draft, node)).unwrap();
+    }
+    let owner = Signer::new(SecretKey::from_bytes(&[0x77; 32]).unwrap(), deployment());
+    let user = of(&users[0]);
+    assert!(matches!(
+        draft.grant(&owner),
+        Err(DraftError::NotAnOwner(_))
+    ));
+    draft.name_owners([owner.id(), user.id(), owner.id()]);
+    assert_eq!(draft.owners, [owner.id()], "a user grants by signing");
+    let words = draft.complete().unwrap_err().to_string();
+    assert!(words.contains(&owner.id().hex()), "{words}");
+    assert!(matches!(draft.grant(&user), Err(DraftError::NotAnOwner(_))));
+
+    draft.grant(&owner).unwrap();
+    draft.grant(&owner).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("draft.json");
+    draft.write(&path).unwrap();
+    let read = Draft::read(&path).unwrap();
+    assert_eq!(read, draft);
+    draft.complete().unwrap();
+    assert_eq!(draft.accept_request().grants, draft.grants);
+    // A grant is over these terms, by the owner that it names.
+    let mut forged = read.clone();
+    forged.grants[0].user = user.id();
+    assert!(matches!(forged.check(), Err(DraftError::BadSignature(_))));
 }
 
 #[test]

@@ -207,6 +207,10 @@ settings! {
     q_ahead_max: u64 = 65_536;
     /// Frames being verified or stored, at most; beyond it the API answers 429. [default: 8192]
     inflight_max: usize = 8_192;
+    /// Frames of sensors that are in no agreement, of all of them together; beyond it they are refused with the code quota. [default: 100000]
+    unagreed_frames_max: u64 = 100_000;
+    /// Bytes of those frames, at most. [default: 67108864]
+    unagreed_bytes_max: u64 = 64 * 1024 * 1024;
     /// What is logged, such as `info` or `diversity_daemon=debug,info`. [default: info,libp2p_gossipsub=error]
     log: String = "info,libp2p_gossipsub=error".into();
     /// How log lines look: human or json. [default: human]

@@ -73,8 +73,12 @@ pub struct Metrics {
     pub certificate_seconds: Histogram,
     /// What happened to windows, by `what`.
     pub windows: Labelled1,
+    /// Agreements on chain that name this node and that it has not accepted.
+    pub not_accepted: Gauge,
     /// Faults of peers.
     pub faults: Counter,
+    /// What peers wanted of sensors and topics that they do not share with this node, and did not get, by `what`.
+    pub foreign: Labelled1,
     /// Peers connected.
     pub peers: Gauge,
     /// Direct messages to peers that are not known to have arrived.
@@ -164,7 +168,17 @@ impl Default for Metrics {
             "From the end of a window to its certificate"
         );
         metric!(windows, Labelled1::default(), "What happened to windows");
+        metric!(
+            not_accepted,
+            Gauge::default(),
+            "Agreements on chain that name this node and that it has not accepted: nothing is done for them"
+        );
         metric!(faults, Counter::default(), "Faults of peers");
+        metric!(
+            foreign,
+            Labelled1::default(),
+            "What peers wanted of sensors and topics that they do not share with this node, and did not get"
+        );
         metric!(peers, Gauge::default(), "Peers connected");
         metric!(
             undelivered,
@@ -252,7 +266,9 @@ impl Default for Metrics {
             run_seconds,
             certificate_seconds,
             windows,
+            not_accepted,
             faults,
+            foreign,
             peers,
             undelivered,
             chain_head,
@@ -309,6 +325,11 @@ impl Metrics {
             .inc();
     }
 
+    /// A peer wanted something that it does not share with this node.
+    pub fn foreign(&self, what: &str) {
+        self.foreign.get_or_create(&[("what", what.into())]).inc();
+    }
+
     /// Counts a notice of the core and writes its log line: one unit of work is one (agreement, t).
     pub fn notice(&self, notice: &Notice) {
         let count = |what: &str| {
@@ -356,6 +377,15 @@ impl Metrics {
             Notice::Held { agreement, t, open } => {
                 count("held");
                 tracing::info!(agreement = %agreement, t, open, "window.held");
+            }
+            Notice::Foreign {
+                node,
+                sensor,
+                asked,
+            } => {
+                self.foreign(if *asked { "asked" } else { "sent" });
+                // A peer may do so thousands of times a second.
+                tracing::debug!(node = %node, sensor = %sensor, asked, "peer.foreign_sensor");
             }
             Notice::Contradiction { sensor, q } => {
                 tracing::warn!(sensor = %sensor, q, "sensor.contradicts_itself");

@@ -125,6 +125,18 @@ fn filled(path: &str) -> String {
 /// Names of the tokens, weakest first.
 const SCOPES: [&str; 4] = ["ingest", "read", "operate", "admin"];
 
+/// A device's token sends messages and asks what is held of them.
+#[test]
+fn a_device_reads_acknowledgements_and_nothing_else() {
+    let reached = ROUTES.iter().filter(|r| r.scope == Scope::Ingest);
+    let reached: Vec<_> = reached.map(|r| (r.method, r.path)).collect();
+    let wanted = [
+        ("POST", "/v1/messages"),
+        ("GET", "/v1/messages/acknowledged"),
+    ];
+    assert_eq!(reached, wanted);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_route_wants_its_scope_and_no_other() {
     let Some((_chain, node)) = one().await else {
@@ -484,6 +496,7 @@ async fn bad_frames_and_bad_terms_get_a_clear_error_and_change_nothing() {
             .accept(&AcceptRequest {
                 agreement,
                 terms: terms.clone(),
+                grants: Vec::new(),
             })
             .await
             .expect_err("refused");

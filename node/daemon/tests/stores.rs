@@ -181,3 +181,31 @@ async fn a_copied_data_directory_does_not_start_beside_the_original() {
         Ok(_) => panic!("two nodes with one key"),
     }
 }
+
+/// A former version kept no acceptance of its own: what it ran goes on. What this node has no acceptance of does not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agreement_of_a_former_version_goes_on_and_one_without_acceptance_does_not() {
+    let Some((mut world, a)) = one_month().await else {
+        return;
+    };
+    let stopped = world.nodes.pop().expect("two");
+    let (config, dir) = stopped.stop().await;
+    let accepted = config.data_dir.join("accepted");
+    assert!(accepted.join(&a.hex()[2..]).is_file());
+    std::fs::remove_dir_all(&accepted).expect("as a former version left it");
+    world
+        .nodes
+        .push(TestNode::start(config, dir, executor()).await);
+    assert!(accepted.join(&a.hex()[2..]).is_file(), "adopted");
+    close_month(&world, 1).await;
+    settled(&world, &a, 1).await;
+
+    let stopped = world.nodes.pop().expect("two");
+    let (config, dir) = stopped.stop().await;
+    std::fs::remove_file(accepted.join(&a.hex()[2..])).expect("removed");
+    let node = TestNode::start(config, dir, executor()).await;
+    let view = node.api.agreement(&a).await.expect("it stands on chain");
+    assert!(!view.accepted);
+    let waits = &view.progress.waiting_for[0];
+    assert!(waits.contains("not accepted by this node"), "{waits}");
+}

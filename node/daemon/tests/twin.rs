@@ -33,7 +33,6 @@ async fn two_processes_with_one_key_are_told_of_one_another() {
     let info = witness.api.info().await.expect("info");
     let peer = diversity_net::peer_from_text(&info.node.peer_id).expect("a peer id");
     let witness_at = witness.config.p2p_listen[0].clone();
-    let contract = world.chain.deployment.contract;
     let copied = NetConfig {
         identity: keys.peer.clone(),
         listen: vec!["/ip4/127.0.0.1/tcp/0".into()],
@@ -41,7 +40,7 @@ async fn two_processes_with_one_key_are_told_of_one_another() {
             peer,
             addresses: vec![witness_at],
         }],
-        topic: format!("diversity/1/frames/{}", contract.hex()),
+        topics: Vec::new(),
         limits: NetLimits::default(),
     };
     let (_copy, _events) = Net::spawn(copied).expect("a transport");

@@ -8,14 +8,15 @@ use crate::alloc_prelude::*;
 use crate::api::{
     Effect, FrameRef, IngestAnswer, Millis, Notice, Refusal, Source, Ticket, WrongTime,
 };
+use crate::common::Common;
 use crate::io::{After, Io};
 use crate::records;
-use crate::trace::Trace;
+use crate::trace::{Size, Trace};
 use alloc::sync::Arc;
 use diversity_proto::frame::Frame;
 use diversity_proto::time::Implausible;
 use diversity_proto::wire::FRAMES_MAX;
-use diversity_proto::{Digest, NodeId, PublicKey, SensorId};
+use diversity_proto::{AgreementId, Digest, NodeId, PublicKey, SensorId};
 
 /// A frame on its way to the store.
 #[derive(Debug)]
@@ -60,7 +61,8 @@ struct Request {
 pub(crate) struct Ingest {
     flights: BTreeMap<(SensorId, u64), Flight>,
     requests: BTreeMap<Ticket, Request>,
-    gossip: Vec<Arc<[u8]>>,
+    /// Frames that are to be passed on, and whose they are.
+    gossip: Vec<(SensorId, Arc<[u8]>)>,
     gossip_bytes: usize,
     gossip_due: Option<u64>,
     /// When the last two batches left.
@@ -70,7 +72,13 @@ pub(crate) struct Ingest {
     next_segment: u64,
     /// Frames of peers that begin another boot epoch than this node knows: who sent them, and whose they are.
     forks: Vec<(NodeId, SensorId)>,
+    /// What is stored of sensors that are in no agreement.
+    unagreed: Size,
 }
+
+/// Frames that travel together, and their bytes.
+#[derive(Default)]
+struct Batch(Vec<Arc<[u8]>>, usize);
 
 /// Stored frames that a differing one is compared with, at most.
 const COMPARED_MAX: usize = 64;
@@ -86,10 +94,38 @@ struct Came {
     peer: Option<NodeId>,
 }
 
+/// What frames that arrive together are judged by, and what comes of them.
+struct Arrival<'a> {
+    came: Came,
+    traces: &'a Traces,
+    common: Common<'a>,
+    checks: &'a mut Vec<(PublicKey, Arc<[u8]>)>,
+    pending: &'a mut Vec<Pending>,
+    /// The first sensor that is in no agreement in common with the peer that sent it.
+    foreign: &'a mut Option<SensorId>,
+}
+
 impl Ingest {
     /// A segment of an earlier run.
     pub fn restore_segment(&mut self, segment: u64) {
         self.next_segment = self.next_segment.max(segment + 1);
+    }
+    /// A frame of a sensor that is in no agreement, of an earlier run.
+    pub fn restore_unagreed(&mut self, size: Size) {
+        self.unagreed = self.unagreed.plus(size);
+    }
+    /// A sensor of which so much is stored is in an agreement from now on: that makes room for others.
+    pub fn agreed(&mut self, size: Size) {
+        self.unagreed = self.unagreed.minus(size);
+    }
+    /// Why so much more of a sensor that is in no agreement is not kept.
+    fn quota(&self, more: Size, io: &Io) -> Option<Refusal> {
+        let (frames_max, bytes_max) = (io.config.unagreed_frames_max, io.config.unagreed_bytes_max);
+        let sum = self.unagreed.plus(more);
+        (sum.frames > frames_max || sum.bytes > bytes_max).then_some(Refusal::Quota {
+            frames_max,
+            bytes_max,
+        })
     }
     /// Whose frames of other boot epochs came from whom since this was asked.
     pub fn take_forks(&mut self) -> Vec<(NodeId, SensorId)> {
@@ -97,7 +133,14 @@ impl Ingest {
     }
 
     /// Takes a batch of encoded frames.
-    pub fn frames(&mut self, source: Source, frames: Vec<Vec<u8>>, traces: &Traces, io: &mut Io) {
+    pub fn frames(
+        &mut self,
+        source: Source,
+        frames: Vec<Vec<u8>>,
+        traces: &Traces,
+        common: Common<'_>,
+        io: &mut Io,
+    ) {
         let peer = match source {
             Source::Api(_) => None,
             Source::Peer(node) => Some(node),
@@ -117,9 +160,24 @@ impl Ingest {
         };
         let mut checks = Vec::new();
         let mut pending = Vec::new();
+        let mut foreign = None;
         for (i, bytes) in frames.into_iter().take(FRAMES_MAX).enumerate() {
-            let came = Came { ticket, peer };
-            self.frame(i, bytes, came, traces, io, &mut checks, &mut pending);
+            let mut at = Arrival {
+                came: Came { ticket, peer },
+                traces,
+                common,
+                checks: &mut checks,
+                pending: &mut pending,
+                foreign: &mut foreign,
+            };
+            self.frame(i, bytes, &mut at, io);
+        }
+        if let (Some(node), Some(sensor)) = (peer, foreign) {
+            io.notice(Notice::Foreign {
+                node,
+                sensor,
+                asked: false,
+            });
         }
         if !pending.is_empty() {
             io.verify_frames(checks, After::Frames(pending));
@@ -129,23 +187,26 @@ impl Ingest {
         }
     }
 
-    #[allow(clippy::too_many_arguments)]
-    fn frame(
-        &mut self,
-        i: usize,
-        bytes: Vec<u8>,
-        came: Came,
-        traces: &Traces,
-        io: &Io,
-        checks: &mut Vec<(PublicKey, Arc<[u8]>)>,
-        pending: &mut Vec<Pending>,
-    ) {
+    fn frame(&mut self, i: usize, bytes: Vec<u8>, at: &mut Arrival<'_>, io: &Io) {
+        let Arrival {
+            came,
+            traces,
+            common,
+            ..
+        } = *at;
         let ticket = came.ticket;
         let frame = match Frame::decode(&bytes) {
             Ok(f) => f,
             Err(e) => return self.refuse(ticket, i, None, Refusal::Malformed(e)),
         };
         let id = (frame.sensor, frame.first_q);
+        // P-COMMON-2: what a peer sends is taken only where this node shares the sensor with it.
+        if let Some(peer) = came.peer
+            && !common.with(&peer, &frame.sensor)
+        {
+            at.foreign.get_or_insert(frame.sensor);
+            return;
+        }
         let Some(trace) = traces.get(&frame.sensor) else {
             return self.refuse(ticket, i, Some(id), Refusal::UnknownSensor);
         };
@@ -187,6 +248,12 @@ impl Ingest {
             }
             return self.refuse(ticket, i, Some(id), r);
         }
+        // Before anything is spent on it; judged again once it is known to be genuine.
+        if !common.is_agreed(&frame.sensor)
+            && let Some(full) = self.quota(Size::of(&bytes), io)
+        {
+            return self.refuse(ticket, i, Some(id), full);
+        }
         if self.flights.contains_key(&id) || self.flights.len() >= io.config.inflight_max {
             return self.refuse(ticket, i, Some(id), Refusal::Busy);
         }
@@ -203,8 +270,9 @@ impl Ingest {
                 from_api: ticket.is_some(),
             },
         );
-        checks.push((trace.declaration().public_key, bytes.clone()));
-        pending.push(Pending { frame, bytes });
+        at.checks
+            .push((trace.declaration().public_key, bytes.clone()));
+        at.pending.push(Pending { frame, bytes });
     }
 
     fn refuse(
@@ -226,6 +294,7 @@ impl Ingest {
         pending: Vec<Pending>,
         digests: Vec<Option<Digest>>,
         traces: &mut Traces,
+        common: Common<'_>,
         io: &mut Io,
     ) -> BTreeSet<SensorId> {
         let mut good: Vec<Checked> = Vec::new();
@@ -278,6 +347,15 @@ impl Ingest {
                     io,
                 );
             } else {
+                let id = (p.frame.sensor, p.frame.first_q);
+                if !common.is_agreed(&id.0) {
+                    let size = Size::of(&p.bytes);
+                    if let Some(full) = self.quota(size, io) {
+                        self.done(id, Some(full), traces, io);
+                        continue;
+                    }
+                    self.unagreed = self.unagreed.plus(size);
+                }
                 good.push(Checked {
                     frame: p.frame,
                     bytes: p.bytes,
@@ -288,10 +366,16 @@ impl Ingest {
         if good.is_empty() {
             return BTreeSet::new();
         }
-        self.take(good, traces, io)
+        self.take(good, traces, common, io)
     }
 
-    fn take(&mut self, good: Vec<Checked>, traces: &mut Traces, io: &mut Io) -> BTreeSet<SensorId> {
+    fn take(
+        &mut self,
+        good: Vec<Checked>,
+        traces: &mut Traces,
+        common: Common<'_>,
+        io: &mut Io,
+    ) -> BTreeSet<SensorId> {
         let segment = self.next_segment;
         self.next_segment += 1;
         let op = records::put_segment(segment, good.iter().map(|c| &c.bytes[..]));
@@ -307,6 +391,7 @@ impl Ingest {
             if trace.take(&c.frame, FrameRef { segment, index }, c.digest) {
                 grown.insert(id.0);
             }
+            trace.grows(Size::of(&c.bytes));
             let wrong = wrong_time(&c.frame, io.now);
             if trace.wrong_time(wrong.is_some())
                 && let Some((time, _)) = wrong
@@ -319,22 +404,27 @@ impl Ingest {
             }
             if self.flights.get(&id).is_some_and(|f| f.from_api) {
                 awaited = true;
-                self.gossip_bytes += c.bytes.len();
-                self.gossip.push(c.bytes);
+                // Nobody is told of what is in no agreement.
+                if common.is_agreed(&id.0) {
+                    self.gossip_bytes += c.bytes.len();
+                    self.gossip.push((id.0, c.bytes));
+                }
             }
             frames.push(Leaving { id, new });
         }
         let after = After::Segment(frames);
         if awaited {
-            // A frame, and the one behind it, never wait; a stream of them shares batches.
-            self.gossip_due
-                .get_or_insert(io.now.max(self.gossiped[0] + io.config.gossip_flush_ms));
+            if !self.gossip.is_empty() {
+                // A frame, and the one behind it, never wait; a stream of them shares batches.
+                self.gossip_due
+                    .get_or_insert(io.now.max(self.gossiped[0] + io.config.gossip_flush_ms));
+            }
             io.persist(vec![op], after);
         } else {
             // Nobody waits for what peers have as well.
             io.persist_soon(vec![op], after);
         }
-        self.gossip_if_due(io);
+        self.gossip_if_due(common, io);
         grown
     }
 
@@ -378,7 +468,8 @@ impl Ingest {
         }
     }
 
-    pub fn gossip_if_due(&mut self, io: &mut Io) {
+    /// P-COMMON-1: each frame goes to the nodes of every agreement that its sensor is in.
+    pub fn gossip_if_due(&mut self, common: Common<'_>, io: &mut Io) {
         let due = self.gossip_due.is_some_and(|d| d <= io.now)
             || self.gossip_bytes >= io.config.gossip_bytes;
         if !due {
@@ -387,22 +478,23 @@ impl Ingest {
         self.gossip_due = None;
         self.gossiped = [self.gossiped[1], io.now];
         self.gossip_bytes = 0;
-        let mut batch = Vec::new();
-        let mut bytes = 0;
-        for f in core::mem::take(&mut self.gossip) {
-            if !batch.is_empty()
-                && (bytes + f.len() > io.config.gossip_bytes || batch.len() >= FRAMES_MAX)
-            {
-                io.effect(Effect::Gossip {
-                    frames: core::mem::take(&mut batch),
-                });
-                bytes = 0;
+        let mut open: BTreeMap<AgreementId, Batch> = BTreeMap::new();
+        for (sensor, f) in core::mem::take(&mut self.gossip) {
+            for agreement in common.agreements(&sensor) {
+                let Batch(batch, bytes) = open.entry(agreement).or_default();
+                if !batch.is_empty()
+                    && (*bytes + f.len() > io.config.gossip_bytes || batch.len() >= FRAMES_MAX)
+                {
+                    let frames = core::mem::take(batch);
+                    io.effect(Effect::Gossip { agreement, frames });
+                    *bytes = 0;
+                }
+                *bytes += f.len() + 4;
+                batch.push(f.clone());
             }
-            bytes += f.len() + 4;
-            batch.push(f);
         }
-        if !batch.is_empty() {
-            io.effect(Effect::Gossip { frames: batch });
+        for (agreement, Batch(frames, _)) in open {
+            io.effect(Effect::Gossip { agreement, frames });
         }
     }
 

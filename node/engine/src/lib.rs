@@ -11,6 +11,7 @@ extern crate alloc;
 mod agreement;
 pub mod api;
 mod budget;
+mod common;
 mod ingest;
 mod io;
 mod owed;
@@ -34,6 +35,7 @@ pub use recover::Each;
 use agreement::Agreement;
 use alloc_prelude::*;
 use api::{ChainEvent, Notice, Op, Submission};
+use common::{Agreements, Common, Parts};
 use diversity_proto::entity::SensorDeclaration;
 use diversity_proto::frame::Contradiction;
 use diversity_proto::terms::Terms;
@@ -50,9 +52,8 @@ use trace::Trace;
 pub struct Node {
     io: Io,
     traces: Traces,
-    agreements: BTreeMap<AgreementId, Agreement>,
-    /// Which agreements a sensor is part of, and as which.
-    parts: BTreeMap<SensorId, Vec<(AgreementId, usize)>>,
+    agreements: Agreements,
+    parts: Parts,
     ingest: Ingest,
     repair: Repair,
     resumed: bool,
@@ -63,8 +64,8 @@ impl Node {
         Self {
             io: Io::new(config),
             traces: Traces::new(),
-            agreements: BTreeMap::new(),
-            parts: BTreeMap::new(),
+            agreements: Agreements::new(),
+            parts: Parts::new(),
             ingest: Ingest::default(),
             repair: Repair::default(),
             resumed: false,
@@ -120,11 +121,14 @@ impl Node {
             Input::Sensor { id, declaration } => self.sensor_registered(id, declaration),
             Input::Agreement { id, terms, keys } => self.agreement_registered(id, terms, keys),
             Input::Frames { source, frames } => {
-                self.ingest.frames(source, frames, &self.traces, io)
+                let common = Common::new(&self.parts, &self.agreements);
+                self.ingest.frames(source, frames, &self.traces, common, io);
             }
             Input::FramesVerified { job, digests } => match io.answered(job) {
                 Some(After::Frames(pending)) => {
-                    let grown = self.ingest.verified(pending, digests, &mut self.traces, io);
+                    let common = Common::new(&self.parts, &self.agreements);
+                    let traces = &mut self.traces;
+                    let grown = self.ingest.verified(pending, digests, traces, common, io);
                     self.look(&grown);
                 }
                 Some(After::Shown(id, from, epoch, t, held)) => {
@@ -228,9 +232,12 @@ impl Node {
             }
             Input::RepairRequest {
                 token,
-                from: _,
+                from,
                 ranges,
-            } => repair::serve(token, &ranges, &self.traces, io),
+            } => {
+                let common = Common::new(&self.parts, &self.agreements);
+                repair::serve(token, &from, &ranges, &self.traces, common, io);
+            }
             Input::Reread { agreement, t } => {
                 if let Some(a) = self.agreements.get_mut(&agreement) {
                     a.reread(t, &self.traces, io);
@@ -244,7 +251,8 @@ impl Node {
 
     fn tick(&mut self) {
         let io = &mut self.io;
-        self.ingest.gossip_if_due(io);
+        let common = Common::new(&self.parts, &self.agreements);
+        self.ingest.gossip_if_due(common, io);
         for a in self.agreements.values_mut() {
             if a.deadline().is_some_and(|d| d <= io.now) {
                 a.tick(&self.traces, io);
@@ -339,7 +347,13 @@ impl Node {
         };
         let a = Agreement::new(id, record, me, &self.io);
         for (k, s) in a.sensors().iter().enumerate() {
-            self.parts.entry(*s).or_default().push((id, k));
+            let parts = self.parts.entry(*s).or_default();
+            if parts.is_empty()
+                && let Some(trace) = self.traces.get(s)
+            {
+                self.ingest.agreed(trace.stored_size());
+            }
+            parts.push((id, k));
         }
         self.agreements.insert(id, a);
         true

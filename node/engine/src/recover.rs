@@ -6,7 +6,7 @@ use crate::records::{
     self, AgreementRecord, CellRecord, ExecutionRecord, FinalRecord, HeldRecord, RevealRecord,
     SensorRecord, SpentRecord,
 };
-use crate::trace::Trace;
+use crate::trace::{Size, Trace};
 use diversity_proto::codec::{DecodeError, Result};
 use diversity_proto::frame::Frame;
 use diversity_proto::{AgreementId, SensorId};
@@ -118,6 +118,10 @@ impl Node {
             let digest = f.digest(&self.io.config.deployment);
             if let Some(trace) = self.traces.get_mut(&f.sensor) {
                 trace.take(&f, FrameRef { segment, index }, digest);
+                trace.grows(Size::of(bytes));
+                if !self.parts.contains_key(&f.sensor) {
+                    self.ingest.restore_unagreed(Size::of(bytes));
+                }
             }
         }
         Ok(())

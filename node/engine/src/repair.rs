@@ -1,9 +1,9 @@
 //! Repair of missing ranges (R7): nodes tell one another what they hold, and ask for what stays missing. Requests rotate among those
 //! who say that they hold something, and a claim that no frames follow is believed less and less (P-REPAIR-2).
 
-use crate::agreement::Agreement;
 use crate::alloc_prelude::*;
-use crate::api::{Effect, FrameRef, Millis};
+use crate::api::{Effect, FrameRef, Millis, Notice};
+use crate::common::{Agreements, Common};
 use crate::ingest::Traces;
 use crate::io::Io;
 use diversity_proto::wire::{FRAMES_MAX, Part, RANGES_MAX, Range};
@@ -42,7 +42,6 @@ pub(crate) struct Repair {
     forks: BTreeMap<SensorId, u64>,
 }
 
-type Agreements = BTreeMap<AgreementId, Agreement>;
 type Wanted = BTreeMap<NodeId, Vec<Range>>;
 
 impl Repair {
@@ -216,8 +215,25 @@ fn missing(trace: &crate::trace::Trace, high: u64) -> u64 {
     trace.gaps(high).iter().map(|(from, to)| to - from).sum()
 }
 
-/// Answers a repair request, bounded by what an answer may hold.
-pub(crate) fn serve(token: u64, ranges: &[Range], traces: &Traces, io: &mut Io) {
+/// Answers a repair request, bounded by what an answer may hold. Whoever asks for sensors that are in no agreement in common with it
+/// gets nothing at all (P-COMMON-2); this node itself may look at everything.
+pub(crate) fn serve(
+    token: u64,
+    from: &NodeId,
+    ranges: &[Range],
+    traces: &Traces,
+    common: Common<'_>,
+    io: &mut Io,
+) {
+    let foreign = |r: &&Range| *from != io.config.node && !common.with(from, &r.sensor);
+    if let Some(range) = ranges.iter().find(foreign) {
+        io.notice(Notice::Foreign {
+            node: *from,
+            sensor: range.sensor,
+            asked: true,
+        });
+        return io.effect(Effect::RefuseFrames { token });
+    }
     let mut frames: Vec<FrameRef> = Vec::new();
     for r in ranges.iter().take(RANGES_MAX) {
         let Some(trace) = traces.get(&r.sensor) else {

@@ -90,6 +90,38 @@ pub(crate) struct Trace {
     twin_ends: BTreeSet<(u64, Digest)>,
     /// Its times cannot be, as far as was seen since the start.
     wrong_time: bool,
+    stored: Size,
+}
+
+/// How much is stored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Size {
+    /// Frames, each as often as it was taken.
+    pub frames: u64,
+    /// Their bytes as encoded.
+    pub bytes: u64,
+}
+
+impl Size {
+    /// Of one frame of so many bytes.
+    pub fn of(bytes: &[u8]) -> Self {
+        Self {
+            frames: 1,
+            bytes: bytes.len() as u64,
+        }
+    }
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            frames: self.frames.saturating_add(other.frames),
+            bytes: self.bytes.saturating_add(other.bytes),
+        }
+    }
+    pub fn minus(self, other: Self) -> Self {
+        Self {
+            frames: self.frames.saturating_sub(other.frames),
+            bytes: self.bytes.saturating_sub(other.bytes),
+        }
+    }
 }
 
 impl Trace {
@@ -105,7 +137,16 @@ impl Trace {
             twin_epochs: BTreeSet::new(),
             twin_ends: BTreeSet::new(),
             wrong_time: false,
+            stored: Size::default(),
         }
+    }
+    /// A frame of it is stored.
+    pub fn grows(&mut self, by: Size) {
+        self.stored = self.stored.plus(by);
+    }
+    /// How much of it is stored.
+    pub fn stored_size(&self) -> Size {
+        self.stored
     }
     /// A frame came that has a time that cannot be, or has none; returns whether that is new.
     pub fn wrong_time(&mut self, wrong: bool) -> bool {

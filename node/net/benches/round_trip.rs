@@ -4,9 +4,11 @@
 use std::time::Instant;
 
 use diversity_net::{
-    Net, NetConfig, NetEvent, NetHandle, NetLimits, PeerEntry, Verdict, public_key,
+    Net, NetConfig, NetEvent, NetHandle, NetLimits, PeerEntry, TopicEntry, Verdict, public_key,
 };
 use tokio::sync::mpsc;
+
+const TOPIC: &str = "bench";
 
 struct Node {
     handle: NetHandle,
@@ -35,7 +37,10 @@ fn start(seed: u8, other: u8, address: Option<String>) -> Node {
             peer: public_key(&[other; 32]).expect("key"),
             addresses: address.into_iter().collect(),
         }],
-        topic: "bench".into(),
+        topics: vec![TopicEntry {
+            topic: TOPIC.into(),
+            members: vec![public_key(&[other; 32]).expect("key")],
+        }],
         limits: NetLimits {
             peer_messages_per_second: u32::MAX,
             peer_bytes_per_second: u32::MAX,
@@ -172,7 +177,7 @@ async fn measure() {
             let mut batch = vec![2; bytes];
             batch[0] = if last { 3 } else { 2 };
             batch[1..5].copy_from_slice(&n.to_be_bytes());
-            a.handle.publish(batch).expect("room");
+            a.handle.publish(TOPIC.into(), batch).expect("room");
             if last {
                 a.wait(|event| matches!(event, NetEvent::Direct { .. }).then_some(()))
                     .await;

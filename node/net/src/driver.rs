@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use futures::StreamExt;
-use libp2p::gossipsub::{IdentTopic, MessageAcceptance, MessageId, PublishError};
+use libp2p::gossipsub::{MessageAcceptance, MessageId, PublishError};
 use libp2p::request_response::{self, InboundRequestId, OutboundRequestId};
 use libp2p::swarm::SwarmEvent;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
@@ -16,14 +16,13 @@ use libp2p::{Multiaddr, PeerId, Stream, Swarm};
 use tokio::sync::mpsc;
 
 use crate::flow::{self, Flow, Lost};
-use crate::peers::{self, Peer, PeerList};
+use crate::peers::{self, Peer, PeerList, TopicList};
 use crate::rate::Rate;
 use crate::transport::{self, Behaviour, BehaviourEvent};
 use crate::{Command, NetConfig, NetError, NetEvent, NetLimits, RequestFailure, Verdict};
 
 pub(crate) struct Driver {
     swarm: Swarm<Behaviour>,
-    topic: IdentTopic,
     limits: NetLimits,
     commands: mpsc::Receiver<Command>,
     events: mpsc::Sender<NetEvent>,
@@ -95,12 +94,12 @@ impl Driver {
     pub(crate) fn new(
         config: NetConfig,
         list: PeerList,
+        topics: TopicList,
         commands: mpsc::Receiver<Command>,
         events: mpsc::Sender<NetEvent>,
     ) -> Result<Self, NetError> {
-        let topic = IdentTopic::new(config.topic);
         let identity = peers::identity(&config.identity)?;
-        let mut swarm = transport::build(identity, &topic, &config.limits)?;
+        let mut swarm = transport::build(identity, &config.limits)?;
         for text in &config.listen {
             let failed = |reason: String| NetError::Listen {
                 address: text.clone(),
@@ -120,7 +119,6 @@ impl Driver {
         let (resolved_sender, resolved) = mpsc::channel(config.limits.peers_max.max(1));
         let mut driver = Self {
             swarm,
-            topic,
             limits: config.limits,
             commands,
             events,
@@ -140,6 +138,7 @@ impl Driver {
             twins: twins::Twins::default(),
         };
         driver.set_peers(list);
+        driver.set_topics(topics);
         Ok(driver)
     }
 
@@ -228,7 +227,7 @@ impl Driver {
 impl Driver {
     fn command(&mut self, command: Command) {
         match command {
-            Command::Publish(bytes) => self.publish(bytes),
+            Command::Publish { topic, bytes } => self.publish(topic, bytes),
             Command::Validate {
                 message_id,
                 from,
@@ -244,14 +243,26 @@ impl Driver {
                 }
             }
             Command::SetPeers(list) => self.set_peers(list),
+            Command::SetTopics(topics) => self.set_topics(topics),
         }
     }
 
-    fn publish(&mut self, bytes: Vec<u8>) {
-        let topic = self.topic.clone();
+    fn publish(&mut self, topic: String, bytes: Vec<u8>) {
         match self.swarm.behaviour_mut().gossip.publish(topic, bytes) {
-            Ok(_) | Err(PublishError::Duplicate | PublishError::NoPeersSubscribedToTopic) => {}
+            Ok(()) | Err(PublishError::Duplicate | PublishError::NoPeersSubscribedToTopic) => {}
             Err(error) => tracing::debug!(%error, "gossip batch not sent"),
+        }
+    }
+
+    fn set_topics(&mut self, topics: TopicList) {
+        match self.swarm.behaviour_mut().gossip.set(topics.0) {
+            Ok(lost) => {
+                for peer in lost {
+                    // It fails when the peer is gone already.
+                    let _ = self.swarm.disconnect_peer_id(peer);
+                }
+            }
+            Err(error) => tracing::warn!(%error, "cannot join a topic"),
         }
     }
 
@@ -264,10 +275,8 @@ impl Driver {
             Verdict::Reject => MessageAcceptance::Reject,
             Verdict::Ignore => MessageAcceptance::Ignore,
         };
-        self.swarm
-            .behaviour_mut()
-            .gossip
-            .report_message_validation_result(&MessageId::new(message_id), from, acceptance);
+        let gossip = &mut self.swarm.behaviour_mut().gossip;
+        gossip.judged(&MessageId::new(message_id), from, acceptance);
     }
 
     fn send(&mut self, peer: &Peer, bytes: Vec<u8>) {

@@ -2,8 +2,9 @@
 //!
 //! It carries bytes and knows nothing of what they mean (`docs/wire-format.md` §8; encodings in `proto::wire`):
 //!
-//! - **Gossip**: batches of sensor frames on one topic, unsigned by the nodes (sensor frames prove themselves), named by
-//!   the hash of their bytes, and relayed only after the engine has judged them ([`NetHandle::validate`]).
+//! - **Gossip**: batches of sensor frames on topics, each of which only its members hear ([`NetHandle::set_topics`]); unsigned by the
+//!   nodes (sensor frames prove themselves), named by the hash of topic and bytes, and relayed only after the engine has judged
+//!   them ([`NetHandle::validate`]).
 //! - **Direct messages**: one ordered flow to each peer for the messages of the rounds, a stream that stays open, protocol
 //!   `/diversity/1/round`.
 //! - **Requests**: questions with an answer, for repair, protocol `/diversity/1/repair`.
@@ -30,6 +31,7 @@ mod flow;
 mod outbound;
 mod peers;
 mod rate;
+mod topics;
 mod transport;
 
 use std::time::Duration;
@@ -37,7 +39,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use zeroize::Zeroizing;
 
-pub use peers::{Peer, PeerEntry, peer_from_text, peer_to_text, public_key};
+pub use peers::{Peer, PeerEntry, TopicEntry, peer_from_text, peer_to_text, public_key};
 
 /// What a node's transport is made of.
 #[derive(Debug, Clone)]
@@ -48,8 +50,8 @@ pub struct NetConfig {
     pub listen: Vec<String>,
     /// Who may connect, and where to find them.
     pub peers: Vec<PeerEntry>,
-    /// The gossip topic.
-    pub topic: String,
+    /// The gossip topics.
+    pub topics: Vec<TopicEntry>,
     /// Bounds.
     pub limits: NetLimits,
 }
@@ -217,16 +219,25 @@ pub enum NetEvent {
         /// Which peer.
         peer: Peer,
     },
-    /// A peer listens to the topic: from now on gossip reaches it.
+    /// A member of a topic listens to it: from now on gossip reaches it.
     Subscribed {
+        /// Which peer.
+        peer: Peer,
+        /// The topic.
+        topic: String,
+    },
+    /// A peer wanted to hear, or to be heard, on a topic of this node of which it is no member; nothing was sent or taken.
+    TurnedAway {
         /// Which peer.
         peer: Peer,
     },
     /// A gossip batch, to be judged by [`NetHandle::validate`].
     Gossip {
-        /// Who relayed it, which need not be who made it.
+        /// Who relayed it, which need not be who made it; a member of the topic.
         from: Peer,
-        /// SHA-256 of the bytes.
+        /// The topic.
+        topic: String,
+        /// SHA-256 of the topic, a zero byte and the bytes.
         message_id: [u8; 32],
         /// The batch.
         bytes: Vec<u8>,
@@ -295,7 +306,10 @@ pub enum Verdict {
 
 #[derive(Debug)]
 enum Command {
-    Publish(Vec<u8>),
+    Publish {
+        topic: String,
+        bytes: Vec<u8>,
+    },
     Validate {
         message_id: [u8; 32],
         from: Peer,
@@ -315,6 +329,7 @@ enum Command {
         bytes: Vec<u8>,
     },
     SetPeers(peers::PeerList),
+    SetTopics(peers::TopicList),
 }
 
 /// Starts transports.
@@ -333,7 +348,9 @@ impl Net {
         let (command_sender, commands) = mpsc::channel(config.limits.channel_max);
         let (event_sender, events) = mpsc::channel(config.limits.channel_max);
         let limits = config.limits.clone();
-        let driver = driver::Driver::new(config, list, commands, event_sender)?;
+        let mut config = config;
+        let topics = peers::TopicList::parse(std::mem::take(&mut config.topics));
+        let driver = driver::Driver::new(config, list, topics, commands, event_sender)?;
         tokio::spawn(driver.run());
         let handle = NetHandle {
             local,
@@ -388,13 +405,22 @@ impl NetHandle {
         self.local
     }
 
-    /// Gossips a batch. Nobody being there to hear it is no error.
+    /// Gossips a batch on a topic. Nobody being there to hear it is no error.
     ///
     /// # Errors
     /// [`NetError::TooLarge`], [`NetError::Busy`] or [`NetError::Closed`].
-    pub fn publish(&self, bytes: Vec<u8>) -> Result<(), NetError> {
+    pub fn publish(&self, topic: String, bytes: Vec<u8>) -> Result<(), NetError> {
         check_size("gossip batch", &bytes, self.limits.gossip_bytes_max)?;
-        self.command(Command::Publish(bytes))
+        self.command(Command::Publish { topic, bytes })
+    }
+
+    /// Replaces the topics and their members: joins and leaves. What peers have said of their subscriptions before counts from the
+    /// moment that a topic is joined; a peer that is no member any more is disconnected, and may come back.
+    ///
+    /// # Errors
+    /// [`NetError::Busy`] or [`NetError::Closed`]; then they stay as they were.
+    pub fn set_topics(&self, topics: Vec<TopicEntry>) -> Result<(), NetError> {
+        self.command(Command::SetTopics(peers::TopicList::parse(topics)))
     }
 
     /// Says whether a gossip batch may be relayed. To be called once for each [`NetEvent::Gossip`], and soon: one that is not judged

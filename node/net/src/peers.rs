@@ -1,6 +1,6 @@
 //! Peer ids and addresses at the edge of the crate.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
 
 use libp2p::identity::{Keypair, PublicKey, ed25519};
@@ -85,6 +85,26 @@ pub(crate) fn from_peer_id(id: &PeerId) -> Option<Peer> {
     }
     let key = PublicKey::try_decode_protobuf(multihash.digest()).ok()?;
     Some(key.try_into_ed25519().ok()?.to_bytes())
+}
+
+/// A gossip topic, and who hears and is heard on it beside this node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicEntry {
+    /// Its name, without a zero byte.
+    pub topic: String,
+    /// Its members.
+    pub members: Vec<Peer>,
+}
+
+/// Topics with their members, parsed. What is no key is nobody's, and is left out.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct TopicList(pub(crate) HashMap<String, HashSet<PeerId>>);
+
+impl TopicList {
+    pub(crate) fn parse(topics: Vec<TopicEntry>) -> Self {
+        let ids = |e: TopicEntry| (e.topic, e.members.iter().filter_map(to_peer_id).collect());
+        Self(topics.into_iter().map(ids).collect())
+    }
 }
 
 /// A list of peers, parsed and bounded.

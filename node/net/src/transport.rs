@@ -1,13 +1,9 @@
 //! The libp2p swarm: which protocols run over a connection, and their bounds.
 
-use std::collections::HashSet;
 use std::time::Duration;
 
 use libp2p::core::upgrade;
-use libp2p::gossipsub::{
-    self, IdentTopic, IdentityTransform, MaxCountSubscriptionFilter, MessageAuthenticity,
-    MessageId, ValidationMode, WhitelistSubscriptionFilter,
-};
+use libp2p::gossipsub::{self, MessageId, ValidationMode};
 use libp2p::request_response::{self, ProtocolSupport};
 use libp2p::swarm::NetworkBehaviour;
 use libp2p::{
@@ -17,6 +13,7 @@ use libp2p::{
 use sha2::{Digest, Sha256};
 
 use crate::codec::Bytes;
+use crate::topics::Topics;
 use crate::{NetError, NetLimits};
 
 /// What a peer must say that it speaks. Checked on every connection.
@@ -36,26 +33,24 @@ const PENDING_INCOMING_MAX: u32 = 64;
 const CONNECTIONS_PER_PEER_MAX: u32 = 4;
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
-pub(crate) type Gossip = gossipsub::Behaviour<
-    IdentityTransform,
-    MaxCountSubscriptionFilter<WhitelistSubscriptionFilter>,
->;
-
 /// The order matters: who may not connect is turned away before anything else sees it.
 #[derive(NetworkBehaviour)]
 pub(crate) struct Behaviour {
     pub(crate) allowed: allow_block_list::Behaviour<allow_block_list::AllowedPeers>,
     pub(crate) limits: connection_limits::Behaviour,
-    pub(crate) gossip: Gossip,
+    pub(crate) gossip: Topics,
     pub(crate) round: libp2p_stream::Behaviour,
     pub(crate) repair: request_response::Behaviour<Bytes>,
     pub(crate) identify: identify::Behaviour,
     pub(crate) ping: ping::Behaviour,
 }
 
-/// The id of a gossip batch is the hash of its bytes, so that two nodes that gossip the same batch are one message.
-pub(crate) fn message_id(bytes: &[u8]) -> [u8; 32] {
-    Sha256::digest(bytes).into()
+/// The id of a gossip batch is the hash of its topic and its bytes, so that two nodes that gossip the same batch are one message,
+/// and one batch of a sensor in two agreements is two.
+pub(crate) fn message_id(topic: &str, bytes: &[u8]) -> [u8; 32] {
+    // No topic holds a zero byte.
+    let hash = Sha256::new_with_prefix(topic).chain_update([0]);
+    hash.chain_update(bytes).finalize().into()
 }
 
 /// What this process calls itself: its version, and a random name, so that peers tell two processes with one key apart.
@@ -73,10 +68,9 @@ fn agent() -> String {
 
 pub(crate) fn build(
     identity: identity::Keypair,
-    topic: &IdentTopic,
     limits: &NetLimits,
 ) -> Result<Swarm<Behaviour>, NetError> {
-    let gossip = gossip(topic, limits)?;
+    let gossip = gossip(limits)?;
     let identify = identify::Behaviour::new(
         identify::Config::new(VERSION.into(), identity.public())
             .with_agent_version(agent())
@@ -145,31 +139,17 @@ fn exchange(
     )
 }
 
-fn gossip(topic: &IdentTopic, limits: &NetLimits) -> Result<Gossip, NetError> {
+fn gossip(limits: &NetLimits) -> Result<Topics, NetError> {
     let unusable = |reason: String| NetError::Limits { reason };
     let config = gossipsub::ConfigBuilder::default()
         .max_transmit_size(limits.gossip_bytes_max + GOSSIP_OVERHEAD)
         .connection_handler_queue_len(GOSSIP_QUEUE_MAX)
         .validation_mode(ValidationMode::Anonymous)
         .validate_messages()
-        .message_id_fn(|message| MessageId::new(&message_id(&message.data)))
+        .message_id_fn(|m| MessageId::new(&message_id(m.topic.as_str(), &m.data)))
         .heartbeat_initial_delay(Duration::from_millis(100))
         .heartbeat_interval(Duration::from_millis(500))
         .build()
         .map_err(|error| unusable(error.to_string()))?;
-    let filter = MaxCountSubscriptionFilter {
-        filter: WhitelistSubscriptionFilter(HashSet::from([topic.hash()])),
-        max_subscribed_topics: 1,
-        max_subscriptions_per_request: 8,
-    };
-    let mut gossip = gossipsub::Behaviour::new_with_subscription_filter(
-        MessageAuthenticity::Anonymous,
-        config,
-        filter,
-    )
-    .map_err(|error| unusable(error.into()))?;
-    gossip
-        .subscribe(topic)
-        .map_err(|error| unusable(error.to_string()))?;
-    Ok(gossip)
+    Topics::new(config).map_err(|error| unusable(error.into()))
 }

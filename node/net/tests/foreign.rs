@@ -45,7 +45,7 @@ async fn node() -> (diversity_net::NetHandle, mpsc::Receiver<NetEvent>, String) 
             peer: public_key(&[2; 32]).expect("key"),
             addresses: vec![],
         }],
-        topic: "diversity/1/frames/test".into(),
+        topics: Vec::new(),
         limits: NetLimits::default(),
     })
     .expect("starts");

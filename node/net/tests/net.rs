@@ -1,136 +1,13 @@
 //! Nodes on the loopback interface.
 
+mod common;
+
 use std::collections::HashSet;
-use std::time::Duration;
 
+use common::{ANY, MOMENT, Node, TOPIC, config, entry, peer, start};
 use diversity_net::{
-    Net, NetConfig, NetError, NetEvent, NetHandle, NetLimits, Peer, PeerEntry, RequestFailure,
-    Verdict, public_key,
+    Net, NetConfig, NetError, NetEvent, NetLimits, PeerEntry, RequestFailure, Verdict,
 };
-use tokio::sync::mpsc;
-
-const PATIENCE: Duration = Duration::from_secs(30);
-const MOMENT: Duration = Duration::from_millis(100);
-
-struct Node {
-    handle: NetHandle,
-    events: mpsc::Receiver<NetEvent>,
-    address: String,
-}
-
-fn peer(seed: u8) -> Peer {
-    public_key(&[seed; 32]).expect("key")
-}
-
-fn config(seed: u8, listen: &str, peers: Vec<PeerEntry>) -> NetConfig {
-    NetConfig {
-        identity: [seed; 32].into(),
-        listen: vec![listen.into()],
-        peers,
-        topic: "diversity/1/frames/test".into(),
-        limits: NetLimits::default(),
-    }
-}
-
-async fn start(config: NetConfig) -> Node {
-    let (handle, events) = Net::spawn(config).expect("starts");
-    let mut node = Node {
-        handle,
-        events,
-        address: String::new(),
-    };
-    node.address = node
-        .wait(|event| match event {
-            NetEvent::Listening { address } => Some(address),
-            _ => None,
-        })
-        .await;
-    node
-}
-
-impl Node {
-    async fn next(&mut self) -> NetEvent {
-        tokio::time::timeout(PATIENCE, self.events.recv())
-            .await
-            .expect("an event in time")
-            .expect("the transport runs")
-    }
-
-    /// Drops events until one is of interest.
-    async fn wait<T>(&mut self, mut wanted: impl FnMut(NetEvent) -> Option<T>) -> T {
-        loop {
-            if let Some(found) = wanted(self.next().await) {
-                return found;
-            }
-        }
-    }
-
-    async fn wait_for(&mut self, event: NetEvent) {
-        self.wait(|found| (found == event).then_some(())).await;
-    }
-
-    async fn direct(&mut self) -> (Peer, Vec<u8>) {
-        self.wait(|event| match event {
-            NetEvent::Direct { from, bytes } => Some((from, bytes)),
-            _ => None,
-        })
-        .await
-    }
-
-    async fn gossip(&mut self) -> (Peer, [u8; 32], Vec<u8>) {
-        self.wait(|event| match event {
-            NetEvent::Gossip {
-                from,
-                message_id,
-                bytes,
-            } => Some((from, message_id, bytes)),
-            _ => None,
-        })
-        .await
-    }
-
-    async fn response(&mut self) -> (u64, Result<Vec<u8>, RequestFailure>) {
-        self.wait(|event| match event {
-            NetEvent::Response { id, result, .. } => Some((id, result)),
-            _ => None,
-        })
-        .await
-    }
-
-    /// Waits until gossip reaches all of them.
-    async fn subscribed(&mut self, peers: &[Peer]) {
-        let mut missing: HashSet<Peer> = peers.iter().copied().collect();
-        while !missing.is_empty() {
-            if let NetEvent::Subscribed { peer } = self.next().await {
-                missing.remove(&peer);
-            }
-        }
-    }
-
-    /// Ends the transport and waits until its sockets are closed.
-    async fn stop(mut self) -> String {
-        drop(self.handle);
-        while tokio::time::timeout(PATIENCE, self.events.recv())
-            .await
-            .expect("ends in time")
-            .is_some()
-        {}
-        self.address
-    }
-}
-
-fn entry(seed: u8, address: &str) -> PeerEntry {
-    PeerEntry {
-        peer: peer(seed),
-        addresses: if address.is_empty() {
-            Vec::new()
-        } else {
-            vec![address.into()]
-        },
-    }
-}
-
-const ANY: &str = "/ip4/127.0.0.1/tcp/0";
 
 /// Two nodes, 1 and 2, that are connected and subscribed; node 2 dials.
 async fn pair(first: NetLimits, second: NetLimits) -> (Node, Node) {
@@ -172,9 +49,13 @@ async fn three_nodes_exchange_gossip() {
         .into_iter()
         .enumerate()
     {
-        a.handle.publish(bytes.clone()).expect("queued");
+        a.handle
+            .publish(TOPIC.into(), bytes.clone())
+            .expect("queued");
         // The same bytes again are the same message.
-        a.handle.publish(bytes.clone()).expect("queued");
+        a.handle
+            .publish(TOPIC.into(), bytes.clone())
+            .expect("queued");
         for node in [&mut b, &mut c] {
             let (from, id, got) = node.gossip().await;
             assert_eq!(got, bytes, "round {round}");
@@ -183,7 +64,9 @@ async fn three_nodes_exchange_gossip() {
                 .expect("queued");
         }
     }
-    c.handle.publish(b"last".to_vec()).expect("queued");
+    c.handle
+        .publish(TOPIC.into(), b"last".to_vec())
+        .expect("queued");
     assert_eq!(a.gossip().await.2, b"last");
     assert_eq!(b.gossip().await.2, b"last", "nothing came twice");
 }
@@ -202,7 +85,7 @@ async fn only_accepted_gossip_is_relayed() {
         ("ignored", Verdict::Ignore),
         ("accepted", Verdict::Accept),
     ] {
-        a.handle.publish(text.into()).expect("queued");
+        a.handle.publish(TOPIC.into(), text.into()).expect("queued");
         let (from, id, bytes) = b.gossip().await;
         assert_eq!((from, bytes), (peer(1), text.into()));
         b.handle.validate(id, from, verdict).expect("queued");
@@ -376,7 +259,7 @@ async fn oversized_messages_are_refused_on_both_sides() {
     };
     let (mut a, mut b) = pair(NetLimits::default(), small).await;
     for result in [
-        b.handle.publish(vec![0; 10_001]),
+        b.handle.publish(TOPIC.into(), vec![0; 10_001]),
         b.handle.send(peer(1), vec![0; 10_001]),
         b.handle.request(peer(1), 1, vec![0; 10_001]),
         b.handle.respond(1, vec![0; 1024 * 1024 + 1]),
@@ -389,8 +272,12 @@ async fn oversized_messages_are_refused_on_both_sides() {
     let (id, result) = a.response().await;
     assert_eq!(id, 1);
     result.expect_err("refused");
-    a.handle.publish(vec![0; 10_001]).expect("room");
-    a.handle.publish(vec![1; 10_000]).expect("room");
+    a.handle
+        .publish(TOPIC.into(), vec![0; 10_001])
+        .expect("room");
+    a.handle
+        .publish(TOPIC.into(), vec![1; 10_000])
+        .expect("room");
     let mut seen = HashSet::new();
     while seen.len() < 2 {
         // Lost if it leaves before node 1 learns that its stream was closed.

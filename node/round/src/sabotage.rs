@@ -39,11 +39,13 @@ pub enum Defect {
     FinalIsRewritten,
     /// Whoever has lost the state behind a cell waits, and asks nobody.
     LostStateWaits,
+    /// Frames are served to, and taken from, nodes that share no agreement over their sensor.
+    AnybodyIsServed,
 }
 
 impl Defect {
     /// All of them.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::ForgedCertificateHalts,
         Self::ForgedCertificateNamesAnother,
         Self::AttemptsPostponeTheFallback,
@@ -60,6 +62,7 @@ impl Defect {
         Self::EveryMessageIsAnswered,
         Self::FinalIsRewritten,
         Self::LostStateWaits,
+        Self::AnybodyIsServed,
     ];
 }
 

@@ -5,8 +5,8 @@ use diversity_proto::ids::{AgreementId, Deployment, Digest, SensorId};
 use diversity_proto::round::{OutputKind, marked_epoch, reading_of, resolution_fold, word};
 use diversity_proto::terms::{
     Field, Leader, Protocol, Qos, SensorStart, Terms, TrustedNode, WindowSpec, acceptance_digest,
-    agreement_digest, close_digest, config, eip712_domain, resolution_digest, resolution_struct,
-    tweak,
+    agreement_digest, close_digest, config, eip712_domain, grant_digest, resolution_digest,
+    resolution_struct, tweak,
 };
 use diversity_proto::window::state;
 use k256::elliptic_curve::ops::Reduce;
@@ -223,6 +223,11 @@ fn terms() {
     );
     let month = month(&mut f, &p);
     let first = outputs(&mut f, "", &d, &p, &month);
+    // An owner of sensors who is no user of it.
+    let owner = f.key("sensor_owner", 0x47);
+    let digest = grant_digest(&d, &owner.id(), &first);
+    f.gives("grant_digest", digest.0);
+    f.gives("grant_signature", owner.sign_recoverable(&digest.0));
 
     // The same parties with count windows, a rotating leader, no storage and batches.
     let count = Terms {

@@ -408,7 +408,7 @@ impl Delivery {
         started: Instant,
     ) -> Result<(), DeliverError> {
         let passes = match refusal.code.as_str() {
-            codes::BUSY | codes::TOO_FAR_AHEAD | codes::UNAVAILABLE => true,
+            codes::BUSY | codes::TOO_FAR_AHEAD | codes::UNAVAILABLE | codes::QUOTA => true,
             codes::UNKNOWN_SENSOR => started.elapsed() < UNKNOWN_SENSOR_FOR,
             _ => false,
         };

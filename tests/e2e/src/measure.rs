@@ -79,7 +79,8 @@ pub struct Ingest {
     pub cpu_seconds: f64,
 }
 
-/// Sends frames of `per_frame` messages to one node as fast as it acknowledges them, and counts its processor time.
+/// Sends frames of `per_frame` messages of sensors of one agreement to one node as fast as it acknowledges them, and counts its
+/// processor time.
 ///
 /// # Errors
 /// [`E2eError`].
@@ -92,8 +93,9 @@ pub fn ingest(net: &Net, per_frame: usize, frames_per_sensor: usize) -> Result<I
     let api = node.api()?;
     let at = locks::deployment(&devnet);
     let all: Vec<Lock> = (0..SENSORS).map(|_| Lock::new(at)).collect::<Result<_>>()?;
-    let owner = locks::user(&devnet, &devnet.users[0].name)?;
-    net.block_on(locks::register(&api, &owner, &all))?;
+    // What is in no agreement is passed on to nobody, and that is a part of the work. Nothing closes this window meanwhile.
+    let window = WindowJson::Month { start: START };
+    net.block_on(agreement::create(&devnet, &all, window, 1))?;
     // Each request stream has sensors of its own, so that their frames arrive in order of q.
     let streams: Vec<Vec<Vec<u8>>> = all
         .chunks(SENSORS.div_ceil(REQUESTS))

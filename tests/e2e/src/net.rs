@@ -276,10 +276,12 @@ impl Net {
         let api = self.api(node)?;
         await_that("agreement", within, || {
             let found = self.block_on(api.agreements());
-            match found.as_deref() {
-                Ok([one]) => Ok(one.agreement),
-                Ok(other) => Err(format!("{} agreements", other.len())),
-                Err(error) => Err(error.to_string()),
+            let mut found = found.map_err(|e| e.to_string())?;
+            // Anybody can make one that names the node.
+            found.retain(|a| a.accepted);
+            match &found[..] {
+                [one] => Ok(one.agreement),
+                other => Err(format!("{} agreements", other.len())),
             }
         })
     }

@@ -15,7 +15,7 @@ use diversity_proto::entity::{
 };
 use diversity_proto::round::{Commit, Subject};
 use diversity_proto::terms::{
-    self, Leader, Protocol, Qos, SensorStart, Terms, TrustedNode, WindowSpec,
+    self, Field, Leader, Protocol, Qos, SensorStart, Terms, TrustedNode, WindowSpec,
 };
 use diversity_proto::{
     Address, Deployment, Digest, NodeId, PublicKey, SensorId, Signature, UserId,
@@ -217,6 +217,31 @@ impl Stranger {
             result: Vec::new(),
             detail: Vec::new(),
             abstain_ms: 0,
+        }
+    }
+
+    /// Terms between its users, its nodes and `others` over sensors of others, with a module that every node has: all that it would
+    /// take to run, but the others' consent.
+    pub fn terms_over(&self, others: &[NodeView], sensors: &[SensorId], code: Digest) -> Terms {
+        let field = |name: &str, ty: &str| Field {
+            name: name.into(),
+            ty: ty.into(),
+        };
+        Terms {
+            title: "over the locks of others".into(),
+            sensors: sensors
+                .iter()
+                .map(|s| SensorStart { sensor: *s, q0: 0 })
+                .collect(),
+            off_chain_code: code,
+            qos: Qos::OffChain,
+            result: vec![field("total_seconds", "uint64"), field("trips", "uint32")],
+            detail: vec![
+                field("seconds", "uint64"),
+                field("trips", "uint32"),
+                field("unbilled", "uint32"),
+            ],
+            ..self.terms(others, 0)
         }
     }
 

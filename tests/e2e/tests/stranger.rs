@@ -9,6 +9,7 @@ use diversity_e2e::stranger::{Became, Stranger};
 use diversity_keys::SecretKey;
 use diversity_proto::PublicKey;
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 const MONTHS: u32 = 2;
 
@@ -98,6 +99,8 @@ fn whatever_a_stranger_writes_every_node_starts_and_months_settle() {
         "{summary:?}"
     );
 
+    over_the_locks_of_others(&mut attack, &others);
+
     // Every node says what it did not believe, and why.
     for node in &devnet.nodes {
         let api = net.api(&node.name).expect("an API");
@@ -112,6 +115,47 @@ fn whatever_a_stranger_writes_every_node_starts_and_months_settle() {
             "unprintable_name",
         ];
         assert_eq!(reasons, BTreeSet::from(wanted), "{}", node.name);
+    }
+}
+
+/// Sensors that are registered, a module that every node has, and nodes of its own that accept: before, that was enough for all others
+/// to run it, to peer with the stranger's nodes, and to serve them the locks' messages.
+fn over_the_locks_of_others(attack: &mut Attack<'_>, others: &[NodeView]) {
+    let devnet = attack.net;
+    for i in 0..2 {
+        let declaration = attack.stranger.declaration(i, 9);
+        let call = attack.stranger.register_node(i, &declaration);
+        attack.send("its own nodes", &call, Became::Taken);
+    }
+    let api = devnet.api("node1").expect("an API");
+    let sensors = devnet.block_on(api.sensors()).expect("sensors");
+    let bike = sensors.iter().filter(|s| s.sensor_type == "bike-lock");
+    let locks: Vec<_> = bike.map(|s| s.sensor).collect();
+    assert!(!locks.is_empty());
+    let ours = devnet.agreement("node1", Duration::from_secs(60));
+    let ours = ours.expect("the agreement of the replay");
+    let view = devnet.block_on(api.agreement(&ours)).expect("known");
+    let code = view.terms.off_chain_code;
+    let terms = attack.stranger.terms_over(others, &locks, code);
+    let key = attack.stranger.key(&terms, others).expect("a key");
+    let call = attack.stranger.create(&key, &terms);
+    attack.taken("an agreement over the locks of others", &call);
+    for node in &devnet.devnet().expect("devnet.json").nodes {
+        let api = devnet.api(&node.name).expect("an API");
+        let view = net::await_that("the agreement", Duration::from_secs(60), || {
+            let view = devnet.block_on(api.agreement(&key.agreement));
+            view.map_err(|e| e.to_string())
+        });
+        let view = view.unwrap_or_else(|e| panic!("{}: {e}", node.name));
+        assert!(!view.accepted, "{}", node.name);
+        let waits = view.progress.waiting_for.join("; ");
+        assert!(waits.contains("not accepted by this node"), "{waits}");
+        assert_eq!(view.progress.next_window, 0, "nothing runs");
+        // The node's own agreement is its only one all the same.
+        let found = devnet.agreement(&node.name, Duration::from_secs(60));
+        assert_eq!(found.expect("one"), ours);
+        let info = devnet.block_on(api.info()).expect("info");
+        assert!(info.agreements.iter().all(|a| a.accepted));
     }
 }
 

@@ -26,7 +26,13 @@ impl World {
         }
         let job_ms = self.s.job_ms;
         match effect {
-            Effect::VerifyFrames { job, frames } => self.verify_frames(node, job, &frames),
+            Effect::VerifyFrames { job, frames } => {
+                if self.taking_nothing == Some(node) && self.honest(node) {
+                    let text = format!("node {node} takes a frame of a stranger");
+                    self.oracles.judge(now, "R11", Err(text));
+                }
+                self.verify_frames(node, job, &frames);
+            }
             Effect::VerifySignatures { job, checks } => {
                 let good = checks
                     .iter()
@@ -125,7 +131,7 @@ impl World {
                     self.send(node, to, vec![part]);
                 }
             }
-            Effect::Gossip { frames } => self.gossip(node, &frames),
+            Effect::Gossip { agreement, frames } => self.gossip(node, &agreement, &frames),
             Effect::RequestFrames { to, ranges } => {
                 let bytes: Arc<[u8]> = encode_ranges(&ranges).into();
                 self.transmit(node, to, |from, to| Event::Repair {
@@ -135,6 +141,7 @@ impl World {
                 });
             }
             Effect::ServeFrames { token, frames } => self.serve(node, token, &frames),
+            Effect::RefuseFrames { token } => self.refuses(node, token),
             Effect::CompareFrames {
                 sensor,
                 stored,

@@ -7,7 +7,7 @@ use diversity_engine::Node;
 use diversity_engine::api::{Job, Submission, SubmissionId, Ticket};
 use diversity_proto::AgreementId;
 use diversity_proto::round::Session;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A submission in the durable outbox of the chain.
 #[derive(Clone, Debug)]
@@ -38,6 +38,8 @@ pub struct Host {
     pub tickets: BTreeMap<Ticket, usize>,
     /// Which peer waits for which repair token.
     pub tokens: BTreeMap<u64, usize>,
+    /// Tokens of those who may have nothing.
+    pub strangers: BTreeSet<u64>,
     /// Next ticket or token.
     pub counter: u64,
     /// News of the chain told so far.
@@ -73,6 +75,7 @@ impl Host {
             linked: vec![false; nodes],
             tickets: BTreeMap::new(),
             tokens: BTreeMap::new(),
+            strangers: BTreeSet::new(),
             counter: 0,
             cursor: 0,
             told: 0,
@@ -94,6 +97,7 @@ impl Host {
         self.linked.fill(false);
         self.tickets.clear();
         self.tokens.clear();
+        self.strangers.clear();
         self.outbox.retain(|_, q| q.durable_at <= now);
         self.wake = None;
         self.doomed = None;

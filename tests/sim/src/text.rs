@@ -200,7 +200,13 @@ impl Names {
                 self.node(to),
                 key.first().map_or('?', |k| *k as char)
             ),
-            Effect::Gossip { frames } => format!("gossip {} frames", frames.len()),
+            Effect::Gossip { agreement, frames } => {
+                format!(
+                    "gossip {} frames in {}",
+                    frames.len(),
+                    self.agreement(agreement)
+                )
+            }
             Effect::RequestFrames { to, ranges } => {
                 let all: Vec<_> = ranges
                     .iter()
@@ -209,6 +215,7 @@ impl Names {
                 format!("ask {} for {}", self.node(to), all.join(" "))
             }
             Effect::ServeFrames { frames, .. } => format!("serve {} frames", frames.len()),
+            Effect::RefuseFrames { .. } => "refuse frames".into(),
             Effect::CompareFrames { .. } => "compare frames".into(),
             Effect::Answer { ticket, answer } => {
                 let held: Vec<_> = answer.held.iter().map(|h| h.2).collect();

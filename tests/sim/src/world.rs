@@ -172,6 +172,8 @@ pub struct World {
     pub rng: Rng,
     actor_rng: Rng,
     stranger_rng: Rng,
+    /// A node that is being sent frames by somebody who may give it none.
+    pub(crate) taking_nothing: Option<usize>,
     /// Between nodes.
     pub net: Net,
     /// Chain and contract.

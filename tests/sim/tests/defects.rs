@@ -52,6 +52,10 @@ fn shown_by(d: Defect) -> (&'static str, &'static str) {
             "T15",
             "whoever has lost the state behind a cell asks nobody for it",
         ),
+        Defect::AnybodyIsServed => (
+            "T16",
+            "frames are served to, and taken from, nodes that share no agreement over their sensor",
+        ),
     }
 }
 
@@ -85,6 +89,10 @@ fn plan(d: Defect, seed: u64) -> Scenario {
                 _ => Oddity::Forks { q: q.max(1) },
             });
             s.actor = None;
+            return s;
+        }
+        Defect::AnybodyIsServed => {
+            (s.actor, s.stranger) = (None, true);
             return s;
         }
         _ => {
@@ -145,7 +153,7 @@ fn one_scenario() {
         return;
     };
     let d = Defect::ALL.into_iter().find(|d| shown_by(*d).0 == name);
-    let d = d.expect("T1 to T15");
+    let d = d.expect("T1 to T16");
     set(number("BACK").map(|_| d));
     println!("{:#?}", plan(d, seed));
     println!("{:?}", run(plan(d, seed), Sabotage::None, true));

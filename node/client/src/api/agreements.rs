@@ -15,8 +15,12 @@ pub struct AcceptRequest {
     /// `a`, which the node computes anew from the terms and its peers' registered keys.
     #[serde(with = "hexed")]
     pub agreement: AgreementId,
-    /// The terms.
+    /// The terms, with the list of sensors.
     pub terms: TermsJson,
+    /// Of each owner of a sensor (by its first registration) who is no user of the terms, over EIP-712
+    /// `Grant(address owner,Terms terms)`; any order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub grants: Vec<UserSignature>,
 }
 
 /// A node's acceptance.
@@ -49,7 +53,7 @@ pub struct AgreementCreation {
     pub terms: TermsJson,
     /// Of every user over EIP-712 `Agreement(bytes32 agreement,Terms terms)`; any order.
     pub signatures: Vec<UserSignature>,
-    /// Of at least one node of each user; any order.
+    /// Of every node; any order. The contract is shown one of each user.
     pub acceptances: Vec<NodeAcceptance>,
 }
 
@@ -72,6 +76,8 @@ pub struct AgreementSummary {
     pub title: String,
     /// `open`, `closing` or `closed`.
     pub status: Life,
+    /// Whether this node has accepted it; else it does nothing for it.
+    pub accepted: bool,
     /// Where it stands.
     pub progress: Progress,
 }
@@ -109,6 +115,8 @@ pub struct AgreementView {
     pub keys: Vec<PublicKey>,
     /// `open`, `closing` or `closed`.
     pub status: Life,
+    /// Whether this node has accepted it; else it does nothing for it.
+    pub accepted: bool,
     /// Resolution epoch in force.
     pub epoch: u32,
     /// Transaction that created it.

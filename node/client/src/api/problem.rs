@@ -104,6 +104,10 @@ pub mod codes {
     pub const BAD_AGREEMENT_ID: &str = "bad-agreement-id";
     /// A user, sensor or node of the terms is not registered.
     pub const NOT_REGISTERED: &str = "not-registered";
+    /// The owner of a sensor of the terms is no user of them and has not granted that the sensor is in them.
+    pub const NOT_GRANTED: &str = "not-granted";
+    /// A node of the terms has not accepted them.
+    pub const NOT_ACCEPTED: &str = "not-accepted";
     /// This node is no node of the agreement.
     pub const NOT_A_MEMBER: &str = "not-a-member";
     /// The module imports something, lacks an export, or breaks a limit.
@@ -125,6 +129,8 @@ pub mod codes {
     pub const OTHER_FRAME: &str = "other-frame";
     /// Frame: too far ahead of the first missing q (429 when alone).
     pub const TOO_FAR_AHEAD: &str = "too-far-ahead";
+    /// Frame: its sensor is in no agreement of this node, which keeps no more of such sensors (429 when alone).
+    pub const QUOTA: &str = "quota";
     /// Remark on a frame that is held all the same: a time in it cannot be (1970, milliseconds for seconds, 2036).
     pub const IMPLAUSIBLE_TIME: &str = "implausible_time";
     /// Frame: not the boot epoch that is due.

@@ -88,9 +88,9 @@ pub const ROUTES: &[Route] = &[
     Route { method: "PUT", path: "/v1/code/{sha256}", scope: Operate, summary: "Store a WASM module after checking its hash, its imports (none), its exports and its limits", request: "application/wasm", response: "CodeView" },
     get("/v1/code/{sha256}", Read, "application/wasm", "A stored module, or 404"),
 
-    post("/v1/agreements/accept", Operate, "AcceptRequest", "NodeAcceptance", "This node's signature of acceptance, after it has checked the terms, a, and that it can run the module"),
-    post("/v1/agreements", Operate, "AgreementCreation", "AgreementView", "Create an agreement on chain from complete signatures; answers once it stands there and runs on this node"),
-    get("/v1/agreements", Read, "Page<AgreementSummary>", "Agreements of this node, ascending by a. Query: cursor, limit"),
+    post("/v1/agreements/accept", Operate, "AcceptRequest", "NodeAcceptance", "This node's signature of acceptance, after it has checked the terms, a, that the owners of the sensors agree, and that it can run the module; all of it is durable here before"),
+    post("/v1/agreements", Operate, "AgreementCreation", "AgreementView", "Create an agreement on chain from the signatures of all users and the acceptances of all nodes; answers once it stands there and runs on this node"),
+    get("/v1/agreements", Read, "Page<AgreementSummary>", "Agreements that name this node, ascending by a; `accepted` says whether it runs them. Query: cursor, limit"),
     get("/v1/agreements/{a}", Read, "AgreementView", "Terms, keys and progress of one agreement, or 404"),
     post("/v1/agreements/{a}/close", Operate, "CloseRequest", "AgreementView", "Close an agreement: executions from `end` on never settle"),
     post("/v1/agreements/{a}/resolve", Operate, "ResolveRequest", "ResolutionView", "Relay what all users say of t, in band or as a cell; answers once it stands on chain"),

@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
-use diversity_client::api::{AgreementView, CloseRequest};
+use diversity_client::api::{AgreementView, CloseRequest, Life};
 use diversity_client::draft::Draft;
-use diversity_proto::{AgreementId, UserId};
+use diversity_proto::{AgreementId, NodeId, UserId};
 use serde::Serialize;
 
 use super::draft::{DraftArgs, draft, words};
@@ -35,19 +35,37 @@ pub enum Command {
         #[command(flatten)]
         at: At,
     },
-    /// Ask nodes to accept a draft: a node of each user must
-    #[command(
-        after_help = "Example:\n  diversity agreement accept draft.json --api http://127.0.0.1:8440 --token-file token"
-    )]
+    /// Grant a draft as the owner of sensors in it who is no user of it
+    #[command(after_help = concat!(
+        "Who owns a sensor is who registered it first. Users of the agreement grant it by signing; every other owner must, and no\n",
+        "node accepts the draft before.\n\n",
+        "Example:\n  diversity agreement grant draft.json --user city --devnet net/devnet.json"))]
+    Grant {
+        /// The draft file; the grant is added to it.
+        draft: PathBuf,
+        #[command(flatten)]
+        who: Who,
+        #[command(flatten)]
+        at: At,
+    },
+    /// Ask nodes to accept a draft: every node must
+    #[command(after_help = concat!(
+        "A node accepts when it has checked terms, sensors and their owners, and has all of it and the module on its disk. It runs\n",
+        "nothing else. An agreement that stands on chain already is accepted in the same way.\n\n",
+        "Example:\n  diversity agreement accept draft.json --code bike-lock.wasm --api http://127.0.0.1:8440 --token-file token"))]
     Accept {
         /// The draft file; the acceptances are added to it.
         draft: PathBuf,
+        /// The module, for nodes that have not got it.
+        #[arg(long, value_name = "FILE")]
+        code: Option<PathBuf>,
         #[command(flatten)]
         at: At,
     },
     /// Create an agreement on chain from a draft that every user has signed
     #[command(after_help = concat!(
-        "Acceptances that the draft lacks are asked of the nodes that the command can reach (with --devnet: all of them).\n\n",
+        "Every user must have signed, and every node accepted. Acceptances that the draft lacks are asked of the nodes that the command\n",
+        "can reach (with --devnet: all of them).\n\n",
         "Example:\n  diversity agreement create draft.json --devnet net/devnet.json"))]
     Create {
         /// The draft file.
@@ -93,9 +111,11 @@ pub async fn run(command: Command, output: Output) -> Outcome {
     match command {
         Command::Draft(args) => draft(*args, output).await,
         Command::Sign { draft, who, at } => sign(&draft, &who, &at, output),
-        Command::Accept { draft, at } => {
+        Command::Grant { draft, who, at } => grant(&draft, &who, &at, output),
+        Command::Accept { draft, code, at } => {
             let mut file = read(&draft)?;
-            accept(&mut file, &at, output).await?;
+            let code = code.map(|c| std::fs::read(&c).context(c.display()));
+            accept(&mut file, code.transpose()?, &at, output).await?;
             file.write(&draft).context("cannot keep the acceptances")?;
             missing(&file, output)
         }
@@ -129,36 +149,53 @@ fn sign(path: &Path, who: &Who, at: &At, output: Output) -> Outcome {
     missing(&draft, output)
 }
 
+fn grant(path: &Path, who: &Who, at: &At, output: Output) -> Outcome {
+    let mut draft = read(path)?;
+    output.say(words(&draft.terms));
+    let signer = who.signer(at, draft.deployment.into())?;
+    draft.grant(&signer).context("not granted")?;
+    draft.write(path).context("cannot keep the grant")?;
+    output.say(format_args!(
+        "{} has granted {}",
+        signer.id(),
+        draft.agreement
+    ));
+    missing(&draft, output)
+}
+
 #[derive(Serialize)]
 struct Missing {
     agreement: String,
     not_signed: Vec<String>,
+    not_granted: Vec<String>,
     not_accepted: Vec<String>,
 }
 
 fn missing(draft: &Draft, output: Output) -> Outcome {
-    let (signed, accepted) = draft.missing().context("the draft")?;
+    let lacks = draft.missing().context("the draft")?;
     let hex = |users: Vec<UserId>| users.iter().map(UserId::hex).collect();
     let m = Missing {
         agreement: draft.agreement.hex(),
-        not_signed: hex(signed),
-        not_accepted: hex(accepted),
+        not_signed: hex(lacks.signatures),
+        not_granted: hex(lacks.grants),
+        not_accepted: lacks.acceptances.iter().map(NodeId::hex).collect(),
     };
     output.item(&m, |m| {
         let list = |what: &str, users: &[String]| match users {
             [] => format!("{what}: nothing is missing"),
             some => format!("{what}: missing {}", some.join(", ")),
         };
-        format!(
-            "{}\n{}",
+        [
             list("users' signatures", &m.not_signed),
-            list("a node of each user", &m.not_accepted)
-        )
+            list("grants of sensors' owners", &m.not_granted),
+            list("nodes' acceptances", &m.not_accepted),
+        ]
+        .join("\n")
     })
 }
 
 /// Asks those nodes of the draft that can be reached and have not accepted yet.
-async fn accept(draft: &mut Draft, at: &At, output: Output) -> Outcome {
+async fn accept(draft: &mut Draft, code: Option<Vec<u8>>, at: &At, output: Output) -> Outcome {
     let request = draft.accept_request();
     for (name, api) in at.all().await? {
         let node = match api.info().await {
@@ -172,6 +209,10 @@ async fn accept(draft: &mut Draft, at: &At, output: Output) -> Outcome {
         if !member || draft.acceptances.iter().any(|a| a.node == node) {
             continue;
         }
+        if let Some(code) = &code {
+            let stored = api.put_code(code).await;
+            stored.map_err(|e| Failure::from(e).during(&name))?;
+        }
         let acceptance = api
             .accept(&request)
             .await
@@ -184,8 +225,8 @@ async fn accept(draft: &mut Draft, at: &At, output: Output) -> Outcome {
 
 async fn create(path: &Path, at: &At, output: Output) -> Outcome {
     let mut draft = read(path)?;
-    let (unsigned, unaccepted) = draft.missing().context("the draft")?;
-    if let Some(user) = unsigned.first() {
+    let lacks = draft.missing().context("the draft")?;
+    if let Some(user) = lacks.signatures.first() {
         return Err(Failure::new(
             FAILED,
             format_args!(
@@ -194,8 +235,8 @@ async fn create(path: &Path, at: &At, output: Output) -> Outcome {
             ),
         ));
     }
-    if !unaccepted.is_empty() {
-        accept(&mut draft, at, output).await?;
+    if !lacks.acceptances.is_empty() {
+        accept(&mut draft, None, at, output).await?;
         draft.write(path).context("cannot keep the acceptances")?;
     }
     let complete = draft.complete().context("cannot create the agreement")?;
@@ -231,7 +272,7 @@ async fn show(which: Option<String>, at: &At, output: Output) -> Outcome {
         |a| {
             vec![
                 a.agreement.hex(),
-                a.status.to_string(),
+                status(a.status, a.accepted),
                 a.progress.next_window.to_string(),
                 a.progress.next_settlement.to_string(),
                 a.progress.holes.len().to_string(),
@@ -241,13 +282,21 @@ async fn show(which: Option<String>, at: &At, output: Output) -> Outcome {
     )
 }
 
+/// One that this node has not accepted is nothing to it, whatever the chain says.
+fn status(life: Life, accepted: bool) -> String {
+    if accepted {
+        return life.to_string();
+    }
+    format!("{life}, not accepted by this node")
+}
+
 fn described(v: &AgreementView) -> String {
     let p = &v.progress;
     let mut out = format!(
         "{}\nagreement {} is {}; created in transaction {}\nwindows whole up to t = {}, executed {}, certified {}, settled {} (each: the first t that is not)",
         words(&v.terms),
         v.agreement,
-        v.status,
+        status(v.status, v.accepted),
         v.tx,
         p.next_window,
         p.next_execution,

@@ -36,6 +36,7 @@ pub async fn run(args: Args, output: Output) -> Outcome {
         registration(&info),
         peers(&info),
         agreements(&info.agreements),
+        not_accepted(&api.agreements().await?),
     ];
     for finding in &findings {
         output.item(finding, |f| {
@@ -136,6 +137,27 @@ fn peers(info: &Info) -> Finding {
             "{connected} of {} registered nodes are connected",
             info.peers.len()
         ),
+    }
+}
+
+/// Anybody can make an agreement that names a node; it is listed, and nothing is done for it.
+fn not_accepted(all: &[AgreementSummary]) -> Finding {
+    const NAMED_MAX: usize = 10;
+    let named: Vec<_> = all.iter().filter(|a| !a.accepted).collect();
+    let first = named.iter().take(NAMED_MAX);
+    let first: Vec<_> = first
+        .map(|a| format!("{} ({:?})", a.agreement, a.title))
+        .collect();
+    Finding {
+        check: "not accepted by this node",
+        well: true,
+        words: match named.len() {
+            0 => "no agreement names this node without its acceptance".into(),
+            n => format!(
+                "{n} agreements name this node, which does nothing for them (diversity agreement accept, if it should): {}",
+                first.join(", ")
+            ),
+        },
     }
 }
 

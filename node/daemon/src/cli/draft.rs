@@ -1,5 +1,6 @@
 //! `diversity agreement draft`: terms from the command line.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
@@ -29,7 +30,7 @@ pub struct DraftArgs {
     /// A sensor and, after a colon, the q at which its first window starts. [default q: 0]
     #[arg(long = "sensor", value_name = "ID[:Q0]", value_parser = sensor_start)]
     sensors: Vec<SensorStartJson>,
-    /// All registered sensors of this type, ordered by label.
+    /// All registered sensors of this type that belong to the users of the agreement, ordered by label; those of others by --sensor.
     #[arg(long, value_name = "TYPE")]
     sensor_type: Option<String>,
     /// A node by name or id. [default: every registered one] Each is trusted by its owner.
@@ -191,6 +192,7 @@ pub async fn draft(args: DraftArgs, output: Output) -> Outcome {
     let mut users: Vec<UserId> = nodes.iter().map(|n| n.owner).collect();
     users.sort_unstable();
     users.dedup();
+    let sensors = sensors(&api, args.sensors, args.sensor_type, &users).await?;
     let terms = TermsJson {
         title: args.title,
         users,
@@ -201,7 +203,7 @@ pub async fn draft(args: DraftArgs, output: Output) -> Outcome {
                 trusted_by: n.owner,
             })
             .collect(),
-        sensors: sensors(&api, args.sensors, args.sensor_type).await?,
+        sensors,
         off_chain_code: code(&args.code)?,
         window: args.window,
         future_tolerance_s: args.future_tolerance_s,
@@ -221,13 +223,29 @@ pub async fn draft(args: DraftArgs, output: Output) -> Outcome {
         abstain_ms: args.abstain_ms,
     };
     let keys = nodes.iter().map(|n| n.public_key).collect();
-    let draft = Draft::new(deployment, terms, keys).context("these terms are no agreement")?;
+    let mut named: BTreeSet<_> = terms.sensors.iter().map(|s| s.sensor).collect();
+    let mut draft = Draft::new(deployment, terms, keys).context("these terms are no agreement")?;
+    let listed = api.sensors().await?.into_iter();
+    let mut owners: Vec<_> = listed
+        .filter(|s| named.remove(&s.sensor))
+        .map(|s| s.owner)
+        .collect();
+    // Those that the node holds no more of for all that strangers register are found when they are asked for.
+    for sensor in &named {
+        owners.push(api.sensor(sensor).await?.owner);
+    }
+    draft.name_owners(owners);
     draft.write(&args.out).context("cannot keep the draft")?;
     output.say(format_args!(
         "{}\nEach user signs {}: diversity agreement sign",
         words(&draft.terms),
         args.out.display()
     ));
+    for owner in &draft.owners {
+        output.say(format_args!(
+            "{owner} owns sensors of it and is no user of it, and must grant it: diversity agreement grant"
+        ));
+    }
     output.item(
         &Drafted {
             agreement: draft.agreement.hex(),
@@ -276,13 +294,15 @@ async fn sensors(
     api: &Api,
     mut listed: Vec<SensorStartJson>,
     of_type: Option<String>,
+    users: &[UserId],
 ) -> Outcome<Vec<SensorStartJson>> {
     if let Some(ty) = of_type {
         let mut found: Vec<SensorView> = api
             .sensors()
             .await?
             .into_iter()
-            .filter(|s| s.sensor_type == ty)
+            // Anybody registers sensors of any type.
+            .filter(|s| s.sensor_type == ty && users.contains(&s.owner))
             .collect();
         found.sort_by(|a, b| (&a.label, a.sensor).cmp(&(&b.label, b.sensor)));
         found.retain(|s| !listed.iter().any(|l| l.sensor == s.sensor));
@@ -293,7 +313,7 @@ async fn sensors(
     }
     if listed.is_empty() {
         return Err(Failure::usage(
-            "which sensors? Give --sensor ID (once each), or --sensor-type TYPE with registered ones",
+            "which sensors? Give --sensor ID (once each), or --sensor-type TYPE of which the users of the agreement have registered some",
         ));
     }
     Ok(listed)

@@ -199,7 +199,10 @@ pub async fn which_agreement(api: &Api, named: Option<AgreementId>) -> Outcome<A
     if let Some(agreement) = named {
         return Ok(agreement);
     }
-    match &api.agreements().await?[..] {
+    let mut all = api.agreements().await?;
+    // One that only names the node is not its.
+    all.retain(|a| a.accepted);
+    match &all[..] {
         [only] => Ok(only.agreement),
         [] => Err(Failure::new(FAILED, "this node has no agreement yet")),
         several => Err(Failure::usage(format_args!(

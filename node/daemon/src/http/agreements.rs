@@ -46,7 +46,7 @@ pub async fn list(
     Params(p): Params<Paging>,
 ) -> ApiResult<JsonAnswer<Page<AgreementSummary>>> {
     let after = p.cursor.as_deref().map(id).transpose()?;
-    let page = api.rooms.standing.agreements(after, p.limit).await?;
+    let page = api.rooms.standing.agreements(after, p.limit, true).await?;
     Ok(JsonAnswer(page))
 }
 

@@ -109,7 +109,7 @@ fn status(refusal: &Refusal) -> u16 {
     match refusal {
         Refusal::UnknownSensor => 404,
         Refusal::Contradiction { .. } | Refusal::OtherFrame { .. } | Refusal::Void { .. } => 409,
-        Refusal::TooFarAhead { .. } | Refusal::Busy => 429,
+        Refusal::TooFarAhead { .. } | Refusal::Quota { .. } | Refusal::Busy => 429,
         _ => 400,
     }
 }

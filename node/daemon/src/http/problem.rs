@@ -223,6 +223,28 @@ impl ApiError {
         )
     }
 
+    /// 400: the owner of a sensor does not agree.
+    pub fn not_granted(detail: impl Into<String>) -> Self {
+        Self::new(
+            400,
+            codes::NOT_GRANTED,
+            "The owner of a sensor has not granted it",
+            detail,
+            "Have its owner sign (`diversity agreement grant DRAFT --user OWNER`), or leave the sensor out.",
+        )
+    }
+
+    /// 400: a node has not accepted.
+    pub fn not_accepted(detail: impl Into<String>) -> Self {
+        Self::new(
+            400,
+            codes::NOT_ACCEPTED,
+            "A node has not accepted the agreement",
+            detail,
+            "Every node that the terms name must accept before the agreement is created: `diversity agreement accept DRAFT`, at each of them.",
+        )
+    }
+
     /// 400: not this node's agreement.
     pub fn not_a_member(detail: impl Into<String>) -> Self {
         let what = "Send it to a node that the terms name.";
@@ -276,6 +298,8 @@ impl From<RoomError> for ApiError {
             RoomError::Terms(detail) => Self::terms(detail),
             RoomError::AgreementId(detail) => Self::agreement_id(detail),
             RoomError::NotRegistered(detail) => Self::not_registered(detail),
+            RoomError::NotGranted(detail) => Self::not_granted(detail),
+            RoomError::NotAccepted(detail) => Self::not_accepted(detail),
             RoomError::NotAMember(detail) => Self::not_a_member(detail),
             RoomError::Module(detail) => Self::module(detail),
             RoomError::ModuleMissing(sha256) => Self::module_missing(&sha256),

@@ -2,7 +2,7 @@
 //! hand, and `a` must be what they make (wire-format §6).
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use diversity_keys::musig::{AgreementKey, MusigError, agreement_key};
 use diversity_proto::terms::Terms;
@@ -10,13 +10,10 @@ use diversity_proto::{AgreementId, Deployment, Digest, NodeId, PublicKey};
 use tokio::sync::Notify;
 
 use crate::node::driver::Activation;
-use crate::node::registry::{self, Registry, RegistryError};
+use crate::node::registry::Registry;
 use crate::node::shared::{Code, Identity, Shared};
 
-/// Agreements without this node's acceptance whose reasons are listed, at most.
-const WAITING_MAX: usize = 1_000;
-
-/// Agreements of this node that stand on chain and cannot run yet, with the reason in words.
+/// Agreements that this node has accepted, that stand on chain and cannot run yet, with the reason in words.
 #[derive(Debug, Default)]
 pub struct Waiting {
     reasons: Mutex<BTreeMap<AgreementId, String>>,
@@ -41,22 +38,11 @@ impl Waiting {
             .collect()
     }
 
-    /// An agreement waits. Of those that this node has not accepted, which anybody can make, no more than [`WAITING_MAX`] are
-    /// listed, and none is a warning.
-    pub fn set(&self, a: AgreementId, reason: String, accepted: bool) {
-        let mut reasons = self.reasons();
-        if !accepted && reasons.len() >= WAITING_MAX && !reasons.contains_key(&a) {
-            return;
-        }
-        let old = reasons.insert(a, reason.clone());
-        drop(reasons);
-        if old.as_ref() == Some(&reason) {
-            return;
-        }
-        if accepted {
+    /// An agreement that this node has accepted waits.
+    pub fn set(&self, a: AgreementId, reason: String) {
+        let old = self.reasons().insert(a, reason.clone());
+        if old.as_ref() != Some(&reason) {
             tracing::warn!(agreement = %a, reason, "agreement.waits");
-        } else {
-            tracing::debug!(agreement = %a, reason, "agreement.waits");
         }
     }
 
@@ -112,20 +98,12 @@ pub fn aggregate(
 /// Why an agreement does not run.
 #[derive(Debug, thiserror::Error)]
 pub enum NotYet {
-    /// It is not this node's.
-    #[error("this node is no node of it")]
+    /// It is not this node's, or this node has not accepted it.
+    #[error("this node is no node of it, or has not accepted it")]
     NotOurs,
-    /// The terms are not here.
-    #[error(
-        "its terms are not known here: accept it on this node, or connect to a node that has them"
-    )]
-    Terms,
     /// Something is missing, in words.
     #[error("{0}")]
     Missing(String),
-    /// The store.
-    #[error(transparent)]
-    Registry(#[from] RegistryError),
 }
 
 /// Gathers what an agreement needs. Blocks (it may compile the module).
@@ -144,9 +122,10 @@ pub fn gather(shared: &Shared, a: &AgreementId) -> Result<Activation, NotYet> {
     if !record.nodes.contains(node) {
         return Err(NotYet::NotOurs);
     }
-    let terms = registry::terms(&shared.durable.store, a)?
-        .filter(|t| t.digest() == record.terms_digest)
-        .ok_or(NotYet::Terms)?;
+    // P-CONSENT-1: whatever else stands on chain and is known here.
+    let Some(terms) = shared.consent.terms(a, &record.terms_digest) else {
+        return Err(NotYet::NotOurs);
+    };
     let keys = {
         let registry = registered.read();
         if let Some(s) = terms
@@ -173,7 +152,7 @@ pub fn gather(shared: &Shared, a: &AgreementId) -> Result<Activation, NotYet> {
     load(&shared.code, &terms.off_chain_code)?;
     Ok(Activation {
         id: *a,
-        terms: Arc::new(terms),
+        terms,
         keys,
         key,
     })

@@ -150,17 +150,6 @@ pub trait Outbox: Send + Sync + 'static {
     fn retire(&self, agreement: AgreementId, t: u64);
 }
 
-/// Terms that travel between nodes; they are the daemon's business, not the core's.
-#[derive(Debug)]
-pub struct TermsPart {
-    /// Who sent them.
-    pub from: NodeId,
-    /// Which agreement.
-    pub agreement: AgreementId,
-    /// Encoded terms; empty to ask for them.
-    pub terms: Vec<u8>,
-}
-
 enum Answer {
     Input(Input),
     Frames {
@@ -213,8 +202,6 @@ pub struct Parts {
     pub clocks: Clocks,
     /// The chain's side.
     pub outbox: Arc<dyn Outbox>,
-    /// Terms from and for peers.
-    pub terms_parts: mpsc::Sender<TermsPart>,
     /// Who is registered.
     pub registered: Registered,
     /// Numbers.
@@ -265,6 +252,8 @@ pub struct Driver {
     /// Set while the daemon itself asks where frames are.
     finding: Option<oneshot::Sender<Vec<FrameRef>>>,
     recall: Recall,
+    /// The transport has not taken the newest topics.
+    topics_due: bool,
     failed: Option<DriverError>,
 }
 
@@ -310,6 +299,7 @@ impl Driver {
             judging: None,
             finding: None,
             recall,
+            topics_due: true,
             failed: None,
         };
         // Before the first step, which takes up what the last run left.
@@ -326,6 +316,9 @@ impl Driver {
                 .set(driver.outstanding as i64);
             if let Some(error) = driver.failed.take() {
                 return Err(error);
+            }
+            if driver.topics_due {
+                driver.set_topics();
             }
             let open = driver.outstanding < OUTSTANDING_MAX && driver.backlog.is_empty();
             let wait = driver
@@ -539,6 +532,7 @@ impl Driver {
                 } = *agreement;
                 self.parts.signer.agreement(key);
                 self.terms.insert(id, Arc::clone(&terms));
+                self.topics_due = true;
                 self.input(Input::Agreement {
                     id,
                     terms: (*terms).clone(),
@@ -553,6 +547,7 @@ impl Driver {
                 if let Err(error) = self.parts.net.set_peers(&list) {
                     tracing::warn!(%error, "net.peers_not_set");
                 }
+                self.topics_due = true;
                 for change in changes {
                     self.peer_changed(change);
                 }

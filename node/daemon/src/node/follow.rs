@@ -5,7 +5,6 @@
 mod look_back;
 
 use std::collections::BTreeSet;
-use std::ops::Bound;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -16,9 +15,7 @@ use diversity_chain::submitter::{self, Delivered, OutboxError, OutboxSettings};
 use diversity_chain::{Account, AccountError};
 use diversity_client::api::Event;
 use diversity_engine::api::Input;
-use diversity_net::NetHandle;
 use diversity_proto::terms::Terms;
-use diversity_proto::wire::{Part, encode_envelope};
 use diversity_proto::{AgreementId, DecodeError, Digest, NodeId, VERSION};
 use diversity_store::{Op, Store, StoreError};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -27,22 +24,19 @@ use tokio::time::Instant;
 use crate::node::activation::{NotYet, gather};
 use crate::node::alarm::{self, Alarm};
 use crate::node::chain::ChainView;
-use crate::node::driver::{Command, TermsPart, unix_ms};
+use crate::node::driver::{Command, unix_ms};
 use crate::node::explain;
 use crate::node::outbox::{Known, StoreJournal, ToChain};
 use crate::node::peers::{Change, PeerMap};
 use crate::node::pulse::Pulse;
 use crate::node::registry::{
     self, AgreementRecord, Applied, ChainLog, Registry, RegistryError, cursor_key, identity_key,
-    terms_key,
 };
 use crate::node::shared::Shared;
 use crate::node::sought::seek;
 
 /// How often what agreements wait for is looked for again.
 const RETRY: Duration = Duration::from_secs(10);
-/// Agreements that only name this node and are tried to be started at once.
-const TRIED_AT_ONCE: usize = 64;
 /// Blocks before the head that are looked at to learn how often they come.
 const BLOCKS_FELT: u64 = 8;
 /// Pause after the chain could not be reached.
@@ -81,16 +75,10 @@ pub struct Follow {
     pub rpc: Rpc,
     /// Into the loop.
     pub control: mpsc::Sender<Command>,
-    /// Terms from and for peers.
-    pub terms_parts: mpsc::Receiver<TermsPart>,
-    /// The transport.
-    pub net: NetHandle,
     /// Submissions.
     pub to_chain: Arc<ToChain>,
     /// Told how the chain is.
     pub view: watch::Sender<ChainView>,
-    /// The last agreement that only names this node and was tried to be started.
-    pub tried: AgreementId,
     /// What was told to people.
     pub alarm: Alarm,
     /// How regularly the chain makes blocks.
@@ -174,7 +162,6 @@ impl Follow {
                 }
                 () = self.shared.waiting.nudged() => self.activate_all().await?,
                 Some(found) = sought.recv() => self.found(found).await?,
-                Some(part) = self.terms_parts.recv() => self.terms_part(part).await?,
                 () = tokio::time::sleep_until(retry_at) => {
                     retry_at = Instant::now() + RETRY;
                     self.activate_all().await?;
@@ -351,9 +338,6 @@ impl Follow {
         self.changed_nodes(&applied).await?;
         if !applied.created.is_empty() || !applied.nodes.is_empty() {
             self.activate_all().await?;
-            for a in applied.created.iter().take(TRIED_AT_ONCE) {
-                self.activate(*a).await?;
-            }
         }
         self.announce(&applied);
         let stall_after_ms = self.pulse.stall_after_ms();
@@ -460,8 +444,7 @@ impl Follow {
 
     // ---- agreements
 
-    /// Starts every agreement that this node has accepted, that can run and does not yet; of those that only name it, which anybody
-    /// can make, [`TRIED_AT_ONCE`] in turn.
+    /// Starts every agreement that this node has accepted, that can run and does not yet. One that only names it is nothing to it.
     async fn activate_all(&mut self) -> Result<(), FollowError> {
         let running: BTreeSet<AgreementId> = {
             let agreements = self
@@ -471,22 +454,22 @@ impl Follow {
                 .unwrap_or_else(PoisonError::into_inner);
             agreements.keys().copied().collect()
         };
-        let ours = {
+        let ours: Vec<_> = {
             let registry = self.shared.registered.read();
-            let waits = |(a, r): &(&AgreementId, &AgreementRecord)| {
-                r.nodes.contains(&self.shared.identity.node) && !running.contains(*a)
-            };
-            let kept = registry.agreements.iter().filter(waits);
-            let mut ours: Vec<_> = kept.filter(|(_, r)| r.kept).map(|(a, _)| *a).collect();
-            let after = (Bound::Excluded(self.tried), Bound::Unbounded);
-            let rest = registry.agreements.range(after);
-            let again = registry.agreements.range(..=self.tried);
-            let named = rest.chain(again).filter(waits).filter(|(_, r)| !r.kept);
-            let named: Vec<_> = named.map(|(a, _)| *a).take(TRIED_AT_ONCE).collect();
-            self.tried = named.last().copied().unwrap_or(self.tried);
-            ours.extend(named);
             let waiting = &self.shared.waiting;
             waiting.retain(|a| registry.agreements.contains_key(a));
+            let mut named = 0;
+            let waits = |(a, r): &(&AgreementId, &AgreementRecord)| {
+                if !r.nodes.contains(&self.shared.identity.node) {
+                    return false;
+                }
+                let accepted = registry.is_accepted(a);
+                named += i64::from(!accepted);
+                accepted && !running.contains(*a)
+            };
+            let ours = registry.agreements.iter().filter(waits);
+            let ours = ours.map(|(a, _)| *a).collect();
+            self.shared.metrics.not_accepted.set(named);
             ours
         };
         for a in ours {
@@ -513,17 +496,8 @@ impl Follow {
         let activation = match gathered.map_err(|_| FollowError::Stopped)? {
             Ok(activation) => activation,
             Err(NotYet::NotOurs) => return Ok(()),
-            Err(NotYet::Registry(error)) => return Err(error.into()),
             Err(reason) => {
-                if matches!(reason, NotYet::Terms) {
-                    self.ask_for_terms(a);
-                }
-                let accepted = {
-                    let registry = self.shared.registered.read();
-                    registry.agreements.get(&a).is_some_and(|r| r.kept)
-                };
-                let waiting = &self.shared.waiting;
-                waiting.set(a, reason.to_string(), accepted);
+                self.shared.waiting.set(a, reason.to_string());
                 return Ok(());
             }
         };
@@ -573,72 +547,5 @@ impl Follow {
             .flat_map(|s| registry.introduce(&s.sensor))
             .collect();
         (changes, ops, inputs)
-    }
-
-    fn send(&self, to: &NodeId, part: Part) {
-        let peer = self.shared.peers.lock().peer(to);
-        if let Some(peer) = peer
-            && let Err(error) = self.net.send(peer, encode_envelope(&[part]))
-        {
-            tracing::debug!(node = %to, %error, "net.message_dropped");
-        }
-    }
-
-    fn ask_for_terms(&self, a: AgreementId) {
-        let nodes = {
-            let registry = self.shared.registered.read();
-            registry
-                .agreements
-                .get(&a)
-                .map(|r| r.nodes.clone())
-                .unwrap_or_default()
-        };
-        for node in nodes.iter().filter(|n| **n != self.shared.identity.node) {
-            self.send(
-                node,
-                Part::Terms {
-                    agreement: a,
-                    terms: Vec::new(),
-                },
-            );
-        }
-    }
-
-    async fn terms_part(&self, part: TermsPart) -> Result<(), FollowError> {
-        let record = {
-            let registry = self.shared.registered.read();
-            registry.agreements.get(&part.agreement).cloned()
-        };
-        let Some(record) = record.filter(|r| {
-            r.nodes.contains(&part.from) && r.nodes.contains(&self.shared.identity.node)
-        }) else {
-            return Ok(());
-        };
-        if part.terms.is_empty() {
-            if let Some(terms) = registry::terms(&self.shared.durable.store, &part.agreement)? {
-                self.send(
-                    &part.from,
-                    Part::Terms {
-                        agreement: part.agreement,
-                        terms: terms.encode(),
-                    },
-                );
-            }
-            return Ok(());
-        }
-        let known = self
-            .shared
-            .agreements
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .contains_key(&part.agreement);
-        // The chain holds their digest, so it does not matter who sent them.
-        let good = Terms::decode(&part.terms).is_ok_and(|t| t.digest() == record.terms_digest);
-        if known || !good {
-            return Ok(());
-        }
-        self.write(vec![Op::Put(terms_key(&part.agreement), part.terms)])
-            .await?;
-        self.activate(part.agreement).await
     }
 }

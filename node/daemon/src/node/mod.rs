@@ -1,9 +1,11 @@
 //! The node around the core.
 
 pub mod activation;
+mod adopt;
 mod alarm;
 pub mod chain;
 pub mod clocks;
+pub mod consent;
 pub mod cut;
 pub mod driver;
 mod encode;

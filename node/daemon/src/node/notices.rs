@@ -58,6 +58,7 @@ pub(super) fn event(notice: &Notice) -> Option<Event> {
         Notice::Fault { .. }
         | Notice::Contradiction { .. }
         | Notice::WrongTime { .. }
+        | Notice::Foreign { .. }
         | Notice::GasBudget { .. } => return None,
     })
 }

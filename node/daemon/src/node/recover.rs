@@ -1,5 +1,6 @@
 //! What an earlier run left: the core with its agreements, and who is known.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use diversity_engine::records::{self, AgreementRecord};
@@ -11,6 +12,7 @@ use diversity_store::Store;
 use super::run::NodeError;
 use crate::config::NodeConfig;
 use crate::node::activation::aggregate;
+use crate::node::consent::Consent;
 use crate::node::driver::Activation;
 use crate::node::peers::{PeerMap, bootstrap_peer};
 use crate::node::registry::Registry;
@@ -27,6 +29,7 @@ pub(super) fn recover(
     deployment: Deployment,
     node: NodeId,
     store: &Store,
+    consent: &Consent,
 ) -> Result<(Node, Vec<Activation>), NodeError> {
     let mut known = Vec::new();
     for item in store.scan_prefix(&[records::AGREEMENT]) {
@@ -37,6 +40,10 @@ pub(super) fn recover(
             .map(AgreementId);
         let id = id.ok_or(DecodeError::Invalid("key of an agreement"))?;
         let record = AgreementRecord::decode(&value)?;
+        if !consent.is_given(&id, &record.terms.digest()) {
+            tracing::warn!(agreement = %id, "this node has no acceptance of an agreement that it has run, and runs it no more: accept it again if it is to go on");
+            continue;
+        }
         let key = aggregate(&deployment, &record.terms, &record.keys)
             .map_err(|_| DecodeError::Invalid("keys of an agreement"))?;
         known.push(Activation {
@@ -57,12 +64,18 @@ pub(super) fn recover(
         q_ahead_max: config.q_ahead_max,
         gas_per_day: config.gas_per_day,
         inflight_max: config.inflight_max,
+        unagreed_frames_max: config.unagreed_frames_max,
+        unagreed_bytes_max: config.unagreed_bytes_max,
     };
     // One family after the other, and nothing of it is kept here.
     let mut read = 0u64;
+    let runs: BTreeSet<_> = known.iter().map(|a| a.id.0.to_vec()).collect();
     let core = Node::recover(settings, |family, each| {
         for item in store.scan_prefix(&[family]) {
             let (key, value) = item?;
+            if family == records::AGREEMENT && !runs.contains(&key[1..]) {
+                continue;
+            }
             each(&key, &value)?;
             read += 1;
         }
@@ -87,6 +100,7 @@ pub(super) fn peer_map(
         .map(|p| bootstrap_peer(p))
         .collect::<Result<_, _>>()?;
     let mut peers = PeerMap::new(bootstrap);
+    // What is kept is what this node has accepted.
     for a in registry.agreements.values().filter(|a| a.kept) {
         peers.allow(a.nodes.iter().copied());
     }

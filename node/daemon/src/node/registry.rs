@@ -25,12 +25,14 @@ use diversity_proto::terms::{TERMS_BYTES_MAX, Terms, TermsHeader};
 use diversity_proto::{AgreementId, Digest, NodeId, SensorId, UserId};
 use diversity_store::{Op, Store, StoreError};
 
+use crate::node::consent::Consent;
 use crate::node::peers::KnownNode;
 use keep::Parties;
+pub use load::each_terms;
 pub use log::ChainLog;
 pub use records::{
     AgreementRecord, DisputeRecord, NodeRecord, SensorRecord, SettledRecord, SkippedRecord,
-    UserRecord, cursor_key, evidence_key, identity_key, outbox_key, terms_key,
+    UserRecord, agreement_key, cursor_key, evidence_key, identity_key, outbox_key, terms_key,
 };
 use records::{counts_key, forget, log_key, skipped_key};
 use strangers::Strangers;
@@ -81,6 +83,8 @@ pub struct Registry {
     node: Option<NodeId>,
     /// Where evidence and terms are.
     store: Option<Store>,
+    /// What this node has accepted.
+    consent: Consent,
     /// By account.
     pub users: BTreeMap<UserId, UserRecord>,
     /// By id.
@@ -342,7 +346,8 @@ impl Registry {
         }
         let named = nodes.iter().any(|n| Some(n.0) == self.node);
         let terms_digest = header.digest();
-        let accepted = self.accepted(&agreement, &terms_digest).filter(|_| named);
+        let accepted = self.consent.terms(&agreement, &terms_digest);
+        let accepted = accepted.filter(|_| named);
         let record = AgreementRecord {
             tx: at.tx,
             block: at.block,
@@ -379,11 +384,10 @@ impl Registry {
         out.created.push(agreement);
     }
 
-    /// The terms of an agreement that this node accepted before it stood on chain.
-    fn accepted(&self, a: &AgreementId, digest: &Digest) -> Option<Terms> {
-        let stored = self.store.as_ref().map(|s| terms(s, a));
-        let found = stored.and_then(Result::ok).flatten();
-        found.filter(|t| t.digest() == *digest)
+    /// Whether this node has accepted an agreement under the terms that stand on chain.
+    pub fn is_accepted(&self, a: &AgreementId) -> bool {
+        let record = self.agreements.get(a);
+        record.is_some_and(|r| self.consent.is_given(a, &r.terms_digest))
     }
 
     /// So many bytes more of an agreement are stored.

@@ -8,16 +8,14 @@ use diversity_chain::look_back::Entity;
 #[test]
 fn strangers_are_dropped_first() {
     let (_dir, store) = open();
-    let mut registry = Registry::load(&store, NODE).expect("empty");
+    let mut registry = Registry::load(&store, NODE, Consent::default()).expect("empty");
     registry.strangers = Strangers::new(200_000);
     let mut terms = (*crate::rooms::testkit::known().terms).clone();
     terms.users = vec![USER, UserId([2; 20])];
     (terms.nodes[0].node, terms.nodes[1].node) = (NODE, NodeId([4; 20]));
     terms.sensors[0].sensor = SENSOR;
     let header = terms.header();
-    store
-        .write(vec![Op::Put(terms_key(&A), terms.encode())])
-        .expect("accepted");
+    registry.consent = Consent::given([(A, terms.clone())]);
     let events = history();
     for event in &events[..2] {
         let mut out = Applied::default();
@@ -101,7 +99,7 @@ fn strangers_are_dropped_first() {
     assert!(registry.agreements.contains_key(&A));
     assert!(terms_of_store(&store).is_some());
     // A start finds the same.
-    let mut loaded = Registry::load(&store, NODE).expect("read");
+    let mut loaded = Registry::load(&store, NODE, registry.consent.clone()).expect("read");
     assert_eq!(shown(&loaded), shown(&registry));
     loaded.strangers = Strangers::new(0);
     apply(
@@ -121,7 +119,7 @@ fn terms_of_store(store: &Store) -> Option<Terms> {
 #[test]
 fn who_was_dropped_is_known_again_when_the_chain_is_asked() {
     let (_dir, store) = open();
-    let mut registry = Registry::load(&store, NODE).expect("empty");
+    let mut registry = Registry::load(&store, NODE, Consent::default()).expect("empty");
     registry.keep_of_strangers(20_000);
     assert!(!registry.is_partial());
     let other = NodeId([33; 20]);
@@ -181,7 +179,7 @@ fn who_was_dropped_is_known_again_when_the_chain_is_asked() {
     assert_eq!(registry.missing(everybody), everybody);
 
     // A start knows that something is missing, and for the same reason.
-    let mut registry = Registry::load(&store, NODE).expect("read");
+    let mut registry = Registry::load(&store, NODE, registry.consent.clone()).expect("read");
     registry.keep_of_strangers(20_000);
     assert!(registry.is_partial());
     let out = take(&mut registry, &said);

@@ -250,7 +250,7 @@ fn shown(r: &Registry) -> String {
 #[test]
 fn what_is_read_back_is_what_was_applied_and_repeats_change_nothing() {
     let (_dir, store) = open();
-    let mut registry = Registry::load(&store, NODE).expect("empty");
+    let mut registry = Registry::load(&store, NODE, Consent::default()).expect("empty");
     let mut inputs = 0;
     let history = history();
     for event in &history {
@@ -286,7 +286,7 @@ fn what_is_read_back_is_what_was_applied_and_repeats_change_nothing() {
     assert_eq!(registry.sensors[&SENSOR].void, Some((77, Digest([2; 32]))));
     let skipped: Vec<_> = registry.skipped.iter().map(|s| s.skipped.refusal).collect();
     assert_eq!(skipped, [Refusal::RevisionNotNewer]);
-    let loaded = Registry::load(&store, NODE).expect("read");
+    let loaded = Registry::load(&store, NODE, Consent::default()).expect("read");
     assert_eq!(shown(&loaded), shown(&registry));
     let mut again = Applied::default();
     for event in &history {
@@ -299,7 +299,7 @@ fn what_is_read_back_is_what_was_applied_and_repeats_change_nothing() {
 #[test]
 fn an_agreement_that_starts_late_hears_everything_in_an_order_that_works() {
     let (_dir, store) = open();
-    let mut registry = Registry::load(&store, NODE).expect("empty");
+    let mut registry = Registry::load(&store, NODE, Consent::default()).expect("empty");
     let mut out = Applied::default();
     for event in &history() {
         registry.apply(event, &mut out);
@@ -342,7 +342,7 @@ fn an_agreement_that_starts_late_hears_everything_in_an_order_that_works() {
 #[test]
 fn what_the_chain_takes_back_is_forgotten_and_comes_again() {
     let (_dir, store) = open();
-    let mut registry = Registry::load(&store, NODE).expect("empty");
+    let mut registry = Registry::load(&store, NODE, Consent::default()).expect("empty");
     let mut out = Applied::default();
     let history = history();
     for event in &history {
@@ -362,7 +362,7 @@ fn what_the_chain_takes_back_is_forgotten_and_comes_again() {
         registry.apply(event, &mut out);
     }
     store.write(out.ops).expect("written");
-    let loaded = Registry::load(&store, NODE).expect("read");
+    let loaded = Registry::load(&store, NODE, Consent::default()).expect("read");
     assert_eq!(shown(&loaded), shown(&registry));
     assert!(!registry.nodes[&NODE].taken_back);
     assert_eq!(registry.disputes.len(), 2);
@@ -391,7 +391,7 @@ fn node_event(id: u8, change: impl FnOnce(&mut NodeDeclaration)) -> Event {
 #[test]
 fn the_first_claim_of_a_peer_key_and_the_newest_revision_stay() {
     let (_dir, store) = open();
-    let mut registry = Registry::load(&store, NODE).expect("empty");
+    let mut registry = Registry::load(&store, NODE, Consent::default()).expect("empty");
     apply(&mut registry, &store, 1, node_event(1, |_| {}));
     let taken = apply(
         &mut registry,
@@ -425,7 +425,7 @@ fn the_first_claim_of_a_peer_key_and_the_newest_revision_stay() {
     );
     assert_eq!((free.nodes.len(), free.skipped.len()), (1, 0));
     // Also after a restart.
-    let mut loaded = Registry::load(&store, NODE).expect("read");
+    let mut loaded = Registry::load(&store, NODE, Consent::default()).expect("read");
     let taken = apply(
         &mut loaded,
         &store,
@@ -435,7 +435,7 @@ fn the_first_claim_of_a_peer_key_and_the_newest_revision_stay() {
     assert_eq!(taken.skipped[0].skipped.refusal, Refusal::PeerKeyTaken);
     assert_eq!(
         shown(&loaded),
-        shown(&Registry::load(&store, NODE).expect("read"))
+        shown(&Registry::load(&store, NODE, Consent::default()).expect("read"))
     );
 }
 
@@ -443,7 +443,7 @@ fn the_first_claim_of_a_peer_key_and_the_newest_revision_stay() {
 #[test]
 fn a_revision_that_was_taken_back_may_come_again_otherwise() {
     let (_dir, store) = open();
-    let mut registry = Registry::load(&store, NODE).expect("empty");
+    let mut registry = Registry::load(&store, NODE, Consent::default()).expect("empty");
     apply(&mut registry, &store, 5, node_event(1, |d| d.revision = 7));
     let mut out = Applied::default();
     registry.rewind(4, &mut out);
@@ -461,7 +461,7 @@ fn a_revision_that_was_taken_back_may_come_again_otherwise() {
 #[test]
 fn skipped_entries_are_counted_once_and_the_newest_are_listed() {
     let (_dir, store) = open();
-    let mut registry = Registry::load(&store, NODE).expect("empty");
+    let mut registry = Registry::load(&store, NODE, Consent::default()).expect("empty");
     let skipped = || Event::Skipped(Refusal::ForeignKey.because("a stranger's"));
     let first = located(1, skipped());
     for counted in [1, 0] {
@@ -476,7 +476,7 @@ fn skipped_entries_are_counted_once_and_the_newest_are_listed() {
     assert_eq!(registry.skipped.len(), SKIPPED_MAX);
     assert_eq!(registry.skipped[0].block, 4);
     assert_eq!(
-        shown(&Registry::load(&store, NODE).expect("read")),
+        shown(&Registry::load(&store, NODE, Consent::default()).expect("read")),
         shown(&registry)
     );
     let mut out = Applied::default();
@@ -488,7 +488,7 @@ fn skipped_entries_are_counted_once_and_the_newest_are_listed() {
 #[test]
 fn what_counts_is_said_once() {
     let (_dir, store) = open();
-    let mut registry = Registry::load(&store, NODE).expect("empty");
+    let mut registry = Registry::load(&store, NODE, Consent::default()).expect("empty");
     for event in &history() {
         let mut out = Applied::default();
         registry.apply(event, &mut out);
@@ -527,7 +527,7 @@ fn what_counts_is_said_once() {
 #[test]
 fn evidence_that_comes_before_the_registration_counts() {
     let (_dir, store) = open();
-    let mut registry = Registry::load(&store, NODE).expect("empty");
+    let mut registry = Registry::load(&store, NODE, Consent::default()).expect("empty");
     let dispute = Event::DisputeRecorded {
         dispute: Digest([2; 32]),
         kind: DisputeKind::SensorContradiction,
@@ -538,7 +538,7 @@ fn evidence_that_comes_before_the_registration_counts() {
         evidence: contradiction(77),
     };
     apply(&mut registry, &store, 1, dispute);
-    let mut registry = Registry::load(&store, NODE).expect("read");
+    let mut registry = Registry::load(&store, NODE, Consent::default()).expect("read");
     let registered = Event::SensorRegistered {
         sensor: SENSOR,
         owner: USER,
@@ -551,6 +551,48 @@ fn evidence_that_comes_before_the_registration_counts() {
         2,
         "the core hears of both"
     );
+}
+
+/// Whatever stands on chain, and whatever is known of it here: what this node has not accepted is not its.
+#[test]
+fn an_agreement_that_only_names_this_node_is_nothing_to_it() {
+    let (_dir, store) = open();
+    let mut registry = Registry::load(&store, NODE, Consent::default()).expect("empty");
+    let mut terms = (*crate::rooms::testkit::known().terms).clone();
+    (terms.nodes[0].node, terms.nodes[1].node) = (NODE, NodeId([4; 20]));
+    let created = || Event::AgreementCreated {
+        agreement: A,
+        users: terms.users.clone(),
+        nodes: terms.nodes.iter().map(|n| (n.node, n.trust)).collect(),
+        header: terms.header(),
+        terms: PublishedTerms::Whole(Box::new(terms.clone())),
+    };
+    apply(&mut registry, &store, 3, created());
+    assert!(!registry.agreements[&A].kept && !registry.is_accepted(&A));
+    assert_eq!(
+        super::terms(&store, &A).expect("read"),
+        Some(terms.clone()),
+        "what the chain published is here, to be shown"
+    );
+    // The chain takes it back and says it again: that its terms are known by now is no acceptance.
+    let mut out = Applied::default();
+    registry.rewind(2, &mut out);
+    store.write(out.ops).expect("written");
+    apply(&mut registry, &store, 3, created());
+    assert!(!registry.agreements[&A].kept);
+    assert_eq!(registry.kept(), []);
+
+    // Terms other than those on chain are another agreement; the ones that stand there are this one, also after a restart.
+    let other = Terms {
+        grace_s: terms.grace_s + 1,
+        ..terms.clone()
+    };
+    let reload = |consent| Registry::load(&store, NODE, consent).expect("read");
+    assert!(!reload(Consent::given([(A, other)])).is_accepted(&A));
+    let accepted = reload(Consent::given([(A, terms.clone())]));
+    assert!(accepted.is_accepted(&A));
+    assert_eq!(accepted.kept(), [A]);
+    assert_eq!(reload(Consent::default()).kept(), []);
 }
 
 #[path = "registry_strangers_tests.rs"]

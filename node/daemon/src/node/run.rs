@@ -15,9 +15,11 @@ use tokio::sync::{broadcast, mpsc, watch};
 use crate::config::{ConfigError, NodeConfig};
 use crate::http::{self, Api};
 use crate::keyring::{Keyring, KeyringError, Tokens};
+use crate::node::adopt;
 use crate::node::alarm::Alarm;
 use crate::node::chain::ChainView;
 use crate::node::clocks::Clocks;
+use crate::node::consent::{Accepted, Consent, ConsentError};
 use crate::node::driver::{Activation, Driver, DriverError, Inbox, Parts};
 use crate::node::follow::{Follow, FollowError, stored_identity};
 use crate::node::frames::Frames;
@@ -42,8 +44,6 @@ use crate::runner::Runner;
 const API_QUEUE: usize = 256;
 /// Commands of the node's own that wait in front of the core.
 const CONTROL_QUEUE: usize = 64;
-/// Terms from peers that wait.
-const TERMS_QUEUE: usize = 64;
 /// Events that a slow listener may be behind.
 const EVENTS_BEHIND_MAX: usize = 4_096;
 /// How long open requests may take at a shutdown.
@@ -69,6 +69,9 @@ pub enum NodeError {
     /// Modules.
     #[error(transparent)]
     Modules(#[from] ModuleStoreError),
+    /// What was accepted.
+    #[error(transparent)]
+    Consent(#[from] ConsentError),
     /// A record of the core.
     #[error(
         "the store holds a record that cannot be read ({0}): use the program that wrote it, or restore the data directory"
@@ -200,7 +203,7 @@ impl RunningNode {
         }
         let store = &shared.durable.store;
         let lost = was_lost(&shared.config, store)?;
-        let (core, known) = recover(&shared.config, deployment, node, store)?;
+        let (core, known) = recover(&shared.config, deployment, node, store, &shared.consent)?;
         run_known(&shared.agreements, &known);
         let peers = shared.peers.lock().list(&shared.identity.peer);
         let (net, net_events) = Net::spawn(net_config(&shared, peers))?;
@@ -215,7 +218,6 @@ impl RunningNode {
             Arc::clone(&shared.metrics),
             control.clone(),
         );
-        let (terms_sender, terms_parts) = mpsc::channel(TERMS_QUEUE);
 
         let listen = shared.config.api_listen;
         let listener = TcpListener::bind(listen)
@@ -234,12 +236,11 @@ impl RunningNode {
             verifier: Arc::new(Verifier::new(deployment)),
             durable: shared.durable.clone(),
             code: shared.code.clone(),
-            net: net.clone(),
+            net,
             net_events,
             peers: shared.peers.clone(),
             clocks: shared.clocks.clone(),
             outbox: Arc::clone(&to_chain) as _,
-            terms_parts: terms_sender,
             registered: shared.registered.clone(),
             metrics: Arc::clone(&shared.metrics),
             notices: Arc::new(move |notice| {
@@ -262,11 +263,8 @@ impl RunningNode {
             rpc: rpc(&shared.config, &deployment, store)?,
             shared: shared.clone(),
             control,
-            terms_parts,
-            net,
             to_chain: Arc::clone(&to_chain),
             view,
-            tried: diversity_proto::AgreementId([0; 32]),
             alarm: Alarm::default(),
             pulse: Pulse::default(),
         };
@@ -470,7 +468,8 @@ fn open(
         modules: Arc::new(Modules::open(config.path("modules"))?),
         runner,
     };
-    let mut registry = Registry::load(&durable.store, identity.node)?;
+    let consent = consent(&config, &identity, &durable.store)?;
+    let mut registry = Registry::load(&durable.store, identity.node, consent.clone())?;
     registry.keep_of_strangers(config.strangers_bytes_max);
     let peers = peer_map(&config, identity.node, &registry)?;
     let (events, _) = broadcast::channel(EVENTS_BEHIND_MAX);
@@ -480,6 +479,7 @@ fn open(
         identity,
         durable,
         code,
+        consent,
         registered: Registered::new(registry),
         peers: Peers::new(peers),
         clocks: Clocks::new(Arc::clone(&metrics)),
@@ -489,6 +489,22 @@ fn open(
         events,
         metrics,
     })
+}
+
+/// What this node has accepted. What a former version of the program has run, or accepted and not seen on chain yet, goes on.
+fn consent(config: &NodeConfig, identity: &Identity, store: &Store) -> Result<Consent, NodeError> {
+    let Identity {
+        deployment,
+        node,
+        keys,
+        ..
+    } = identity;
+    let adopted = || {
+        let found = adopt::found(store)?;
+        let sign = |(a, terms)| Accepted::sign(&keys.protocol, deployment, a, terms, Vec::new());
+        Ok::<_, NodeError>(found.into_iter().map(sign).collect())
+    };
+    Consent::open(config.path("accepted"), deployment, node, adopted)
 }
 
 /// Agreements that the core has recovered run from the start.
@@ -516,12 +532,12 @@ fn make_dir(path: &std::path::Path) -> Result<(), NodeError> {
 }
 
 fn net_config(shared: &Shared, peers: Vec<diversity_net::PeerEntry>) -> NetConfig {
-    let contract = shared.identity.deployment.contract;
     NetConfig {
         identity: shared.identity.keys.peer.clone(),
         listen: shared.config.p2p_listen.to_vec(),
         peers,
-        topic: format!("diversity/1/frames/{}", contract.hex()),
+        // Those of the agreements that run, once they do.
+        topics: Vec::new(),
         limits: NetLimits {
             gossip_bytes_max: FRAME_BATCH_BYTES_MAX,
             direct_bytes_max: ENVELOPE_BYTES_MAX,

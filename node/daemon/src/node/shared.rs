@@ -14,6 +14,7 @@ use crate::config::NodeConfig;
 use crate::keyring::Keyring;
 use crate::node::activation::Waiting;
 use crate::node::clocks::Clocks;
+use crate::node::consent::Consent;
 use crate::node::frames::Frames;
 use crate::node::modules::Modules;
 use crate::node::outbox::Agreements;
@@ -34,6 +35,8 @@ pub struct Shared {
     pub durable: Durable,
     /// Modules, and who runs them.
     pub code: Code,
+    /// What this node has accepted.
+    pub consent: Consent,
     /// Who is registered.
     pub registered: Registered,
     /// Who is connected.

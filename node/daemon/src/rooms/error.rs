@@ -61,6 +61,12 @@ pub enum RoomError {
     /// Somebody is not registered.
     #[error("{0}")]
     NotRegistered(String),
+    /// The owner of a sensor does not agree.
+    #[error("{0}")]
+    NotGranted(String),
+    /// A node of the terms has not accepted them.
+    #[error("{0}")]
+    NotAccepted(String),
     /// This node is no node of the agreement.
     #[error("{0}")]
     NotAMember(String),

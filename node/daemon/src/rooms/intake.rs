@@ -189,6 +189,7 @@ fn code(refusal: &Refusal) -> &'static str {
         Refusal::WrongEpoch { .. } => codes::WRONG_EPOCH,
         Refusal::BadOpening => codes::BAD_OPENING,
         Refusal::Void { .. } => codes::VOID,
+        Refusal::Quota { .. } => codes::QUOTA,
         Refusal::Busy => codes::BUSY,
     }
 }
@@ -214,6 +215,9 @@ fn words(refusal: &Refusal) -> String {
         Refusal::WrongEpoch { epoch } => format!("the sensor is in boot epoch {epoch}: number messages on from there"),
         Refusal::BadOpening => "the opening does not name the last message and frame before the reboot".into(),
         Refusal::Void { from_q } => format!("the sensor contradicted itself: nothing from q {from_q} on counts any more"),
+        Refusal::Quota { frames_max, bytes_max } => {
+            format!("the sensor is in no agreement of this node, which keeps at most {frames_max} frames and {bytes_max} bytes of all such sensors together, and holds them already: keep the frame, and send it again once an agreement with the sensor runs here (settings unagreed_frames_max and unagreed_bytes_max)")
+        }
         Refusal::Busy => "it is being stored right now, or too much is: send it again in a moment".into(),
     }
 }

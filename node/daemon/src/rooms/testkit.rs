@@ -25,6 +25,7 @@ use crate::config::NodeConfig;
 use crate::keyring::Keyring;
 use crate::node::activation::aggregate;
 use crate::node::clocks::Clocks;
+use crate::node::consent::{Accepted, Consent, ConsentError};
 use crate::node::driver::{Command, HeldSensor};
 use crate::node::frames::Frames;
 use crate::node::modules::Modules;
@@ -108,7 +109,12 @@ impl Kit {
             peer: [41; 32],
             keys: Arc::new(keys),
         };
-        let registry = registry(&store, identity.node);
+        let accepted = dir.path().join("accepted");
+        let consent = Consent::open(accepted, &DEPLOYMENT, &identity.node, || {
+            Ok::<_, ConsentError>(Vec::new())
+        });
+        let consent = consent.expect("a directory");
+        let registry = registry(&store, identity.node, consent.clone());
         let modules = Modules::open(dir.path().join("modules")).expect("modules");
         let shared = Shared {
             config: Arc::new(NodeConfig::default()),
@@ -124,6 +130,7 @@ impl Kit {
                 modules: Arc::new(modules),
                 runner: Arc::new(Picky),
             },
+            consent,
             registered: Registered::new(registry),
             peers: Peers::default(),
             clocks: Clocks::new(Arc::default()),
@@ -171,6 +178,9 @@ impl Kit {
         };
         self.shared.registered.write().agreements.insert(a, record);
         self.put(terms_key(&a), self.terms.encode());
+        let key = &self.shared.identity.keys.protocol;
+        let accepted = Accepted::sign(key, &DEPLOYMENT, a, self.terms.clone(), Vec::new());
+        self.shared.consent.keep(accepted).expect("kept");
         self.book().load(&a).expect("it stands").1
     }
 
@@ -202,8 +212,8 @@ impl Kit {
     }
 }
 
-fn registry(store: &Store, node: NodeId) -> Registry {
-    let mut registry = Registry::load(store, node).expect("empty");
+fn registry(store: &Store, node: NodeId, consent: Consent) -> Registry {
+    let mut registry = Registry::load(store, node, consent).expect("empty");
     let tx = Digest([1; 32]);
     for (user, node) in [(1, 11), (2, 12)] {
         let (user, key) = (UserId(key(user).address()), key(node));

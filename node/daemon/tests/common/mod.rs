@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use diversity_chain::anvil::{Anvil, locate};
 use diversity_chain::fees::FeePolicy;
-use diversity_chain::rpc::{Call, Rpc, RpcConfig};
+use diversity_chain::rpc::{Call, Receipt, Rpc, RpcConfig};
 use diversity_chain::{Account, Contracts, Deploying, Unsigned};
 use diversity_client::Api;
 use diversity_client::draft::Draft;
@@ -137,39 +137,55 @@ pub async fn fund(rpc: &Rpc, account: &Address, wei: u128) {
 }
 
 async fn deploy(rpc: &Rpc, chain_id: u64) -> Contracts {
-    let account = Account::from_secret(&[0x77; 32]).expect("key");
     let mut deploying = Deploying::default();
     let mut nonce = 0;
     while let Some((_, data)) = deploying.next() {
-        let head = rpc.head().await.expect("head");
-        let gas = rpc
-            .estimate_gas(&Call {
-                from: account.address(),
-                to: None,
-                data: data.clone(),
-            })
-            .await
-            .expect("gas");
-        let policy = FeePolicy::default();
-        let (raw, tx) = account.sign(&Unsigned {
-            chain_id,
-            nonce,
-            to: None,
-            value: 0,
-            data: &data,
-            gas_limit: policy.gas_limit(gas, head.gas_limit).expect("fits"),
-            fees: policy.fees(&head, None, 0),
-        });
-        rpc.send_raw(&raw, true).await.expect("sent");
-        until("the contract is mined", async || {
-            rpc.receipt(&tx).await.expect("asked").is_some()
-        })
-        .await;
-        let receipt = rpc.receipt(&tx).await.expect("asked");
-        deploying.placed(receipt.and_then(|r| r.contract).expect("deployed"));
+        let receipt = mined(rpc, chain_id, nonce, None, &data).await;
+        deploying.placed(receipt.contract.expect("deployed"));
         nonce += 1;
     }
     deploying.contracts().expect("all stands")
+}
+
+/// Sends a call to MainContract from an account that is nobody's; the contract takes it.
+pub async fn send(chain: &Chain, data: &[u8]) {
+    let rpc = chain.rpc();
+    let account = Account::from_secret(&[0x77; 32]).expect("key").address();
+    let at = serde_json::json!([account.hex(), "latest"]);
+    let nonce = rpc.request("eth_getTransactionCount", at).await;
+    let nonce = nonce.expect("anvil");
+    let nonce = nonce.as_str().and_then(|n| n.strip_prefix("0x"));
+    let nonce = u64::from_str_radix(nonce.expect("a number"), 16).expect("a number");
+    let to = Some(chain.deployment.contract);
+    let receipt = mined(&rpc, chain.deployment.chain_id, nonce, to, data).await;
+    assert!(receipt.success, "the contract refuses it");
+}
+
+async fn mined(rpc: &Rpc, chain_id: u64, nonce: u64, to: Option<Address>, data: &[u8]) -> Receipt {
+    let account = Account::from_secret(&[0x77; 32]).expect("key");
+    let head = rpc.head().await.expect("head");
+    let call = Call {
+        from: account.address(),
+        to,
+        data: data.to_vec(),
+    };
+    let gas = rpc.estimate_gas(&call).await.expect("gas");
+    let policy = FeePolicy::default();
+    let (raw, tx) = account.sign(&Unsigned {
+        chain_id,
+        nonce,
+        to,
+        value: 0,
+        data,
+        gas_limit: policy.gas_limit(gas, head.gas_limit).expect("fits"),
+        fees: policy.fees(&head, None, 0),
+    });
+    rpc.send_raw(&raw, true).await.expect("sent");
+    until("it is mined", async || {
+        rpc.receipt(&tx).await.expect("asked").is_some()
+    })
+    .await;
+    rpc.receipt(&tx).await.expect("asked").expect("mined")
 }
 
 /// Waits for a condition, at most a minute.

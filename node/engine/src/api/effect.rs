@@ -72,6 +72,13 @@ pub enum Refusal {
         /// From this q.
         from_q: u64,
     },
+    /// The sensor is in no agreement, and this node keeps no more messages of such sensors (P-QUOTA-1).
+    Quota {
+        /// [`crate::Config::unagreed_frames_max`].
+        frames_max: u64,
+        /// [`crate::Config::unagreed_bytes_max`].
+        bytes_max: u64,
+    },
     /// Come back later.
     Busy,
 }
@@ -211,8 +218,10 @@ pub enum Effect {
         /// Of the record.
         key: Vec<u8>,
     },
-    /// Gossip these frames (encodings). May be lost.
+    /// Gossip these frames (encodings) to the nodes of an agreement that all their sensors are in. May be lost.
     Gossip {
+        /// `a`.
+        agreement: AgreementId,
         /// As encoded.
         frames: Vec<Arc<[u8]>>,
     },
@@ -229,6 +238,11 @@ pub enum Effect {
         token: u64,
         /// Which.
         frames: Vec<FrameRef>,
+    },
+    /// Answer a repair request with a refusal: it asks for sensors that are in no agreement in common.
+    RefuseFrames {
+        /// Of the request.
+        token: u64,
     },
     /// Two signed frames differ: read the stored one and say where their messages differ, if they do.
     CompareFrames {

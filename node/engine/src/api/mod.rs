@@ -67,4 +67,8 @@ pub struct Config {
     pub gas_per_day: u64,
     /// Frames being verified or persisted, at most; beyond it the API is told to come back.
     pub inflight_max: usize,
+    /// Frames of sensors that are in no agreement, at most, of all of them together (P-QUOTA-1).
+    pub unagreed_frames_max: u64,
+    /// Their bytes, at most.
+    pub unagreed_bytes_max: u64,
 }

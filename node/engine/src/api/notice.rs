@@ -86,6 +86,16 @@ pub enum Notice {
         /// Unix seconds.
         time: u64,
     },
+    /// A peer asked for, or sent, messages of a sensor that is in no agreement in common with it (P-COMMON-2): it got nothing, and
+    /// nothing was taken.
+    Foreign {
+        /// Who.
+        node: NodeId,
+        /// The first such sensor of what it asked or sent.
+        sensor: SensorId,
+        /// Whether it asked; else it sent.
+        asked: bool,
+    },
     /// A sensor contradicted itself.
     Contradiction {
         /// Whose.

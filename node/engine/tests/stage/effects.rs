@@ -126,7 +126,8 @@ impl Stage {
                 }
                 return;
             }
-            Effect::Gossip { frames } => {
+            Effect::Gossip { agreement, frames } => {
+                self.gossiped.push((i, agreement, frames.len()));
                 let others = (0..self.nodes.len()).filter(|j| *j != i && self.gossip_on);
                 for j in others.collect::<Vec<_>>() {
                     self.ready[j].push_back(Input::Frames {
@@ -153,6 +154,7 @@ impl Stage {
             }
             Effect::ServeFrames { token, frames } => {
                 let (server, asker) = self.tokens[&token];
+                self.served.push((server, asker, frames.len()));
                 let frames: Vec<_> = frames
                     .iter()
                     .map(|a| self.stored_frame(server, *a))
@@ -161,6 +163,11 @@ impl Stage {
                     let source = Source::Peer(node(server));
                     self.ready[asker].push_back(Input::Frames { source, frames });
                 }
+                return;
+            }
+            Effect::RefuseFrames { token } => {
+                let (server, asker) = self.tokens[&token];
+                self.refused.push((server, asker));
                 return;
             }
             Effect::CompareFrames {

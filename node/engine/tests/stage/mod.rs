@@ -88,6 +88,14 @@ pub struct Stage {
     pub requests: Vec<(usize, usize, Vec<Range>)>,
     pub plans: Vec<(usize, ExecutionPlan)>,
     pub answers: Vec<(usize, IngestAnswer)>,
+    /// Who gossiped how many frames to the nodes of which agreement.
+    pub gossiped: Vec<(usize, AgreementId, usize)>,
+    /// Who served whom how many frames.
+    pub served: Vec<(usize, usize, usize)>,
+    /// Who refused whom to serve frames.
+    pub refused: Vec<(usize, usize)>,
+    /// Frames, and their bytes, that a node keeps of sensors in no agreement.
+    pub unagreed: (u64, u64),
     pub nonces_drawn: u64,
     pub stored_sent: usize,
     pub gossip_on: bool,
@@ -127,6 +135,10 @@ impl Stage {
             requests: vec![],
             plans: vec![],
             answers: vec![],
+            gossiped: vec![],
+            served: vec![],
+            refused: vec![],
+            unagreed: (1_000, 1_000_000),
             nonces_drawn: 0,
             stored_sent: 0,
             gossip_on: true,
@@ -164,6 +176,8 @@ impl Stage {
             q_ahead_max: 1_000,
             gas_per_day: self.gas_per_day,
             inflight_max: 1_000,
+            unagreed_frames_max: self.unagreed.0,
+            unagreed_bytes_max: self.unagreed.1,
         };
         let store = &self.store[i];
         Node::recover(config, |family, each| {
@@ -209,6 +223,23 @@ impl Stage {
         self.ready[i].push_back(Input::Frames {
             source: Source::Api(ticket),
             frames: frames.iter().map(Frame::encode).collect(),
+        });
+    }
+    /// All nodes hear of a sensor that is in no agreement.
+    pub fn known(&mut self, k: u8) {
+        self.all(Input::Sensor {
+            id: sensor(k),
+            declaration: declaration(k),
+        });
+    }
+    /// A node asks another one for messages of its own accord.
+    pub fn ask(&mut self, asker: usize, server: usize, ranges: Vec<Range>) {
+        let token = self.token();
+        self.tokens.insert(token, (server, asker));
+        self.ready[server].push_back(Input::RepairRequest {
+            token,
+            from: node(asker),
+            ranges,
         });
     }
     /// One message for each q of `qs`, one a window of [`EACH`].
@@ -303,7 +334,7 @@ impl Stage {
             self.mail.push_back((from, to, parts));
         }
     }
-    fn index(id: &NodeId) -> usize {
+    pub fn index(id: &NodeId) -> usize {
         usize::from(id.0[0]) - 1
     }
     fn stored_frame(&self, i: usize, at: FrameRef) -> Vec<u8> {

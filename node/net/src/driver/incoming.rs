@@ -11,6 +11,7 @@ use libp2p::{PeerId, identify, ping};
 use super::{Dial, Driver, Token};
 use crate::flow::Flow;
 use crate::peers;
+use crate::topics::TopicEvent;
 use crate::transport::{BehaviourEvent, VERSION};
 use crate::{NetEvent, RequestFailure};
 
@@ -119,15 +120,25 @@ impl Driver {
 
     fn on_behaviour(&mut self, event: BehaviourEvent) {
         match event {
-            BehaviourEvent::Gossip(gossipsub::Event::Message {
+            BehaviourEvent::Gossip(TopicEvent::Gossip(gossipsub::Event::Message {
                 propagation_source,
                 message_id,
                 message,
-            }) => self.on_gossip(propagation_source, &message_id, message.data),
-            BehaviourEvent::Gossip(gossipsub::Event::Subscribed { peer_id, .. }) => {
+            })) => self.on_gossip(propagation_source, &message_id, message),
+            BehaviourEvent::Gossip(TopicEvent::Gossip(gossipsub::Event::Subscribed {
+                peer_id,
+                topic,
+                ..
+            })) => {
+                if let Some(state) = self.peers.get(&peer_id) {
+                    let (peer, topic) = (state.peer, topic.into_string());
+                    self.emit(NetEvent::Subscribed { peer, topic });
+                }
+            }
+            BehaviourEvent::Gossip(TopicEvent::TurnedAway(peer_id)) => {
                 if let Some(state) = self.peers.get(&peer_id) {
                     let peer = state.peer;
-                    self.emit(NetEvent::Subscribed { peer });
+                    self.emit(NetEvent::TurnedAway { peer });
                 }
             }
             BehaviourEvent::Repair(event) => self.on_repair(event),
@@ -182,7 +193,10 @@ impl Driver {
         let _ = self.swarm.disconnect_peer_id(id);
     }
 
-    fn on_gossip(&mut self, from: PeerId, id: &MessageId, bytes: Vec<u8>) {
+    fn on_gossip(&mut self, from: PeerId, id: &MessageId, message: gossipsub::Message) {
+        let gossipsub::Message {
+            data: bytes, topic, ..
+        } = message;
         let admitted =
             bytes.len() <= self.limits.gossip_bytes_max && self.admit(&from, 1, bytes.len());
         let message_id = <[u8; 32]>::try_from(id.0.as_slice()).ok();
@@ -190,12 +204,13 @@ impl Driver {
         match (peer, message_id) {
             (Some(from), Some(message_id)) if admitted => self.emit(NetEvent::Gossip {
                 from,
+                topic: topic.into_string(),
                 message_id,
                 bytes,
             }),
             _ => {
                 let gossip = &mut self.swarm.behaviour_mut().gossip;
-                gossip.report_message_validation_result(id, &from, MessageAcceptance::Ignore);
+                gossip.judged(id, &from, MessageAcceptance::Ignore);
             }
         }
     }

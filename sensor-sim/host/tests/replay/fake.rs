@@ -526,6 +526,7 @@ async fn create(State(node): Ctx, Json(r): Json<AgreementCreation>) -> Json<Agre
     };
     assert_eq!(draft.complete().unwrap().agreement, r.agreement);
     let view = AgreementView {
+        accepted: true,
         agreement: r.agreement,
         terms_digest: draft.check().unwrap().terms_digest,
         terms: draft.terms,

@@ -33,7 +33,19 @@ impl World {
             .map(|f| f.to_vec())
     }
 
+    /// A node refuses to serve frames. One of an agreement in common may be refused while the other does not know of it yet; it asks
+    /// again.
+    pub(super) fn refuses(&mut self, node: usize, token: u64) {
+        let host = &mut self.hosts[node];
+        host.strangers.remove(&token);
+        host.tokens.remove(&token);
+    }
+
     pub(super) fn serve(&mut self, node: usize, token: u64, frames: &[FrameRef]) {
+        if self.hosts[node].strangers.remove(&token) && self.honest(node) {
+            let text = format!("node {node} serves a stranger {} frames", frames.len());
+            return self.oracles.judge(self.now, "R11", Err(text));
+        }
         let Some(to) = self.hosts[node].tokens.remove(&token) else {
             return;
         };

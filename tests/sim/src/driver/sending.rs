@@ -2,9 +2,9 @@
 
 use super::*;
 use diversity_engine::records::split_t_key;
-use diversity_proto::NodeId;
 use diversity_proto::round::reading_of;
 use diversity_proto::wire::{Part, encode_envelope, encode_frames};
+use diversity_proto::{AgreementId, NodeId};
 
 impl World {
     pub(super) fn send(&mut self, node: usize, to: NodeId, parts: Vec<Part>) {
@@ -54,12 +54,13 @@ impl World {
         }
     }
 
-    pub(super) fn gossip(&mut self, node: usize, frames: &[Arc<[u8]>]) {
+    pub(super) fn gossip(&mut self, node: usize, agreement: &AgreementId, frames: &[Arc<[u8]>]) {
         if self.sabotage == Sabotage::NoRepair {
             return;
         }
         let bytes: Arc<[u8]> = encode_frames(frames.iter().map(|f| &f[..])).into();
-        for to in (0..self.hosts.len()).filter(|to| *to != node) {
+        let members = self.agreements[self.index_of(agreement)].plan.nodes.clone();
+        for to in (0..self.hosts.len()).filter(|to| *to != node && members.contains(to)) {
             for at in self.net.arrivals(&self.s, self.now, node, to) {
                 self.schedule(
                     at,

@@ -19,7 +19,8 @@ pub use signing::Signing;
 pub struct Violation {
     /// `N1` to `N5`, or what else failed: `core` (a panic, a plan over missing frames, effects without end), `chain` (an honest
     /// node sent what the contract refuses), `ingest` (an honest sensor was refused for good), `held` (a list of
-    /// open sensors too early or untrue), `bounds` (a peer calls for too much), `evidence` (a fork that nobody recorded).
+    /// open sensors too early or untrue), `bounds` (a peer calls for too much), `evidence` (a fork that nobody recorded),
+    /// `R11` (messages go to, or are taken from, a node that does not share their sensor).
     pub oracle: &'static str,
     /// World time, milliseconds.
     pub at: u64,

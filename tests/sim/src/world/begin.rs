@@ -33,6 +33,7 @@ impl World {
             scheduled: 0,
             actor_rng: Rng::new(s.seed, 4),
             stranger_rng: Rng::new(s.seed, 5),
+            taking_nothing: None,
             net: Net::new(&s),
             news: Vec::new(),
             voids: Voids::default(),

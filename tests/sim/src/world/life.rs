@@ -16,6 +16,8 @@ impl World {
             q_ahead_max: self.s.q_ahead_max,
             gas_per_day: u64::MAX,
             inflight_max: 256,
+            unagreed_frames_max: 1_000_000,
+            unagreed_bytes_max: 1 << 30,
         };
         let faulty = self.faulty();
         let host = &mut self.hosts[node];

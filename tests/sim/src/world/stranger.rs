@@ -1,6 +1,9 @@
-//! Somebody outside the network: knocks at the API of every node with what no sensor ever signed.
+//! Somebody outside the network: knocks at the API of every node with what no sensor ever signed; and nodes that have no agreement
+//! over a sensor, which ask for its messages and send them all the same (R11).
 
 use super::*;
+use crate::scenario::AgreementPlan;
+use diversity_proto::NodeId;
 use diversity_proto::frame::Frame;
 
 impl World {
@@ -22,6 +25,54 @@ impl World {
         let ticket = self.hosts[node].fresh();
         let source = Source::Api(ticket);
         self.step(node, Input::Frames { source, frames });
+        self.nosy(node, sensor);
+    }
+
+    /// A node that does not share the sensor with this one wants to have its messages, and to give some.
+    fn nosy(&mut self, node: usize, sensor: usize) {
+        if self.hosts[node].core.is_none() {
+            return;
+        }
+        let others = (0..self.hosts.len()).filter(|i| *i != node && !self.share(*i, node, sensor));
+        let others: Vec<_> = others.collect();
+        // One that is in no agreement at all, if all nodes share it.
+        let who = others.get(self.stranger_rng.index(others.len().max(1)));
+        let from = match who {
+            Some(i) => self.hosts[*i].party.node(),
+            None => NodeId(
+                self.stranger_rng.bytes32()[..20]
+                    .try_into()
+                    .expect("20 bytes"),
+            ),
+        };
+        let token = self.hosts[node].fresh();
+        self.hosts[node].strangers.insert(token);
+        let range = diversity_proto::wire::Range {
+            sensor: self.sensors[sensor].id,
+            from_q: 0,
+            to_q: 1 << 20,
+        };
+        let asks = Input::RepairRequest {
+            token,
+            from,
+            ranges: vec![range],
+        };
+        self.step(node, asks);
+        let said = &self.sensors[sensor].frames;
+        let Some(genuine) = said.get(self.stranger_rng.index(said.len().max(1))) else {
+            return;
+        };
+        let frames = vec![genuine.bytes.to_vec()];
+        let source = Source::Peer(from);
+        self.taking_nothing = Some(node);
+        self.step(node, Input::Frames { source, frames });
+        self.taking_nothing = None;
+    }
+
+    /// Whether two nodes are in one agreement over the sensor.
+    pub(super) fn share(&self, one: usize, other: usize, sensor: usize) -> bool {
+        let both = |a: &AgreementPlan| a.nodes.contains(&one) && a.nodes.contains(&other);
+        self.s.over(sensor).any(both)
     }
 
     /// Bytes that are no frame, or a genuine frame with something changed.

@@ -52,7 +52,7 @@ impl Driver {
                 );
                 tracing::error!(agreement = %a, t = subject.t, "node.abstains: {why}");
                 self.recall.abstains(*a);
-                self.parts.waiting.set(*a, why, true);
+                self.parts.waiting.set(*a, why);
             }
         }
     }
@@ -160,6 +160,6 @@ impl Driver {
             "node {by} sees two processes with the key of this node: its data directory was copied, and the two will contradict one another, which is evidence against you. Stop one of them"
         );
         tracing::error!(agreement = %a, "node.twinned: {why}");
-        self.parts.waiting.set(a, why, true);
+        self.parts.waiting.set(a, why);
     }
 }

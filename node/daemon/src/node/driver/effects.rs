@@ -9,7 +9,7 @@ use diversity_keys::musig::verify_bip340;
 use diversity_proto::frame::Contradiction;
 use diversity_proto::wire::{
     ENVELOPE_BYTES_MAX, FRAME_BATCH_BYTES_MAX, FRAMES_MAX, PARTS_MAX, Part, encode_envelope,
-    encode_frames, encode_ranges,
+    encode_frames, encode_ranges, frames_topic,
 };
 use diversity_proto::{AgreementId, NodeId};
 use diversity_store::Op;
@@ -168,9 +168,10 @@ impl Driver {
             }
             Effect::Send { to, parts } => self.send(to, &parts),
             Effect::SendStored { to, key } => self.send_stored(to, key),
-            Effect::Gossip { frames } => {
+            Effect::Gossip { agreement, frames } => {
                 let bytes = encode_frames(frames.iter().map(|f| &f[..]));
-                if let Err(error) = self.parts.net.publish(bytes) {
+                let topic = frames_topic(&self.parts.deployment, &agreement);
+                if let Err(error) = self.parts.net.publish(topic, bytes) {
                     tracing::debug!(%error, "net.gossip_dropped");
                 }
             }
@@ -188,6 +189,12 @@ impl Driver {
                 Some(reply) => drop(reply.send(frames)),
                 None => self.serve(token, frames),
             },
+            Effect::RefuseFrames { token } => {
+                // An answer of no bytes is a refusal (wire-format §8).
+                if let Err(error) = self.parts.net.respond(token, Vec::new()) {
+                    tracing::debug!(%error, "net.answer_dropped");
+                }
+            }
             Effect::CompareFrames {
                 sensor,
                 stored,

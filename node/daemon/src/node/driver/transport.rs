@@ -1,12 +1,16 @@
 //! What the transport says.
 
+use std::sync::Arc;
+
 use diversity_engine::api::{Input, Source};
-use diversity_net::{NetEvent, Peer, Verdict};
+use diversity_net::{NetError, NetEvent, Peer, TopicEntry, Verdict};
+use diversity_proto::AgreementId;
+use diversity_proto::terms::Terms;
 use diversity_proto::wire::{
-    FRAME_BATCH_BYTES_MAX, Part, decode_envelope, decode_ranges, split_frames,
+    FRAME_BATCH_BYTES_MAX, Part, decode_envelope, decode_ranges, frames_topic, split_frames,
 };
 
-use super::{Driver, TermsPart, unix_ms};
+use super::{Driver, unix_ms};
 
 impl Driver {
     pub(super) fn net(&mut self, event: NetEvent) {
@@ -31,6 +35,7 @@ impl Driver {
                 from,
                 message_id,
                 bytes,
+                ..
             } => self.gossip(from, message_id, &bytes),
             NetEvent::Direct { from, bytes } => self.direct(from, &bytes),
             NetEvent::Request { from, token, bytes } => {
@@ -51,11 +56,13 @@ impl Driver {
                 let (Some(node), Ok(bytes)) = (self.peers().node(&peer), result) else {
                     return;
                 };
+                if bytes.is_empty() {
+                    return tracing::debug!(node = %node, "peer.refuses_frames");
+                }
                 match split_frames(&bytes, FRAME_BATCH_BYTES_MAX) {
                     Ok(frames) if !frames.is_empty() => {
                         self.count_frames("repair", frames.len());
                         let frames: Vec<_> = frames.into_iter().map(<[u8]>::to_vec).collect();
-                        self.introduce_all(&frames);
                         self.input(Input::Frames {
                             source: Source::Peer(node),
                             frames,
@@ -70,8 +77,12 @@ impl Driver {
             NetEvent::Undelivered { messages, .. } => {
                 self.parts.metrics.undelivered.inc_by(messages as u64);
             }
-            NetEvent::Subscribed { peer } => {
-                tracing::debug!(peer = %peer_text(&peer), "peer.subscribed")
+            NetEvent::Subscribed { peer, topic } => {
+                tracing::debug!(peer = %peer_text(&peer), topic, "peer.subscribed")
+            }
+            NetEvent::TurnedAway { peer } => {
+                self.parts.metrics.foreign("topic");
+                tracing::debug!(peer = %peer_text(&peer), "peer.turned_away");
             }
             NetEvent::Listening { address } => tracing::info!(address, "net.listening"),
             NetEvent::Refused { peer } => tracing::warn!(peer = %peer_text(&peer), "peer.refused"),
@@ -80,6 +91,24 @@ impl Driver {
                 tracing::warn!(peer = %peer_text(&peer), version, "peer.incompatible");
             }
         }
+    }
+
+    /// One topic for each agreement that runs here, with its nodes (P-COMMON-1).
+    pub(super) fn set_topics(&mut self) {
+        let topics = {
+            let peers = self.peers();
+            let entry = |(a, terms): (&AgreementId, &Arc<Terms>)| TopicEntry {
+                topic: frames_topic(&self.parts.deployment, a),
+                members: terms
+                    .nodes
+                    .iter()
+                    .filter_map(|n| peers.peer(&n.node))
+                    .collect(),
+            };
+            self.terms.iter().map(entry).collect()
+        };
+        // Where the transport is busy it is told again.
+        self.topics_due = self.parts.net.set_topics(topics) == Err(NetError::Busy);
     }
 
     fn connections(&self) {
@@ -102,7 +131,6 @@ impl Driver {
         };
         self.count_frames("gossip", frames.len());
         let frames: Vec<_> = frames.into_iter().map(<[u8]>::to_vec).collect();
-        self.introduce_all(&frames);
         self.judging = Some((message, from));
         self.input(Input::Frames {
             source: Source::Peer(node),
@@ -131,19 +159,10 @@ impl Driver {
                 return tracing::warn!(node = %from, %error, "peer.malformed_message");
             }
         };
-        let (terms, parts): (Vec<_>, Vec<_>) = parts
+        // Terms come with the request to accept them. A node of a former version may still ask a peer for some.
+        let (_, parts): (Vec<_>, Vec<_>) = parts
             .into_iter()
             .partition(|p| matches!(p, Part::Terms { .. }));
-        for part in terms {
-            if let Part::Terms { agreement, terms } = part {
-                // Whoever lacks terms asks again.
-                let _ = self.parts.terms_parts.try_send(TermsPart {
-                    from,
-                    agreement,
-                    terms,
-                });
-            }
-        }
         for part in &parts {
             if let Part::Clock {
                 unix_ms: theirs, ..

@@ -57,7 +57,7 @@ impl Follow {
         let here = self.shared.sought.ask(parties);
         if !here {
             let reason = "others have registered so much that this node dropped what it held of strangers: it is looking on the chain for the parties of this agreement";
-            self.shared.waiting.set(*a, reason.into(), true);
+            self.shared.waiting.set(*a, reason.into());
         }
         Ok(here)
     }

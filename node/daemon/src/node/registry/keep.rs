@@ -12,7 +12,7 @@ use super::records::{
     put,
 };
 use super::strangers::RECORD_BYTES;
-use super::{Applied, Registry, RegistryError, terms};
+use super::{Applied, Registry};
 
 /// Parties, nodes and sensors of the agreements that are kept.
 #[derive(Debug, Default)]
@@ -24,14 +24,16 @@ pub(super) struct Parties {
 
 impl Registry {
     /// Who is a party to what is kept, and who is a stranger; the oldest first.
-    pub(super) fn sort_out(&mut self) -> Result<(), RegistryError> {
-        let kept: Vec<_> = self.agreements.iter().filter(|(_, r)| r.kept).collect();
-        let kept: Vec<_> = kept.into_iter().map(|(a, _)| *a).collect();
-        for a in kept {
-            let terms = self.store.as_ref().map(|s| terms(s, &a)).transpose()?;
-            if let Some(terms) = terms.flatten() {
-                self.join(&terms);
-            }
+    pub(super) fn sort_out(&mut self) {
+        // What is kept is what is accepted, whatever an earlier run kept.
+        let accepted = |(a, r): (&AgreementId, &mut AgreementRecord)| {
+            let terms = self.consent.terms(a, &r.terms_digest);
+            r.kept = terms.is_some();
+            terms
+        };
+        let kept: Vec<_> = self.agreements.iter_mut().filter_map(accepted).collect();
+        for terms in kept {
+            self.join(&terms);
         }
         let mut found = Vec::new();
         found.extend(
@@ -67,7 +69,6 @@ impl Registry {
         for (node, r) in &self.nodes {
             self.peer_keys.insert(r.declaration.peer_key, *node);
         }
-        Ok(())
     }
 
     pub(super) fn contradicts(&mut self, sensor: SensorId, q: u64, dispute: Digest) {

@@ -1,6 +1,7 @@
 //! The registry as an earlier run kept it.
 
 use diversity_proto::codec::DecodeError;
+use diversity_proto::terms::Terms;
 use diversity_proto::{AgreementId, Digest, NodeId, SensorId, UserId};
 use diversity_store::Store;
 
@@ -9,15 +10,17 @@ use super::records::{
     dropped_key, get, key,
 };
 use super::{Registry, RegistryError};
+use crate::node::consent::Consent;
 
 impl Registry {
     /// Reads what was kept.
     ///
     /// # Errors
     /// [`RegistryError`].
-    pub fn load(store: &Store, node: NodeId) -> Result<Self, RegistryError> {
+    pub fn load(store: &Store, node: NodeId, consent: Consent) -> Result<Self, RegistryError> {
         let mut registry = Self {
             node: Some(node),
+            consent,
             store: Some(store.clone()),
             ..Self::default()
         };
@@ -93,7 +96,19 @@ impl Registry {
         let dropped = store.get(&dropped_key())?;
         let dropped = dropped.map(|v| get(&v, |r| r.u64("dropped entries")));
         registry.dropped = dropped.transpose()?.unwrap_or(0);
-        registry.sort_out()?;
+        registry.sort_out();
         Ok(registry)
     }
+}
+
+/// All terms that are stored, accepted or published.
+pub fn each_terms(
+    store: &Store,
+) -> impl Iterator<Item = Result<(AgreementId, Terms), RegistryError>> {
+    store.scan_prefix(&key(b't', &[])).map(|item| {
+        let (key, value) = item?;
+        let a = key[2..].try_into().ok();
+        let a = a.ok_or(DecodeError::Invalid("key of terms"))?;
+        Ok((AgreementId(a), Terms::decode(&value)?))
+    })
 }

@@ -149,6 +149,11 @@ pub fn terms_key(a: &AgreementId) -> Vec<u8> {
     key(b't', &a.0)
 }
 
+/// Key of the record of an agreement that stands on chain.
+pub fn agreement_key(a: &AgreementId) -> Vec<u8> {
+    key(b'a', &a.0)
+}
+
 /// Key of the evidence of a dispute.
 pub fn evidence_key(dispute: &Digest) -> Vec<u8> {
     key(b'e', &dispute.0)

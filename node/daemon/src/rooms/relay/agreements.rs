@@ -20,10 +20,12 @@ use crate::node::registry::ChainLog;
 use crate::rooms::error::{RoomError, RoomResult};
 
 impl Relay {
-    /// Creates an agreement, with every user's signature and the acceptance of a node of each. A repeat is fine.
+    /// Creates an agreement, with every user's signature and the acceptance of every node (P-CONSENT-2); the contract sees one of
+    /// each user. A repeat is fine.
     ///
     /// # Errors
-    /// Those of [`crate::rooms::agreements::Book::draft_of_known`], [`RoomError::Signature`], and those of [`super::Line::mined`].
+    /// Those of [`crate::rooms::agreements::Book::draft_of_known`], [`RoomError::NotAccepted`], [`RoomError::Signature`], and those of
+    /// [`super::Line::mined`].
     pub async fn create(&self, r: &AgreementCreation) -> RoomResult<()> {
         let d = &self.deployment;
         let agreement = self.book.draft_of_known(&r.agreement, &r.terms).await?;
@@ -123,7 +125,7 @@ impl Relay {
         })
     }
 
-    /// One acceptance of each user's nodes, in the order of the users, each checked.
+    /// One acceptance of each user's nodes, in the order of the users; those of all nodes are checked.
     fn acceptances(
         &self,
         a: &AgreementId,
@@ -131,29 +133,31 @@ impl Relay {
         given: &[NodeAcceptance],
     ) -> RoomResult<Vec<calls::Acceptance>> {
         let digest = terms.digest();
-        let of = |user: usize| {
-            let found = given.iter().find_map(|n| {
-                let index = terms.node_index(&n.node)?;
-                (usize::from(terms.nodes[index].trust) == user).then_some((index, n))
-            });
-            let (node, found) = found.ok_or_else(|| {
-                RoomError::Signature(format!(
-                    "no node that user {} trusts has accepted",
-                    terms.users[user]
-                ))
+        let mut accepted = Vec::with_capacity(terms.nodes.len());
+        for (node, named) in terms.nodes.iter().enumerate() {
+            let id = named.node;
+            let found = given.iter().find(|n| n.node == id).ok_or_else(|| {
+                let user = terms.users[usize::from(named.trust)];
+                RoomError::NotAccepted(format!("node {id}, which user {user} trusts, has not"))
             })?;
             signed(
                 &found.signature,
-                &acceptance_digest(&self.deployment, a, &digest, &found.node),
-                found.node.address(),
-                &format!("the acceptance of node {}", found.node),
+                &acceptance_digest(&self.deployment, a, &digest, &id),
+                id.address(),
+                &format!("the acceptance of node {id}"),
             )?;
-            Ok(calls::Acceptance {
+            accepted.push(calls::Acceptance {
                 node,
                 signature: found.signature.compact(),
-            })
+            });
+        }
+        // Terms name a node for each user.
+        let of = |user: usize| {
+            let one = accepted.iter();
+            one.copied()
+                .find(|n| usize::from(terms.nodes[n.node].trust) == user)
         };
-        (0..terms.users.len()).map(of).collect()
+        Ok((0..terms.users.len()).filter_map(of).collect())
     }
 }
 

@@ -1,14 +1,18 @@
 use super::agreements::{resolution, user_signatures};
 use super::*;
+use crate::node::activation::aggregate;
 use crate::node::chain::Mined;
 use crate::rooms::directory::Directory;
-use crate::rooms::testkit::{Kit, Loop, key};
+use crate::rooms::testkit::{DEPLOYMENT, Kit, Loop, key};
 use diversity_chain::events::{ChainEvent, Outputs, Place};
-use diversity_client::api::{ResolveRequest, UserSignature};
+use diversity_client::api::{AgreementCreation, NodeAcceptance, ResolveRequest, UserSignature};
 use diversity_client::hexed::Bytes;
-use diversity_proto::UserId;
+use diversity_client::terms_json::TermsJson;
 use diversity_proto::round::OutputKind;
-use diversity_proto::terms::{resolution_digest, resolution_struct};
+use diversity_proto::terms::{
+    TrustedNode, acceptance_digest, agreement_digest, resolution_digest, resolution_struct,
+};
+use diversity_proto::{AgreementId, NodeId, PublicKey, UserId};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
@@ -202,4 +206,76 @@ async fn a_second_resolution_with_other_content_is_refused_in_words() {
         }
         other => panic!("{other:?}"),
     }
+}
+
+/// The contract is content with a node of each user; every node has to have accepted all the same.
+#[tokio::test]
+async fn no_agreement_is_created_before_every_node_has_accepted() {
+    let kit = Kit::new();
+    let third = NodeId(key(13).address());
+    {
+        let mut registry = kit.shared.registered.write();
+        let first = &registry.nodes[&NodeId(key(11).address())];
+        let mut record = first.clone();
+        record.declaration.public_key = PublicKey(key(13).public_key());
+        registry.nodes.insert(third, record);
+    }
+    let mut terms = kit.terms.clone();
+    terms.nodes.push(TrustedNode {
+        node: third,
+        trust: 0,
+    });
+    terms.nodes.sort_unstable_by_key(|n| n.node);
+    let seeds = terms.nodes.iter().map(|n| {
+        let of = |seed: &u8| NodeId(key(*seed).address()) == n.node;
+        (11..=13).find(of).expect("one of them")
+    });
+    let seeds: Vec<u8> = seeds.collect();
+    let keys: Vec<_> = seeds
+        .iter()
+        .map(|s| PublicKey(key(*s).public_key()))
+        .collect();
+    let made = aggregate(&DEPLOYMENT, &terms, &keys).expect("a key");
+    let (a, digest) = (AgreementId(made.id), terms.digest());
+    let agreed = agreement_digest(&DEPLOYMENT, &a, &digest);
+    let signed = |seed: u8| UserSignature {
+        user: UserId(key(seed).address()),
+        signature: WalletSignature(key(seed).sign_recoverable(&agreed.0)),
+    };
+    let accepted = |seed: u8| {
+        let node = NodeId(key(seed).address());
+        let digest = acceptance_digest(&DEPLOYMENT, &a, &digest, &node);
+        NodeAcceptance {
+            node,
+            signature: WalletSignature(key(seed).sign_recoverable(&digest.0)),
+        }
+    };
+    let (line, _taken) = line(Err(RelayError::Unavailable("it was sent".into())));
+    let directory = Directory::new(&kit.shared, Loop::default().run());
+    let relay = Relay::new(&kit.shared, line, kit.book(), directory);
+    let create = async |acceptances: Vec<NodeAcceptance>| {
+        let asked = AgreementCreation {
+            agreement: a,
+            terms: TermsJson::from(&terms),
+            signatures: vec![signed(1), signed(2)],
+            acceptances,
+        };
+        relay.create(&asked).await.expect_err("it cannot be sent")
+    };
+    for absent in 11..=13 {
+        let others = (11..=13).filter(|s| *s != absent).map(accepted).collect();
+        let refused = create(others).await;
+        let words = refused.to_string();
+        assert!(matches!(refused, RoomError::NotAccepted(_)), "{words}");
+        assert!(
+            words.contains(&NodeId(key(absent).address()).hex()),
+            "{words}"
+        );
+    }
+    let mut forged = accepted(13);
+    forged.signature = accepted(11).signature;
+    let refused = create(vec![accepted(11), accepted(12), forged]).await;
+    assert!(matches!(refused, RoomError::Signature(_)), "{refused}");
+    let all = create((11..=13).map(accepted).collect()).await;
+    assert_eq!(all, RoomError::Unavailable("it was sent".into()));
 }

@@ -52,7 +52,11 @@ impl Health {
     /// # Errors
     /// [`RoomError::Unavailable`].
     pub async fn info(&self) -> RoomResult<Info> {
-        let agreements = self.standing.agreements(None, Some(PAGE_MAX)).await?.items;
+        let agreements = self
+            .standing
+            .agreements(None, Some(PAGE_MAX), false)
+            .await?
+            .items;
         let declaration = self.own.declaration();
         let node = self.identity.node;
         let view = self.standing.chain.borrow().clone();

@@ -71,6 +71,7 @@ impl Standing {
             terms_digest: record.terms_digest,
             keys: agreement.keys,
             status: life(&record, status.as_ref()),
+            accepted: self.registered.read().is_accepted(a),
             epoch: record.epoch,
             tx: record.tx,
             progress: self.progress(a, &agreement.terms, status)?,
@@ -78,7 +79,8 @@ impl Standing {
         })
     }
 
-    /// Agreements of this node after `after`, ascending by a; those whose terms are not here are left out.
+    /// Agreements that name this node after `after`, ascending by a, those that it has not accepted only if they are asked for; those
+    /// whose terms are not here are left out.
     ///
     /// # Errors
     /// [`super::RoomError::Unavailable`].
@@ -86,11 +88,14 @@ impl Standing {
         &self,
         after: Option<AgreementId>,
         limit: Option<usize>,
+        not_accepted: bool,
     ) -> RoomResult<Page<AgreementSummary>> {
         let found = {
             let registry = self.registered.read();
             let ours = registry.agreements.iter().filter(|(a, r)| {
-                after.is_none_or(|after| **a > after) && r.nodes.contains(&self.node)
+                after.is_none_or(|after| **a > after)
+                    && r.nodes.contains(&self.node)
+                    && (not_accepted || registry.is_accepted(a))
             });
             page(ours.map(|(a, r)| (*a, r.clone())), |i| i.0, limit)
         };
@@ -105,6 +110,7 @@ impl Standing {
                 agreement: a,
                 title: terms.title.clone(),
                 status: life(&record, status.as_ref()),
+                accepted: self.registered.read().is_accepted(&a),
                 progress: self.progress(&a, &terms, status)?,
             });
         }
@@ -131,10 +137,16 @@ impl Standing {
             .map(|d| d.at)
             .collect();
         let Some(s) = status else {
-            let reason = self
-                .waiting
-                .reason(a)
-                .unwrap_or_else(|| "this node is no node of it".into());
+            let registry = self.registered.read();
+            let named = registry.agreements.get(a);
+            let reason = if !named.is_some_and(|r| r.nodes.contains(&self.node)) {
+                "this node is no node of it".into()
+            } else if !registry.is_accepted(a) {
+                "not accepted by this node, which does nothing for it: `diversity agreement accept DRAFT` accepts it".into()
+            } else {
+                let reason = self.waiting.reason(a);
+                reason.unwrap_or_else(|| "it is about to start".into())
+            };
             return Ok(Progress {
                 holes,
                 waiting_for: vec![reason],

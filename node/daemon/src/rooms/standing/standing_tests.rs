@@ -1,6 +1,7 @@
 use super::health::chain_trouble;
 use super::*;
 use crate::node::peers::KnownNode;
+use crate::node::registry::terms_key;
 use crate::rooms::testkit::{Kit, Loop, key, sensor};
 use diversity_chain::events::{ChainEvent, DisputeKind};
 use diversity_engine::api::{GasWait, Waiting};
@@ -242,9 +243,36 @@ async fn an_agreement_stands_where_the_core_and_the_chain_say() {
         (Life::Open, 1)
     );
     assert_eq!(view.progress.holes, [1]);
-    kit.shared.waiting.set(a, "its module".into(), true);
-    let page = room(None).agreements(None, None).await.expect("listed");
+    kit.shared.waiting.set(a, "its module".into());
+    let page = room(None).agreements(None, None, false).await;
+    let page = page.expect("listed");
+    assert!(page.items[0].accepted);
     assert_eq!(page.items[0].progress.waiting_for, ["its module"]);
+    // Another one that only names this node is shown to whoever asks for such ones, and is nothing to the node.
+    let mut other = kit.terms.clone();
+    other.title = "a stranger's".into();
+    let (b, mut record) = (kit.id(&other), {
+        let registry = kit.shared.registered.read();
+        registry.agreements[&a].clone()
+    });
+    (record.terms_digest, record.kept) = (other.digest(), false);
+    let registered = &kit.shared.registered;
+    registered.write().agreements.insert(b, record);
+    kit.put(terms_key(&b), other.encode());
+    let shown = room(None).agreement(&b).await.expect("known");
+    assert!(!shown.accepted);
+    let words = &shown.progress.waiting_for[0];
+    assert!(words.contains("not accepted by this node"), "{words}");
+    for (not_accepted, listed) in [(false, 1), (true, 2)] {
+        let answers = Loop {
+            status: vec![None; listed],
+            ..Loop::default()
+        };
+        let (_, view) = watch::channel(ChainView::default());
+        let room = Standing::new(&kit.shared, view, kit.book(), answers.run());
+        let page = room.agreements(None, None, not_accepted).await;
+        assert_eq!(page.expect("listed").items.len(), listed);
+    }
     let unknown = room(None).agreement(&AgreementId([9; 32])).await;
     assert!(matches!(
         unknown,
