@@ -18,6 +18,8 @@ use tokio::time::Instant;
 const TRAIL_DENSE: usize = 32;
 /// Most blocks of a trail.
 const TRAIL_MAX: usize = 128;
+/// Newest blocks of a read whose headers are held against the events that came: as far back as an endpoint's index may lag.
+const DOUBTED_BLOCKS: u64 = 32;
 
 /// Blocks before the end of a long stretch that are put into the trail.
 const STEPS_BACK: [u64; 6] = [64, 32, 16, 8, 4, 1];
@@ -370,7 +372,8 @@ impl Follower {
         let to = target.min(from.saturating_add(self.range - 1));
         let before = self.end(&head, to).await?;
         let (bulky, last) = self.logs(from, to).await?;
-        let BulkyBlock { logs, skipped } = bulky;
+        let BulkyBlock { mut logs, skipped } = bulky;
+        let withheld = self.withheld(from, last, &mut logs, &skipped).await?;
         // An endpoint may cover less than was asked for; then the end is another block.
         let end = if last == to {
             before
@@ -382,6 +385,7 @@ impl Follower {
             return Err(FollowError::Moved { block: last });
         }
         let mut events = self.events(&logs).await?;
+        events.extend(withheld);
         events.extend(too_large(&skipped, &end));
         let mut seen: BTreeMap<_, _> = logs
             .iter()
@@ -430,6 +434,47 @@ impl Follower {
             // What was wrong at first says more.
             Err(_) => Err(error.into()),
         }
+    }
+
+    /// Blocks whose headers speak of events of the contracts, and of which none came, are read transaction by transaction: an index
+    /// that lags says `[]`, and what is passed over is never asked for again. Gives what is too large in them.
+    async fn withheld(
+        &self,
+        from: u64,
+        last: u64,
+        logs: &mut Vec<Log>,
+        skipped: &[Digest],
+    ) -> Result<Vec<Located>, FollowError> {
+        let contracts = [self.contracts.main, self.contracts.cells];
+        let mut out = Vec::new();
+        // A block that was read so already has said all that it has.
+        let first = from.max((last + 1).saturating_sub(DOUBTED_BLOCKS));
+        let doubted = (first..=last).filter(|n| !logs.iter().any(|l| l.block_number == *n));
+        for number in doubted.collect::<Vec<_>>() {
+            if !skipped.is_empty() || !self.rpc.may_hold_events(&contracts, number).await? {
+                continue;
+            }
+            let found = self
+                .rpc
+                .bulky_block(&contracts, number, &self.wanted)
+                .await?;
+            if !found.logs.is_empty() {
+                let events = found.logs.len();
+                tracing::warn!(
+                    block = number,
+                    events,
+                    "chain.events_withheld: an endpoint answers eth_getLogs with less than its blocks hold"
+                );
+            }
+            if !found.skipped.is_empty() {
+                let block = self.rpc.block(number).await?;
+                let block = block.ok_or(FollowError::Moved { block: number })?;
+                out.extend(too_large(&found.skipped, &block));
+            }
+            logs.extend(found.logs);
+        }
+        logs.sort_by_key(|l| (l.block_number, l.log_index));
+        Ok(out)
     }
 
     fn progress(&self, events: Vec<Located>, head: Block, caught_up: bool) -> Progress {

@@ -693,3 +693,97 @@ async fn another_chain_on_the_same_port_is_refused_in_words() {
     .await;
     assert!(error.to_string().contains(&before.genesis.hex()), "{error}");
 }
+
+/// A proxy in front of an endpoint, which leaves out all events while `lags` is set.
+async fn lagging_index(
+    upstream: u16,
+    lags: Arc<std::sync::atomic::AtomicBool>,
+) -> diversity_chain::rpc::Rpc {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            let lags = Arc::clone(&lags);
+            tokio::spawn(async move {
+                // One request a connection: everything up to the body's length.
+                let mut request = Vec::new();
+                let body = loop {
+                    if client.read_buf(&mut request).await.unwrap_or(0) == 0 {
+                        return;
+                    }
+                    let text = String::from_utf8_lossy(&request).to_lowercase();
+                    let Some(head) = text.find("\r\n\r\n") else {
+                        continue;
+                    };
+                    let length = text
+                        .split("content-length:")
+                        .nth(1)
+                        .and_then(|t| t.split("\r\n").next()?.trim().parse::<usize>().ok());
+                    if request.len() >= head + 4 + length.unwrap_or(0) {
+                        break request[head + 4..].to_vec();
+                    }
+                };
+                let asked: serde_json::Value = serde_json::from_slice(&body).unwrap();
+                let withheld = lags.load(std::sync::atomic::Ordering::Relaxed)
+                    && asked["method"] == "eth_getLogs";
+                let answer = if withheld {
+                    serde_json::json!({"jsonrpc": "2.0", "id": asked["id"], "result": []})
+                        .to_string()
+                } else {
+                    let mut server = tokio::net::TcpStream::connect(("127.0.0.1", upstream))
+                        .await
+                        .unwrap();
+                    let head = format!(
+                        "POST / HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
+                        body.len()
+                    );
+                    server.write_all(head.as_bytes()).await.unwrap();
+                    server.write_all(&body).await.unwrap();
+                    let mut answer = Vec::new();
+                    server.read_to_end(&mut answer).await.unwrap();
+                    let answer = String::from_utf8(answer).unwrap();
+                    let body = answer.split_once("\r\n\r\n").unwrap().1;
+                    body.to_owned()
+                };
+                let head = format!(
+                    "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
+                    answer.len()
+                );
+                let _ = client.write_all(head.as_bytes()).await;
+                let _ = client.write_all(answer.as_bytes()).await;
+            });
+        }
+    });
+    let config = diversity_chain::rpc::RpcConfig::new([format!("http://127.0.0.1:{port}")]);
+    diversity_chain::rpc::Rpc::new(&config).unwrap()
+}
+
+#[tokio::test]
+async fn events_that_an_endpoint_leaves_out_are_found_in_its_own_blocks() {
+    let dir = tempfile::tempdir().unwrap();
+    let chain = Chain::new(dir.path());
+    let rpc = chain.rpc();
+    up(&rpc).await;
+    let contracts = deploy(&rpc).await;
+    let mut sender = Sender::start(&rpc, contracts, 0x51, Arc::default()).await;
+    let w = World::new(contracts);
+    let lags = Arc::new(std::sync::atomic::AtomicBool::new(true));
+    let lagging = lagging_index(chain.anvil.port, Arc::clone(&lags)).await;
+    let mut reader = follower(&lagging, contracts);
+    let mut events = Vec::new();
+    // Read block by block as they come, and many at once.
+    set_up(&w, &mut sender, contracts).await;
+    catch_up(&mut reader, &mut events).await;
+    for t in 0..3 {
+        let id = sender
+            .hand_in("settle", Some(contracts.main), w.settle(t), Some(w.goal(t)))
+            .await;
+        sender.reports_of(&[id]).await;
+        catch_up(&mut reader, &mut events).await;
+    }
+    let mut honest = Vec::new();
+    catch_up(&mut follower(&rpc, contracts), &mut honest).await;
+    assert_eq!(settled_ts(&honest), [0, 1, 2]);
+    assert_eq!(events, honest);
+}

@@ -189,10 +189,19 @@ async fn an_agreement_of_a_former_version_goes_on_and_one_without_acceptance_doe
         return;
     };
     let stopped = world.nodes.pop().expect("two");
+    let stopped_node = stopped.api.info().await.expect("runs").node.node;
     let (config, dir) = stopped.stop().await;
     let accepted = config.data_dir.join("accepted");
     assert!(accepted.join(&a.hex()[2..]).is_file());
-    std::fs::remove_dir_all(&accepted).expect("as a former version left it");
+    // As a former version left it: without the folder, and without the word that it was made.
+    std::fs::remove_dir_all(&accepted).expect("removed");
+    let identity = [&world.chain.deployment.bytes()[..], &stopped_node.0].concat();
+    let store = diversity_store::Store::open(&config.data_dir.join("store"), &identity);
+    let adopted = diversity_daemon::node::registry::adopted_key();
+    store
+        .expect("stopped")
+        .write(vec![diversity_store::Op::Delete(adopted)])
+        .expect("written");
     world
         .nodes
         .push(TestNode::start(config, dir, executor()).await);
@@ -208,4 +217,18 @@ async fn an_agreement_of_a_former_version_goes_on_and_one_without_acceptance_doe
     assert!(!view.accepted);
     let waits = &view.progress.waiting_for[0];
     assert!(waits.contains("not accepted by this node"), "{waits}");
+
+    // Nor does it come back when all of the folder is gone, or when what was withdrawn is only put aside.
+    let (config, dir) = node.stop().await;
+    std::fs::remove_dir_all(&accepted).expect("removed");
+    let node = TestNode::start(config, dir, executor()).await;
+    assert!(!node.api.agreement(&a).await.expect("on chain").accepted);
+    let (config, dir) = node.stop().await;
+    let other = world.nodes[0].config.data_dir.join("accepted");
+    std::fs::create_dir(accepted.join("old")).expect("a folder of somebody's");
+    std::os::unix::fs::symlink("nowhere", accepted.join("link")).expect("a link to nothing");
+    copy(&other, &accepted.join("old"));
+    let node = TestNode::start(config, dir, executor()).await;
+    assert!(!node.api.agreement(&a).await.expect("on chain").accepted);
+    node.stop().await;
 }

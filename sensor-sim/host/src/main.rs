@@ -72,7 +72,7 @@ enum Command {
 #[derive(Args)]
 struct To {
     /// A devnet: registers the locks and one monthly agreement there, if they are not there yet.
-    #[arg(long, value_name = "FILE", env = "DIVERSITY_DEVNET", conflicts_with_all = ["nodes", "offline"])]
+    #[arg(long, value_name = "FILE", env = "DIVERSITY_DEVNET", conflicts_with_all = ["nodes", "offline", "keys", "agreement", "token_file"])]
     devnet: Option<PathBuf>,
     /// A network that stands already: API URLs of at least one node of each user.
     #[arg(

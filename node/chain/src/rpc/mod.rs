@@ -4,6 +4,7 @@
 //! at once lets an error win the race. Here every refusal is read by [`classify`]; only what is an endpoint's own fault
 //! is tried elsewhere; and no endpoint is used before its chain id and genesis are those of this node.
 
+mod bloom;
 mod bulky;
 mod classify;
 mod endpoint;

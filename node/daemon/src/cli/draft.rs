@@ -33,7 +33,7 @@ pub struct DraftArgs {
     /// All registered sensors of this type that belong to the users of the agreement, ordered by label; those of others by --sensor.
     #[arg(long, value_name = "TYPE")]
     sensor_type: Option<String>,
-    /// A node by name or id. [default: every registered one] Each is trusted by its owner.
+    /// A node by name or id. [default on a devnet: those of its users] Each is trusted by its owner.
     #[arg(long = "member", value_name = "NAME|ID")]
     members: Vec<String>,
     /// month:YYYY-MM, days:YYYY-MM-DD, seconds:START:LENGTH or count:Z:SLIDE.
@@ -86,8 +86,6 @@ pub struct DraftArgs {
 /// Storage policy on the command line.
 #[derive(Clone, Copy, ValueEnum)]
 pub enum Storage {
-    /// Dropped once final.
-    None,
     /// Kept by the nodes.
     OffChain,
 }
@@ -183,11 +181,16 @@ fn grace(window: &WindowJson) -> u32 {
     }
 }
 
+/// Registered nodes that an error lists.
+const NODES_SHOWN: usize = 20;
+
 /// Writes the draft file.
 pub async fn draft(args: DraftArgs, output: Output) -> Outcome {
     let api = args.at.api().await?;
     let deployment = api.info().await?.deployment.into();
-    let mut nodes = members(&api, &args.members).await?;
+    let devnet = args.at.devnet()?;
+    let known = devnet.map(|d| d.users.iter().map(|u| u.address).collect());
+    let mut nodes = members(&api, &args.members, known).await?;
     nodes.sort_by_key(|n| n.node);
     let mut users: Vec<UserId> = nodes.iter().map(|n| n.owner).collect();
     users.sort_unstable();
@@ -215,7 +218,6 @@ pub async fn draft(args: DraftArgs, output: Output) -> Outcome {
         round_timeout_max_ms: args.round_timeout_max_ms,
         batch: args.batch,
         qos: match args.qos {
-            Storage::None => QosJson::None,
             Storage::OffChain => QosJson::OffChain,
         },
         result: args.result,
@@ -261,23 +263,41 @@ struct Drafted {
     draft: PathBuf,
 }
 
-async fn members(api: &Api, named: &[String]) -> Outcome<Vec<NodeView>> {
+/// The nodes of these names or ids. Anybody registers nodes, under any name: where there is no devnet whose users are `known`, they are
+/// named, and a name that is not one's own is told apart by its id.
+async fn members(
+    api: &Api,
+    named: &[String],
+    known: Option<BTreeSet<UserId>>,
+) -> Outcome<Vec<NodeView>> {
     let ids: Option<Vec<_>> = named.iter().map(|name| NodeId::from_hex(name)).collect();
     if let Some(ids) = ids.filter(|ids| !ids.is_empty()) {
         // One by one: strangers may have registered any number, and have pushed some of these out of the list.
         let asked = ids.iter().map(|id| api.node(id));
         return Ok(futures::future::try_join_all(asked).await?);
     }
-    let all = api.nodes().await?;
-    if named.is_empty() {
+    let mut all = api.nodes().await?;
+    let ours = |n: &NodeView| known.as_ref().is_some_and(|users| users.contains(&n.owner));
+    if named.is_empty() && known.is_some() {
+        all.retain(ours);
         return Ok(all);
+    }
+    if named.is_empty() {
+        let listed = all.iter().take(NODES_SHOWN);
+        let listed = listed.map(|n| format!("\n  {} {:?}, of {}", n.node, n.name, n.owner));
+        return Err(Failure::usage(format_args!(
+            "which nodes? Give --member NAME|ID for each. Registered are (by anybody, under any name):{}",
+            listed.collect::<String>()
+        )));
     }
     let find = |name: &String| {
         let id = NodeId::from_hex(name);
-        let mut found = all.iter().filter(|n| n.name == *name || Some(n.node) == id);
-        match (found.next(), found.next()) {
-            (Some(one), None) => Ok(one.clone()),
-            (None, _) => Err(Failure::new(
+        let called = |n: &&NodeView| n.name == *name || Some(n.node) == id;
+        let all_called: Vec<_> = all.iter().filter(called).collect();
+        let ours: Vec<_> = all_called.iter().filter(|n| ours(n)).copied().collect();
+        match (&ours[..], &all_called[..]) {
+            ([one], _) | (_, [one]) => Ok((*one).clone()),
+            (_, []) => Err(Failure::new(
                 FAILED,
                 format_args!("no registered node is called {name}"),
             )),
@@ -322,9 +342,13 @@ async fn sensors(
 fn code(text: &str) -> Outcome<Digest> {
     let path = Path::new(text);
     if path.exists() {
-        return Ok(Digest(sha256_raw(
-            &std::fs::read(path).context(path.display())?,
-        )));
+        let module = std::fs::read(path).context(path.display())?;
+        if !module.starts_with(b"\0asm") {
+            return Err(Failure::usage(format_args!(
+                "{text} is no WebAssembly module: see diversity code check {text}"
+            )));
+        }
+        return Ok(Digest(sha256_raw(&module)));
     }
     Digest::from_hex(text).ok_or_else(|| {
         Failure::usage(format_args!(

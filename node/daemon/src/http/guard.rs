@@ -26,6 +26,8 @@ use crate::keyring::Scope;
 
 /// Connections at once.
 const CONNECTIONS_MAX: usize = 1_024;
+/// Connections of one address at once: a stranger who opens all that it can leaves room for others.
+const CONNECTIONS_OF_ONE_MAX: usize = CONNECTIONS_MAX / 2;
 /// A connection on which nothing moves for this long is closed (events are kept alive every 15 s).
 const IDLE: Duration = Duration::from_secs(90);
 /// Addresses whose rate is remembered.
@@ -179,6 +181,7 @@ impl Connected<IncomingStream<'_, Bounded>> for Caller {
 pub struct Bounded {
     listener: TcpListener,
     places: Arc<Semaphore>,
+    open: Open,
 }
 
 impl Bounded {
@@ -187,6 +190,7 @@ impl Bounded {
         Self {
             listener,
             places: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
+            open: Open::default(),
         }
     }
 }
@@ -200,7 +204,14 @@ impl axum::serve::Listener for Bounded {
             .acquire_owned()
             .await
             .expect("never closed");
-        let (stream, from) = axum::serve::Listener::accept(&mut self.listener).await;
+        let (stream, from, seat) = loop {
+            let (stream, from) = axum::serve::Listener::accept(&mut self.listener).await;
+            match Seat::take(&self.open, from.ip()) {
+                Some(seat) => break (stream, from, seat),
+                // Closed without a word: whoever is told something may ask again.
+                None => tracing::debug!(%from, "http.connections_of_one_address"),
+            }
+        };
         // An acknowledgement is one small packet that somebody waits for.
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "http.nodelay");
@@ -211,6 +222,7 @@ impl axum::serve::Listener for Bounded {
                 stream,
                 idle,
                 _place: place,
+                _seat: seat,
             },
             from,
         )
@@ -221,11 +233,46 @@ impl axum::serve::Listener for Bounded {
     }
 }
 
+/// Connections by address.
+type Open = Arc<Mutex<HashMap<IpAddr, usize>>>;
+
+/// One of the connections that an address may have.
+struct Seat {
+    open: Open,
+    of: IpAddr,
+}
+
+impl Seat {
+    fn take(open: &Open, of: IpAddr) -> Option<Self> {
+        let mut counts = open.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = counts.entry(of).or_default();
+        if *count >= CONNECTIONS_OF_ONE_MAX {
+            return None;
+        }
+        *count += 1;
+        let open = Arc::clone(open);
+        Some(Self { open, of })
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut counts = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = counts.get_mut(&self.of) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&self.of);
+            }
+        }
+    }
+}
+
 /// A connection that ends when it is idle for too long.
 pub struct Watched {
     stream: TcpStream,
     idle: Pin<Box<tokio::time::Sleep>>,
     _place: OwnedSemaphorePermit,
+    _seat: Seat,
 }
 
 impl Watched {
@@ -295,6 +342,21 @@ mod tests {
         let taken = (0..100).filter(|_| rates.take(a)).count();
         assert!((20..=22).contains(&taken), "{taken}");
         assert!(rates.take(b));
+    }
+
+    #[test]
+    fn one_address_takes_half_of_the_connections_at_most() {
+        let open = Open::default();
+        let (a, b) = (IpAddr::from([10, 0, 0, 1]), IpAddr::from([10, 0, 0, 2]));
+        let mut taken: Vec<_> = (0..2 * CONNECTIONS_MAX)
+            .filter_map(|_| Seat::take(&open, a))
+            .collect();
+        assert_eq!(taken.len(), CONNECTIONS_OF_ONE_MAX);
+        assert!(Seat::take(&open, b).is_some());
+        taken.pop();
+        assert!(Seat::take(&open, a).is_some());
+        drop(taken);
+        assert!(open.lock().expect("whole").is_empty());
     }
 
     #[test]

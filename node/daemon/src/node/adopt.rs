@@ -6,10 +6,30 @@ use std::collections::BTreeMap;
 use diversity_engine::records;
 use diversity_proto::terms::Terms;
 use diversity_proto::{AgreementId, DecodeError};
-use diversity_store::Store;
+use diversity_store::{Op, Store, StoreError};
 
-use super::registry::{agreement_key, each_terms};
+use super::registry::{adopted_key, agreement_key, each_terms};
 use super::run::NodeError;
+
+/// Whether a version that keeps acceptances by themselves has had this store: from then on they alone count, and one whose file was
+/// removed does not come back.
+///
+/// # Errors
+/// [`StoreError`].
+pub(super) fn is_over(store: &Store) -> Result<bool, StoreError> {
+    Ok(store.get(&adopted_key())?.is_some())
+}
+
+/// Acceptances are kept by themselves.
+///
+/// # Errors
+/// [`StoreError`].
+pub(super) fn end(store: &Store) -> Result<(), StoreError> {
+    if is_over(store)? {
+        return Ok(());
+    }
+    store.write(vec![Op::Put(adopted_key(), Vec::new())])
+}
 
 /// Agreements and their terms.
 ///

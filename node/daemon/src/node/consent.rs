@@ -145,8 +145,8 @@ struct Shelf {
 }
 
 impl Consent {
-    /// Reads what was accepted. Where there is no directory yet, a former version of the program has kept acceptances elsewhere, or
-    /// the node is new: it is made with what `adopted` gives.
+    /// Reads what was accepted. Where there is no directory yet, it is made with what `adopted` gives: what a former version of the
+    /// program has kept elsewhere, if this store is of one.
     ///
     /// # Errors
     /// [`ConsentError::File`], or that of `adopted`. A file that is not a whole acceptance of this node is told of, and counts for
@@ -167,16 +167,21 @@ impl Consent {
         let dir = &consent.0.dir;
         let failed = |source| failed("read", dir, source);
         for entry in fs::read_dir(dir).map_err(failed)? {
-            let path = entry.map_err(failed)?.path();
+            let entry = entry.map_err(failed)?;
+            let path = entry.path();
             if path.extension().is_some_and(|e| e == "new") {
                 // A crash came in between; nothing was signed for it.
                 continue;
             }
-            match read(&path)?.filter(|a| a.is_signed(d, node)) {
+            // What somebody has moved aside, or put here, is no acceptance.
+            let regular = entry.file_type().is_ok_and(|t| t.is_file());
+            let found = if regular { read(&path)? } else { None };
+            let ours = |a: &Accepted| a.is_signed(d, node) && path == path_of(dir, &a.agreement);
+            match found.filter(ours) {
                 Some(accepted) => consent.put(accepted),
                 None => tracing::warn!(
                     file = %path.display(),
-                    "this is no whole acceptance of this node, and counts for nothing: remove it, and accept the agreement again"
+                    "this is no whole acceptance of this node under its own name, and counts for nothing: remove it, and accept the agreement again if it is to run"
                 ),
             }
         }

@@ -11,6 +11,7 @@ use diversity_engine::records;
 use diversity_proto::terms::SensorStart;
 use diversity_store::{Salvaged, Store, salvage};
 
+use super::adopt;
 use super::run::NodeError;
 use crate::config::NodeConfig;
 
@@ -55,6 +56,9 @@ pub fn rebuild(config: &NodeConfig, identity: &[u8]) -> Result<Rebuilt, NodeErro
         Salvaged::default()
     };
     drop_what_lacks_its_sensors(&new)?;
+    if config.path("accepted").exists() {
+        adopt::end(&new)?;
+    }
     drop(new);
     rename(&making, &config.path(MADE))?;
     let replaced = finish(config)?;

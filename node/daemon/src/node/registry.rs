@@ -32,7 +32,8 @@ pub use load::each_terms;
 pub use log::ChainLog;
 pub use records::{
     AgreementRecord, DisputeRecord, NodeRecord, SensorRecord, SettledRecord, SkippedRecord,
-    UserRecord, agreement_key, cursor_key, evidence_key, identity_key, outbox_key, terms_key,
+    UserRecord, adopted_key, agreement_key, cursor_key, evidence_key, identity_key, outbox_key,
+    terms_key,
 };
 use records::{counts_key, forget, log_key, skipped_key};
 use strangers::Strangers;

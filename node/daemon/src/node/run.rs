@@ -1,12 +1,14 @@
 //! Puts a node together, runs it, and takes it down in order.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use diversity_net::{Net, NetConfig, NetError, NetLimits};
+use diversity_proto::terms::Terms;
 use diversity_proto::wire::{ENVELOPE_BYTES_MAX, FRAME_BATCH_BYTES_MAX};
-use diversity_proto::{DecodeError, Deployment};
+use diversity_proto::{AgreementId, DecodeError, Deployment};
 use diversity_store::{Store, StoreError, Writer, WriterLimits};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -500,11 +502,24 @@ fn consent(config: &NodeConfig, identity: &Identity, store: &Store) -> Result<Co
         ..
     } = identity;
     let adopted = || {
-        let found = adopt::found(store)?;
-        let sign = |(a, terms)| Accepted::sign(&keys.protocol, deployment, a, terms, Vec::new());
+        let found = if adopt::is_over(store)? {
+            tracing::warn!(
+                folder = %config.path("accepted").display(),
+                "the folder of acceptances is gone: nothing counts as accepted. Bring it back from a backup, or accept the agreements again"
+            );
+            BTreeMap::new()
+        } else {
+            adopt::found(store)?
+        };
+        let sign = |(a, terms): (AgreementId, Terms)| {
+            tracing::info!(agreement = %a, title = terms.title, "agreement.adopted: a former version had accepted it");
+            Accepted::sign(&keys.protocol, deployment, a, terms, Vec::new())
+        };
         Ok::<_, NodeError>(found.into_iter().map(sign).collect())
     };
-    Consent::open(config.path("accepted"), deployment, node, adopted)
+    let consent = Consent::open(config.path("accepted"), deployment, node, adopted)?;
+    adopt::end(store)?;
+    Ok(consent)
 }
 
 /// Agreements that the core has recovered run from the start.

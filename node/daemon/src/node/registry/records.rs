@@ -176,6 +176,11 @@ pub fn cursor_key() -> Vec<u8> {
     key(b'c', &[])
 }
 
+/// Key of the word that what former versions had accepted was taken over (ADR 20).
+pub fn adopted_key() -> Vec<u8> {
+    key(b'v', &[])
+}
+
 /// Key of the chain's identity.
 pub fn identity_key() -> Vec<u8> {
     key(b'g', &[])
