@@ -246,6 +246,7 @@ impl Node {
             Input::Chain(event) => self.chain(event),
             Input::Taken(id) => io.taken(&id),
             Input::Paid { id, gas } => io.paid(&id, gas),
+            Input::Spent { agreement, gas } => io.spent(agreement, gas),
         }
     }
 
