@@ -261,6 +261,9 @@ impl Node {
         }
         io.owed_again();
         let ingest = &mut self.ingest;
+        for (peer, sensor, q) in ingest.take_shown() {
+            self.repair.shown(peer, sensor, q);
+        }
         self.repair
             .tick(&self.agreements, &self.traces, || ingest.take_forks(), io);
     }
