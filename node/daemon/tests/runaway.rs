@@ -4,6 +4,7 @@ mod common;
 
 use common::{Lock, MONTHS, TestNode, World, batch, executor, until};
 use diversity_client::terms_json::TermsJson;
+use diversity_daemon::NodeConfig;
 use diversity_proto::AgreementId;
 
 /// Ends a month with its first message of the next one.
@@ -72,4 +73,65 @@ async fn an_agreement_whose_sensors_are_all_void_ends() {
     let disputes = node.api.disputes(None).await.expect("disputes");
     let of_sensors = disputes.iter().filter(|d| d.agreement.is_none());
     assert_eq!(of_sensors.count(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn settlement_waits_for_the_gas_of_a_day_and_goes_on_when_the_setting_is_raised() {
+    let poor = |config| NodeConfig {
+        gas_per_day: 1,
+        ..config
+    };
+    let runners = vec![executor(), executor()];
+    let Some(mut world) = World::start_with(runners, 1, poor).await else {
+        return;
+    };
+    let a = world.agree().await;
+    for t in 0..3 {
+        month_ends(&world, &world.locks[0], t).await;
+    }
+    let waits = |said: &[String]| said.iter().any(|w| w.starts_with("gas_budget: "));
+    for node in &world.nodes {
+        until(
+            "each node has paid for one, and says what waits",
+            async || {
+                let view = node.api.agreement(&a).await.expect("agreement");
+                let p = &view.progress;
+                p.next_settlement == 2 && waits(&p.waiting_for)
+            },
+        )
+        .await;
+    }
+
+    // A start is no new day.
+    for _ in 0..2 {
+        let (config, dir) = world.nodes.remove(0).stop().await;
+        let node = TestNode::start(config, dir, executor()).await;
+        until("it still says so", async || {
+            let view = node.api.agreement(&a).await.expect("agreement");
+            waits(&view.progress.waiting_for)
+        })
+        .await;
+        assert_eq!(settled(&node, &a).await, 2);
+        world.nodes.push(node);
+    }
+
+    let (config, dir) = world.nodes.remove(0).stop().await;
+    let rich = NodeConfig {
+        gas_per_day: 5_000_000,
+        ..config
+    };
+    world
+        .nodes
+        .push(TestNode::start(rich, dir, executor()).await);
+    for node in &world.nodes {
+        until("what was owed settles", async || {
+            settled(node, &a).await == 3
+        })
+        .await;
+        until("nothing waits any more", async || {
+            let view = node.api.agreement(&a).await.expect("agreement");
+            !waits(&view.progress.waiting_for)
+        })
+        .await;
+    }
 }

@@ -13,7 +13,7 @@ const DAY_MS: Millis = 86_400_000;
 #[derive(Default)]
 struct Account {
     spent: SpentRecord,
-    /// Estimates of what is on its way.
+    /// Estimates of what is on its way: each until the outbox says what it came to, also where the chain is past it already.
     reserved: BTreeMap<SubmissionId, u64>,
 }
 
@@ -76,19 +76,17 @@ impl Budget {
         now: Millis,
     ) -> Option<(AgreementId, SpentRecord)> {
         let a = id.agreement()?;
-        let account = self.accounts.entry(a).or_default();
-        account.roll(now / DAY_MS);
-        account.reserved.remove(id);
-        account.spent.gas = account.spent.gas.saturating_add(gas);
-        (gas > 0).then_some((a, account.spent))
+        self.accounts.entry(a).or_default().reserved.remove(id);
+        let spent = self.spent(a, gas, now);
+        (gas > 0).then_some((a, spent))
     }
 
-    /// Everything of the agreement up to t is final: what is still on its way for it mostly costs nothing any more, and what does is
-    /// counted by its receipt.
-    pub fn retire(&mut self, a: &AgreementId, t: u64) {
-        if let Some(account) = self.accounts.get_mut(a) {
-            account.reserved.retain(|id, _| !id.is_final_by(a, t));
-        }
+    /// Something that an earlier run handed in has ended. Returns what is to be kept of it.
+    pub fn spent(&mut self, a: AgreementId, gas: u64, now: Millis) -> SpentRecord {
+        let account = self.accounts.entry(a).or_default();
+        account.roll(now / DAY_MS);
+        account.spent.gas = account.spent.gas.saturating_add(gas);
+        account.spent
     }
 
     /// Gas of today, what is on its way included.

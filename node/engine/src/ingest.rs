@@ -72,6 +72,8 @@ pub(crate) struct Ingest {
     next_segment: u64,
     /// Frames of peers that begin another boot epoch than this node knows: who sent them, and whose they are.
     forks: Vec<(NodeId, SensorId)>,
+    /// What peers have shown of the messages right below an opening that names an unknown frame: who, of whom, and its q.
+    shown: Vec<(NodeId, SensorId, u64)>,
     /// What is stored of sensors that are in no agreement.
     unagreed: Size,
 }
@@ -84,6 +86,8 @@ struct Batch(Vec<Arc<[u8]>>, usize);
 const COMPARED_MAX: usize = 64;
 /// Frames of other boot epochs that are followed up at a time, at most.
 const FORKS_MAX: usize = 64;
+/// What peers show of what lies below openings that is noted at a time, at most: the rest is asked for again.
+const SHOWN_MAX: usize = 1_024;
 
 pub(crate) type Traces = BTreeMap<SensorId, Trace>;
 
@@ -130,6 +134,11 @@ impl Ingest {
     /// Whose frames of other boot epochs came from whom since this was asked.
     pub fn take_forks(&mut self) -> Vec<(NodeId, SensorId)> {
         core::mem::take(&mut self.forks)
+    }
+
+    /// Who has shown what lies right below which opening since this was asked.
+    pub fn take_shown(&mut self) -> Vec<(NodeId, SensorId, u64)> {
+        core::mem::take(&mut self.shown)
     }
 
     /// Takes a batch of encoded frames.
@@ -222,6 +231,12 @@ impl Ingest {
                     why,
                 });
             }
+        }
+        if let Some(peer) = came.peer {
+            let below = trace.unproven().range(id.1 + 1..=frame.next_q());
+            let room = SHOWN_MAX.saturating_sub(self.shown.len());
+            let below = below.take(room).map(|q| (peer, frame.sensor, *q));
+            self.shown.extend(below);
         }
         if let Some(flight) = self.flights.get_mut(&id)
             && *flight.bytes == *bytes

@@ -176,6 +176,11 @@ impl Io {
             self.persist_soon(vec![op], After::Nothing);
         }
     }
+    /// Something that an earlier run handed in has ended, and cost this much.
+    pub fn spent(&mut self, agreement: AgreementId, gas: u64) {
+        let op = self.owed.spent(agreement, gas, self.now);
+        self.persist_soon(vec![op], After::Nothing);
+    }
     /// What an earlier run spent on an agreement.
     pub fn restore_spent(&mut self, agreement: AgreementId, spent: SpentRecord) {
         self.owed.restore_spent(agreement, spent);

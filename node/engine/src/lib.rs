@@ -246,6 +246,7 @@ impl Node {
             Input::Chain(event) => self.chain(event),
             Input::Taken(id) => io.taken(&id),
             Input::Paid { id, gas } => io.paid(&id, gas),
+            Input::Spent { agreement, gas } => io.spent(agreement, gas),
         }
     }
 
@@ -260,6 +261,9 @@ impl Node {
         }
         io.owed_again();
         let ingest = &mut self.ingest;
+        for (peer, sensor, q) in ingest.take_shown() {
+            self.repair.shown(peer, sensor, q);
+        }
         self.repair
             .tick(&self.agreements, &self.traces, || ingest.take_forks(), io);
     }

@@ -139,10 +139,14 @@ impl Owed {
         let effects = waiting.iter().flat_map(|id| self.leave(id, now)).collect();
         (op, effects)
     }
-    /// Settlements and doors up to t are owed no more.
+    /// Something that an earlier run handed in has ended, and cost this much: what is to be kept of that.
+    pub fn spent(&mut self, a: AgreementId, gas: u64, now: Millis) -> Op {
+        self.budget.spent(a, gas, now).put(&a)
+    }
+    /// Settlements and doors up to t are owed no more. What they may cost still counts, until the outbox says that they have ended:
+    /// the chain may tell of a settlement before its receipt is here.
     pub fn retire(&mut self, a: &AgreementId, t: u64) {
         self.items.retain(|id, _| !id.is_final_by(a, t));
-        self.budget.retire(a, t);
     }
     /// Settlements and doors that reach to t or further are owed no more: another epoch counts there.
     pub fn forget(&mut self, a: &AgreementId, t: u64) {

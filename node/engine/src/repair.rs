@@ -40,6 +40,18 @@ pub(crate) struct Repair {
     asked: BTreeMap<(SensorId, NodeId), Asked>,
     /// How far back the trace of a sensor was asked for again.
     forks: BTreeMap<SensorId, u64>,
+    /// What each peer was asked of the messages right below an opening that names a frame which was never seen here.
+    doubts: BTreeMap<(SensorId, u64, NodeId), Doubt>,
+}
+
+/// How a peer was asked about what lies below an opening.
+#[derive(Default)]
+struct Doubt {
+    /// Not again before then.
+    due: Millis,
+    times: u32,
+    /// It has shown it.
+    shown: bool,
 }
 
 type Wanted = BTreeMap<NodeId, Vec<Range>>;
@@ -78,10 +90,11 @@ impl Repair {
         for (sensor, holders) in claims {
             self.ask(sensor, &holders, traces, &mut wanted, io);
         }
+        self.ask_below(agreements, traces, &mut wanted, io);
         for (peer, sensor) in forks() {
             self.ask_back(peer, sensor, traces, &mut wanted);
         }
-        for (to, ranges) in wanted {
+        for (to, ranges) in wanted.into_iter().filter(|w| !w.1.is_empty()) {
             io.effect(Effect::RequestFrames { to, ranges });
         }
         let mut told = BTreeSet::new();
@@ -186,6 +199,57 @@ impl Repair {
         let asked = self.asked.entry((sensor, peer)).or_default();
         asked.at = io.now;
         asked.missing = Some(missing(trace, holders[&peer]));
+    }
+
+    /// A peer has shown what it holds right below an opening at `q`: it is compared with what this node holds, as all that differs is.
+    pub fn shown(&mut self, peer: NodeId, sensor: SensorId, q: u64) {
+        self.doubts.entry((sensor, q, peer)).or_default().shown = true;
+    }
+
+    /// P-FRAME-9: a boot epoch names a frame that was never seen here. Whoever holds what lies below shows it once, so that another
+    /// message of the same q is found.
+    fn ask_below(
+        &mut self,
+        agreements: &Agreements,
+        traces: &Traces,
+        wanted: &mut Wanted,
+        io: &Io,
+    ) {
+        if on(Defect::ForksAreNotCompared) {
+            return;
+        }
+        for (id, a) in agreements {
+            for (k, sensor) in a.sensors().iter().enumerate() {
+                let trace = &traces[sensor];
+                if trace.contradiction().is_some() {
+                    continue;
+                }
+                for (q, peer) in trace
+                    .unproven()
+                    .iter()
+                    .flat_map(|q| a.others().map(move |p| (*q, p)))
+                {
+                    let said = self.said.get(&(peer, *id));
+                    let holds = said.and_then(|said| said.before.get(k));
+                    if !io.peers.contains(&peer) || holds.is_none_or(|next| *next < q) {
+                        continue;
+                    }
+                    let ranges = wanted.entry(peer).or_default();
+                    let doubt = self.doubts.entry((*sensor, q, peer)).or_default();
+                    if doubt.shown || doubt.due > io.now || ranges.len() >= RANGES_MAX {
+                        continue;
+                    }
+                    doubt.due =
+                        io.now + (io.config.status_interval_ms << doubt.times.min(BACKOFF_MAX));
+                    doubt.times += 1;
+                    ranges.push(Range {
+                        sensor: *sensor,
+                        from_q: q - 1,
+                        to_q: q,
+                    });
+                }
+            }
+        }
     }
 
     /// P-REPAIR-3: two boot epochs of one sensor do not follow one another: what lies before is compared, further and further back,

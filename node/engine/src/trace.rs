@@ -22,6 +22,8 @@ enum Times {
 
 /// Frames of the same messages whose ends are remembered, and boot epochs that they were signed under, at most.
 const TWINS_MAX: usize = 64;
+/// Openings that name an unknown frame and are followed up, at most.
+const UNPROVEN_MAX: usize = 64;
 
 /// A frame that is durable or on its way to the disk, or the part of it that no frame before it had.
 #[derive(Clone, Debug)]
@@ -88,6 +90,8 @@ pub(crate) struct Trace {
     twin_epochs: BTreeSet<u32>,
     /// Other frames of the same messages: first q after each, and its digest.
     twin_ends: BTreeSet<(u64, Digest)>,
+    /// Where boot epochs begin that name a frame which was never seen here: first q of each (P-FRAME-9).
+    unproven: BTreeSet<u64>,
     /// Its times cannot be, as far as was seen since the start.
     wrong_time: bool,
     stored: Size,
@@ -136,6 +140,7 @@ impl Trace {
             frames: BTreeMap::new(),
             twin_epochs: BTreeSet::new(),
             twin_ends: BTreeSet::new(),
+            unproven: BTreeSet::new(),
             wrong_time: false,
             stored: Size::default(),
         }
@@ -241,14 +246,13 @@ impl Trace {
         Ok(())
     }
 
-    // R7: the first message of a boot epoch names the last q and frame of the one before.
+    // R7: the first message of a boot epoch names the last q and frame of the one before. The same messages may have been signed in
+    // frames that never came here, so a frame that is not known is no reason to refuse; others are asked what they hold (P-FRAME-9).
     fn check_epoch(&self, f: &Frame) -> Result<(), Refusal> {
         match &f.opening {
             None if f.epoch == self.epoch || self.twin_epochs.contains(&f.epoch) => Ok(()),
             Some(o) if f.epoch > self.epoch && f.first_q == self.next_q => {
-                let last = o.last_frame == self.last
-                    || self.twin_ends.contains(&(self.next_q, o.last_frame));
-                if o.last_q.checked_add(1) == Some(f.first_q) && last {
+                if o.last_q.checked_add(1) == Some(f.first_q) {
                     Ok(())
                 } else {
                     Err(Refusal::BadOpening)
@@ -256,6 +260,11 @@ impl Trace {
             }
             _ => Err(Refusal::WrongEpoch { epoch: self.epoch }),
         }
+    }
+
+    /// Where boot epochs begin that name a frame which was never seen here.
+    pub fn unproven(&self) -> &BTreeSet<u64> {
+        &self.unproven
     }
 
     /// A stored frame that shares a q with `from..to`.
@@ -310,6 +319,13 @@ impl Trace {
 
     /// Takes what a verified frame holds and no other does; returns whether the contiguous part grew.
     pub fn take(&mut self, f: &Frame, at: FrameRef, digest: Digest) -> bool {
+        if let Some(o) = f.opening.filter(|_| f.first_q == self.next_q)
+            && o.last_frame != self.last
+            && !self.twin_ends.contains(&(self.next_q, o.last_frame))
+            && self.unproven.len() < UNPROVEN_MAX
+        {
+            self.unproven.insert(f.first_q);
+        }
         for (from, to) in self.missing(f.first_q, f.next_q()) {
             let part = Stored::part(f, from, to, at, digest);
             self.frames.insert(from, part);

@@ -79,6 +79,48 @@ fn what_is_on_its_way_is_counted_before_it_is_mined() {
 }
 
 #[test]
+fn what_has_settled_is_counted_before_its_receipt() {
+    let (mut s, a) = one_a_window(1);
+    s.receipts_on = false;
+    s.count(0..T);
+    s.run(600_000);
+    let next = s.chain[&a].next_t;
+    assert!((1..=2).contains(&next), "each node pays for one: {next}");
+    for i in 0..2 {
+        assert_eq!(submitted(&s, i), 1, "node {i}");
+    }
+    s.receipts_arrive();
+    s.run(600_000);
+    assert_eq!(s.chain[&a].next_t, next, "a receipt frees nothing");
+    assert_eq!(s.status(0, &a).gas.expect("it waits").used, s.gas);
+}
+
+#[test]
+fn what_another_node_has_settled_is_not_counted_once_it_has_ended() {
+    let (mut s, a) = one_a_window(100_000);
+    // The outbox of neither takes anything: estimates alone.
+    s.outbox_on = false;
+    s.count(0..T);
+    s.run(20_000);
+    let gas = s.status(0, &a).gas.expect("the estimates reach the bound");
+    assert!(gas.used >= 100_000);
+    // The other one settles all; this one's outbox drops what it had.
+    let all: Vec<_> = s.submits.iter().map(|x| x.2.clone()).collect();
+    s.outbox_on = true;
+    for submission in &all {
+        s.mine(submission);
+    }
+    s.settle();
+    assert!(s.chain[&a].next_t >= 3);
+    s.run(3_600_000);
+    for i in 0..2 {
+        let used = s.status(i, &a).gas.map_or(0, |gas| gas.used);
+        assert!(used < 100_000 + 2 * s.gas, "node {i}: {used}");
+    }
+    assert!(s.chain[&a].next_t > 3, "it pays for others now");
+}
+
+#[test]
 fn a_budget_below_one_settlement_settles_one_a_day() {
     let (mut s, a) = one_a_window(1);
     s.count(0..2);

@@ -112,3 +112,55 @@ fn an_opening_that_names_another_frame_of_the_same_messages_is_followed() {
         day_settles(&[whole, next], &[of(0, 2), of(2, 3)], restart);
     }
 }
+
+#[test]
+fn an_opening_that_names_a_frame_which_nobody_was_given_is_followed() {
+    for restart in [false, true] {
+        let next = of_epoch(1, 3, 5, opening(3, &of(0, 3)));
+        let parts = [of(0, 2), of(2, 3), next.clone()];
+        day_settles(&parts, &parts[..2], restart);
+        day_settles(&parts, &[of(0, 1), of(1, 3), next], restart);
+    }
+}
+
+#[test]
+fn other_messages_below_an_opening_are_found_where_nobody_lacks_any() {
+    for named in 0..2 {
+        let mut s = Stage::new(2, counts());
+        let a = agreement(1);
+        s.register(a, &terms(2, &[(0, 0)], DAYS, 1));
+        s.gossip_on = false;
+        // Two copies of a sensor said different things at q = 2.
+        let branches = [of(2, 3), frame(0, 2, &[(day(20), 9)])];
+        let next = of_epoch(1, 3, 5, opening(3, &branches[named]));
+        for (i, branch) in branches.into_iter().enumerate() {
+            for f in [of(0, 2), branch, next.clone()] {
+                s.frames(i, &[f]);
+                s.settle();
+            }
+            assert_eq!(s.nodes[i].sensor(&sensor(0)).expect("known").1, 5);
+        }
+        s.run(20_000);
+        let contradiction = |n: &(u64, usize, Notice)| matches!(n.2, Notice::Contradiction { .. });
+        assert!(s.notices.iter().any(contradiction));
+        let asked = s.requests.len();
+        s.run(60_000);
+        assert_eq!(s.requests.len(), asked, "and that is that");
+    }
+}
+
+#[test]
+fn what_lies_below_an_opening_is_shown_once() {
+    let mut s = Stage::new(2, counts());
+    s.register(agreement(1), &terms(2, &[(0, 0)], DAYS, 1));
+    s.gossip_on = false;
+    let next = of_epoch(1, 3, 5, opening(3, &of(0, 3)));
+    for i in 0..2 {
+        for f in [of(0, 2), of(2, 3), next.clone()] {
+            s.frames(i, &[f]);
+            s.settle();
+        }
+    }
+    s.run(DAY_MS / 2);
+    assert_eq!(s.requests.len(), 2, "each asks the other: {:?}", s.requests);
+}

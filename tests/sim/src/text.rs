@@ -97,6 +97,7 @@ impl Names {
             Input::Chain(e) => format!("chain: {e:?}"),
             Input::Taken(id) => format!("the outbox has {id:?}"),
             Input::Paid { id, gas } => format!("{id:?} cost {gas} gas"),
+            Input::Spent { agreement, gas } => format!("{agreement:?} cost {gas} gas"),
             Input::TimesLoaded { times, .. } => format!("times of {} frames", times.len()),
             Input::Compared { contradiction, .. } => {
                 let q = contradiction.as_ref().map(|c| c.q);

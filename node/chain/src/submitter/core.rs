@@ -79,6 +79,8 @@ pub(super) struct Track {
     pub(super) doubt: Doubt,
     /// When the chain last could not say.
     pub(super) doubted: Option<u64>,
+    /// What it took was told, and is told as nothing from then on.
+    pub(super) gas_told: bool,
     /// When bytes of nonces that it has used up were last sent again.
     pub(super) last_spent: Option<u64>,
 }
@@ -283,6 +285,7 @@ impl Submitter {
                 submission,
                 since: now,
                 spent: Vec::new(),
+                wasted: 0,
                 stage: Stage::Queued,
             },
         );
@@ -324,6 +327,8 @@ impl Submitter {
         } else if matches!(report, Report::Mined { .. }) {
             *acknowledged = false;
             self.persist(seq);
+            // What it took was told when it was acknowledged.
+            self.tracks.entry(seq).or_default().gas_told = true;
             if !lost {
                 self.deliver(seq);
             }
@@ -332,6 +337,7 @@ impl Submitter {
                 record.spent.push((signed.nonce, signed.last().raw.clone()));
             }
             record.submission = submission;
+            record.wasted = 0;
             record.since = now;
             record.stage = Stage::Queued;
             self.tracks.insert(seq, Track::default());
@@ -514,6 +520,7 @@ impl Submitter {
     pub(super) fn deliver(&mut self, seq: u64) {
         if let Some(Record {
             submission,
+            wasted,
             stage:
                 Stage::Done {
                     report,
@@ -523,9 +530,19 @@ impl Submitter {
             ..
         }) = self.records.get(&seq)
         {
+            let told = &mut self.tracks.entry(seq).or_default().gas_told;
+            let gas = match report {
+                _ if std::mem::replace(told, true) => 0,
+                Report::Mined { gas_used, .. } => wasted.saturating_add(*gas_used),
+                _ => *wasted,
+            };
+            // A relayed call has a patience; what this node owes has none.
+            let owed = submission.patience_ms.is_none();
             self.out.push(Effect::Deliver {
                 id: submission.id,
                 report: report.clone(),
+                owed_for: submission.goal.filter(|_| owed).and_then(|g| g.agreement()),
+                gas,
             });
         }
     }

@@ -89,6 +89,10 @@ pub struct Delivered {
     pub id: Digest,
     /// How it ended.
     pub report: Report,
+    /// The agreement that it is owed for: none of what the node only relays, and of what belongs to none.
+    pub owed_for: Option<AgreementId>,
+    /// Gas of all its transactions, those without effect included. None where that was told before.
+    pub gas: u64,
 }
 
 enum Command {
@@ -358,7 +362,17 @@ impl Driver {
                     blocking(&self.journal, move |j| j.put(&key, &value)).await?;
                 }
                 Effect::Delete { key } => blocking(&self.journal, move |j| j.delete(&key)).await?,
-                Effect::Deliver { id, report } => self.pending.push_back(Delivered { id, report }),
+                Effect::Deliver {
+                    id,
+                    report,
+                    owed_for,
+                    gas,
+                } => self.pending.push_back(Delivered {
+                    id,
+                    report,
+                    owed_for,
+                    gas,
+                }),
                 Effect::Refuse { reason, .. } => refused = Some(reason),
                 Effect::Wasted {
                     label,

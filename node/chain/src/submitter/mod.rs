@@ -299,6 +299,10 @@ pub enum Effect {
         id: Digest,
         /// How it ended.
         report: Report,
+        /// The agreement that it is owed for: none of what the node only relays, and of what belongs to none.
+        owed_for: Option<AgreementId>,
+        /// Gas of all its transactions, those without effect included. None where that was told before.
+        gas: u64,
     },
     /// A submission was not taken.
     Refuse {

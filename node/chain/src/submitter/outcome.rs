@@ -139,6 +139,7 @@ impl Submitter {
             return;
         };
         record.since = now;
+        record.wasted = 0;
         if let Some(signed) = signed.take() {
             let (nonce, raw) = (signed.nonce, signed.last().raw.clone());
             return self.requeue(seq, nonce, raw);
@@ -380,6 +381,11 @@ impl Submitter {
         failure: ExplainedRevert,
         reached: Option<String>,
     ) {
+        let gas_used = self.tracks.get(&seq).and_then(|t| t.mined.as_ref());
+        let gas_used = gas_used.map_or(0, |receipt| receipt.gas_used);
+        if let Some(record) = self.records.get_mut(&seq) {
+            record.wasted = record.wasted.saturating_add(gas_used);
+        }
         let (Some(record), Some(signed)) = (self.records.get(&seq), self.signed_of(seq)) else {
             return;
         };
@@ -516,7 +522,12 @@ impl Submitter {
             };
             *acknowledged = false;
         }
-        self.tracks.insert(seq, Track::default());
+        // What it took was told when it was mined.
+        let track = Track {
+            gas_told: true,
+            ..Track::default()
+        };
+        self.tracks.insert(seq, track);
         self.persist(seq);
         self.deliver(seq);
     }

@@ -253,6 +253,7 @@ impl Submitter {
                     },
                     since: now,
                     spent: Vec::new(),
+                    wasted: 0,
                     stage: Stage::Queued,
                 },
             );

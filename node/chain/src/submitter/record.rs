@@ -16,8 +16,10 @@ pub const ATTEMPTS_MAX: usize = 12;
 /// Most nonces that one payload has used up.
 pub const SPENT_MAX: usize = 8;
 
-/// Version of these records. Version 1 had no goals and no rows; its submissions were for another MainContract.
-const VERSION: u8 = 2;
+/// Version of these records. Version 2 did not count what was mined without effect. Version 1 had no goals and no rows; its
+/// submissions were for another MainContract.
+const VERSION: u8 = 3;
+const OLDEST: u8 = 2;
 
 const WORDS_MAX: usize = 4_096;
 
@@ -73,6 +75,8 @@ pub(super) struct Record {
     pub since: u64,
     /// Nonces that this payload has used up without effect, with what was signed for them.
     pub spent: Vec<(u64, Vec<u8>)>,
+    /// Gas of its transactions that were mined without effect.
+    pub wasted: u64,
     pub stage: Stage,
 }
 
@@ -111,7 +115,7 @@ impl Meta {
     }
     pub fn decode(bytes: &[u8]) -> Result<Self> {
         decode_all(bytes, |r| {
-            r.version_in("outbox", VERSION, VERSION)?;
+            r.version_in("outbox", OLDEST, VERSION)?;
             Ok(Self {
                 chain_id: r.u64("chain id")?,
                 genesis: Digest::read(r)?,
@@ -304,6 +308,7 @@ impl Record {
         w.list(&self.spent, |w, (nonce, raw)| {
             w.u64(*nonce).bytes(raw);
         });
+        w.u64(self.wasted);
         match &self.stage {
             Stage::Queued => {
                 w.u8(0);
@@ -327,7 +332,7 @@ impl Record {
     }
     pub fn decode(bytes: &[u8]) -> Result<Self> {
         decode_all(bytes, |r| {
-            r.version_in("submission", VERSION, VERSION)?;
+            let version = r.version_in("submission", OLDEST, VERSION)?;
             Ok(Self {
                 submission: Submission::read(r)?,
                 since: r.u64("since")?,
@@ -337,6 +342,11 @@ impl Record {
                         r.bytes(DATA_BYTES_MAX + 1_024, "signed bytes")?.to_vec(),
                     ))
                 })?,
+                wasted: if version == OLDEST {
+                    0
+                } else {
+                    r.u64("gas without effect")?
+                },
                 stage: match r.u8("stage")? {
                     0 => Stage::Queued,
                     1 => Stage::Signed(Signed::read(r)?),
@@ -423,10 +433,16 @@ mod tests {
                 },
                 since: 5,
                 spent: vec![(3, vec![1])],
+                wasted: 0,
                 stage,
             };
             let bytes = record.encode();
-            assert_eq!(Record::decode(&bytes), Ok(record));
+            assert_eq!(Record::decode(&bytes), Ok(record.clone()));
+            let wasted = Record {
+                wasted: 30_000,
+                ..record
+            };
+            assert_eq!(Record::decode(&wasted.encode()), Ok(wasted));
             for cut in 0..bytes.len() {
                 assert!(Record::decode(&bytes[..cut]).is_err());
             }

@@ -127,6 +127,8 @@ pub enum Command {
     Taken(SubmissionId),
     /// A submission has ended, and cost this much gas.
     Paid(SubmissionId, u64),
+    /// One of an earlier run has.
+    Spent(AgreementId, u64),
 }
 
 /// Everything that the loop needs of an agreement.
@@ -146,8 +148,9 @@ pub trait Outbox: Send + Sync + 'static {
     /// Keeps the submission durably, says so ([`Command::Taken`]), and submits it until it is mined or pointless. One with the
     /// same id is the same; what is not taken comes again.
     fn submit(&self, id: SubmissionId, submission: Submission);
-    /// Settlements of the agreement that reach no further than t are not wanted any more.
-    fn retire(&self, agreement: AgreementId, t: u64);
+    /// Settlements of the agreement that reach no further than t are not wanted any more. Returns those that are dropped and were never
+    /// taken; of all others it is told how they ended ([`Command::Paid`]).
+    fn retire(&self, agreement: AgreementId, t: u64) -> Vec<SubmissionId>;
 }
 
 enum Answer {
@@ -554,6 +557,7 @@ impl Driver {
             }
             Command::Taken(id) => self.input(Input::Taken(id)),
             Command::Paid(id, gas) => self.input(Input::Paid { id, gas }),
+            Command::Spent(agreement, gas) => self.input(Input::Spent { agreement, gas }),
         }
     }
 

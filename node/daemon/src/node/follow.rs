@@ -177,8 +177,8 @@ impl Follow {
         outbox: &submitter::Outbox,
         report: Delivered,
     ) -> Result<(), FollowError> {
-        if let Some((id, gas)) = self.to_chain.report(&report) {
-            self.command(Command::Paid(id, gas)).await?;
+        if let Some(ended) = self.to_chain.report(&report) {
+            self.command(ended).await?;
         }
         outbox.acknowledge(report.id).await?;
         Ok(())

@@ -207,16 +207,10 @@ impl ToChain {
         let call = match self.encode(&id, &submission) {
             Ok(call) => call,
             // It stays owed: the core hands it in again, and whoever looks is told why nothing comes of it.
-            Err(reason) => {
-                self.metrics.submissions("not_encoded");
-                if self.queues().told.insert(id) {
-                    tracing::error!(id = ?id, reason, "chain.not_encoded");
-                }
-                return;
-            }
+            Err(reason) => return self.not_encoded(id, &reason).await,
         };
-        let label = call.label.clone();
-        self.queues().carried.insert(call.id, id);
+        let (label, name) = (call.label.clone(), call.id);
+        self.queues().carried.insert(name, id);
         match outbox.submit(call).await {
             Ok(()) => {
                 self.metrics.submissions("taken");
@@ -226,8 +220,23 @@ impl ToChain {
             Err(error) => {
                 self.metrics.submissions("not_taken");
                 tracing::error!(label, %error, "chain.not_taken");
+                self.queues().carried.remove(&name);
+                self.never_left(id).await;
             }
         }
+    }
+
+    async fn not_encoded(&self, id: SubmissionId, reason: &str) {
+        self.metrics.submissions("not_encoded");
+        if self.queues().told.insert(id) {
+            tracing::error!(id = ?id, reason, "chain.not_encoded");
+        }
+        self.never_left(id).await;
+    }
+
+    /// It costs nothing, so its estimate does not count.
+    async fn never_left(&self, id: SubmissionId) {
+        let _ = self.control.send(Command::Paid(id, 0)).await;
     }
 
     fn encode(
@@ -283,20 +292,21 @@ impl ToChain {
         }
     }
 
-    /// Deals with a report of the outbox. Returns what a submission of the core cost, once it has ended: that counts towards what its
-    /// agreement may cost in a day.
-    pub fn report(&self, delivered: &Delivered) -> Option<(SubmissionId, u64)> {
+    /// Deals with a report of the outbox. Returns what the loop is to be told of a submission of the core that has ended: what it cost
+    /// counts towards what its agreement may cost in a day, also where an earlier run handed it in.
+    pub fn report(&self, delivered: &Delivered) -> Option<Command> {
         let (waiting, carried) = {
             let mut queues = self.queues();
             let waiting = queues.relays.remove(&delivered.id).unwrap_or_default();
             (waiting, queues.carried.remove(&delivered.id))
         };
-        let gas = match &delivered.report {
-            Report::Mined { gas_used, .. } => *gas_used,
-            Report::Reverted { mined, .. } => mined.map_or(0, |m| m.1),
-            Report::Pointless { .. } | Report::Undone { .. } => 0,
+        let gas = delivered.gas;
+        let ended = match (carried, delivered.owed_for) {
+            (Some(id), _) => Some(Command::Paid(id, gas)),
+            (None, Some(a)) => (gas > 0).then_some(Command::Spent(a, gas)),
+            (None, None) => None,
         };
-        if carried.is_some() {
+        if ended.is_some() {
             self.metrics.gas_paid.inc_by(gas);
         }
         let answer = match &delivered.report {
@@ -338,7 +348,7 @@ impl ToChain {
             // A caller that has gone away asks again.
             let _ = one.send(answer.clone());
         }
-        carried.map(|id| (id, gas))
+        ended
     }
 }
 
@@ -352,7 +362,7 @@ impl Outbox for ToChain {
         self.more.notify_one();
     }
 
-    fn retire(&self, agreement: AgreementId, t: u64) {
+    fn retire(&self, agreement: AgreementId, t: u64) -> Vec<SubmissionId> {
         let mut queues = self.queues();
         let over = |id: &SubmissionId| match id {
             SubmissionId::Settle(a, _, _, last, _) => *a == agreement && *last <= t,
@@ -360,11 +370,15 @@ impl Outbox for ToChain {
             _ => false,
         };
         queues.order.retain(|id| !over(id));
-        queues.submissions.retain(|id, _| !over(id));
+        let dropped = queues.submissions.extract_if(.., |id, _| over(id));
+        let mut dropped: Vec<_> = dropped.map(|(id, _)| id).collect();
+        // One that was handed in again is on its way all the same.
+        dropped.retain(|id| !queues.carried.values().any(|carried| carried == id));
         queues.told.retain(|id| !over(id));
         let last = queues.retired.entry(agreement).or_default();
         *last = t.max(*last);
         self.more.notify_one();
+        dropped
     }
 }
 

@@ -168,9 +168,11 @@ fn what_a_submission_cost_is_said_once_it_has_ended() {
     let (to_chain, _taken) = to_chain();
     let submission = single(0, 3, 3);
     let id = submission.id();
-    let report = |report| Delivered {
+    let report = |report, owed_for, gas| Delivered {
         id: Digest([7; 32]),
         report,
+        owed_for,
+        gas,
     };
     let mined = || Report::Mined {
         tx: Digest([1; 32]),
@@ -178,29 +180,58 @@ fn what_a_submission_cost_is_said_once_it_has_ended() {
         block: 1,
         contract: None,
     };
-    assert_eq!(to_chain.report(&report(mined())), None, "a relayed call");
+    let relayed = to_chain.report(&report(mined(), None, 36_000));
+    assert!(relayed.is_none(), "a relayed call");
+    let reason = String::new;
+    let reverted = Report::Reverted {
+        name: String::new(),
+        words: String::new(),
+        mined: Some((Digest([1; 32]), 30_000, 1)),
+    };
+    // A lost race costs gas too.
     let endings = [
         (mined(), 36_000),
-        (
-            // A lost race costs gas too.
-            Report::Reverted {
-                name: String::new(),
-                words: String::new(),
-                mined: Some((Digest([1; 32]), 30_000, 1)),
-            },
-            30_000,
-        ),
-        (
-            Report::Pointless {
-                reason: String::new(),
-            },
-            0,
-        ),
+        (reverted, 30_000),
+        (Report::Pointless { reason: reason() }, 30_000),
+        (Report::Pointless { reason: reason() }, 0),
+        (Report::Undone { reason: reason() }, 0),
     ];
     for (ending, gas) in endings {
         to_chain.queues().carried.insert(Digest([7; 32]), id);
-        assert_eq!(to_chain.report(&report(ending)), Some((id, gas)));
+        let ended = to_chain.report(&report(ending, Some(A), gas));
+        assert!(matches!(ended, Some(Command::Paid(i, g)) if (i, g) == (id, gas)));
         assert!(to_chain.queues().carried.is_empty());
     }
-    assert!(to_chain.metrics.text().contains("gas_paid_total 66000"));
+    // An earlier run handed it in.
+    let ended = to_chain.report(&report(mined(), Some(A), 36_000));
+    assert!(matches!(ended, Some(Command::Spent(A, 36_000))));
+    assert!(to_chain.metrics.text().contains("gas_paid_total 132000"));
+}
+
+#[test]
+fn what_is_dropped_before_it_was_taken_has_ended_and_what_is_carried_has_not() {
+    let (to_chain, _taken) = to_chain();
+    for t in [3, 4, 5] {
+        let submission = single(0, t, t);
+        to_chain.submit(submission.id(), submission);
+    }
+    let id = |t| SubmissionId::Settle(A, 0, t, t, false);
+    // It was handed in again while the outbox had it already.
+    to_chain.queues().carried.insert(Digest([3; 32]), id(3));
+    assert_eq!(to_chain.retire(A, 4), [id(4)]);
+    assert_eq!(waiting(&to_chain), [id(5)]);
+}
+
+#[tokio::test]
+async fn what_fits_no_call_costs_nothing() {
+    let (to_chain, mut told) = to_chain();
+    let submission = single(0, 3, 3);
+    to_chain.submit(submission.id(), submission);
+    let next = to_chain.queues().next();
+    let Some(Next::Submit(id, submission)) = next else {
+        panic!("it waits");
+    };
+    let error = to_chain.encode(&id, &submission).expect_err("not a member");
+    to_chain.not_encoded(id, &error).await;
+    assert!(matches!(told.try_recv(), Ok(Command::Paid(i, 0)) if i == id));
 }

@@ -173,11 +173,19 @@ pub enum Input {
     Chain(ChainEvent),
     /// The outbox has made the submission durable and carries it from here (R13).
     Taken(SubmissionId),
-    /// A submission of this node has ended, and its transactions took this much gas: nothing if none was mined. Each once.
+    /// A submission of this node has ended, and its transactions took this much gas: nothing if none was mined. Each that was handed
+    /// to the outbox once, also if it was not taken or is final without it: until then its estimate counts (P-BUDGET-1).
     Paid {
         /// Which.
         id: SubmissionId,
         /// By the receipt, whether it had an effect or not.
+        gas: u64,
+    },
+    /// The same of a submission that an earlier run handed in, and this one has not.
+    Spent {
+        /// Which agreement it was for.
+        agreement: AgreementId,
+        /// By the receipt.
         gas: u64,
     },
 }

@@ -184,6 +184,7 @@ impl Stage {
             }
             Effect::Submit { id, submission } => {
                 self.submits.push((self.now, i, submission.clone()));
+                self.on_its_way[i].insert(id);
                 if !self.outbox_on {
                     return;
                 }
@@ -192,9 +193,26 @@ impl Stage {
                     return;
                 }
                 self.mine(&submission);
-                Input::Paid { id, gas: self.gas }
+                self.on_its_way[i].remove(&id);
+                let paid = Input::Paid { id, gas: self.gas };
+                if !self.receipts_on {
+                    self.receipts.push((i, paid));
+                    return;
+                }
+                paid
             }
-            Effect::Retire { .. } => return,
+            Effect::Retire { agreement, t } => {
+                // Nothing of it was mined.
+                let over = |id: &SubmissionId| match id {
+                    SubmissionId::Settle(a, _, _, last, _) => *a == agreement && *last <= t,
+                    SubmissionId::Hole(a, _, at) => *a == agreement && *at <= t,
+                    _ => false,
+                };
+                for id in self.on_its_way[i].extract_if(.., over) {
+                    self.ready[i].push_back(Input::Paid { id, gas: 0 });
+                }
+                return;
+            }
             Effect::Notice(n) => {
                 self.notices.push((self.now, i, n));
                 return;

@@ -110,6 +110,11 @@ pub struct Stage {
     pub chain: BTreeMap<AgreementId, Chain>,
     /// Whether submissions reach the chain.
     pub chain_on: bool,
+    /// Whether what a transaction took is told at once, or waits in `receipts`.
+    pub receipts_on: bool,
+    receipts: Vec<(usize, Input)>,
+    /// What each outbox was handed and has not ended.
+    on_its_way: Vec<BTreeSet<SubmissionId>>,
     /// What an agreement may cost a node in a day, and what each transaction takes.
     pub gas_per_day: u64,
     pub gas: u64,
@@ -150,6 +155,9 @@ impl Stage {
             writes_left: vec![usize::MAX; n],
             chain: BTreeMap::new(),
             chain_on: true,
+            receipts_on: true,
+            receipts: vec![],
+            on_its_way: vec![BTreeSet::new(); n],
             gas_per_day,
             gas: 36_000,
             members: BTreeMap::new(),
@@ -189,6 +197,13 @@ impl Stage {
     fn peers_up(&mut self, i: usize) {
         for j in (0..self.store.len()).filter(|j| *j != i) {
             self.ready[i].push_back(Input::PeerUp(node(j)));
+        }
+    }
+    /// What transactions took is told at last, and at once from now on.
+    pub fn receipts_arrive(&mut self) {
+        self.receipts_on = true;
+        for (i, paid) in std::mem::take(&mut self.receipts) {
+            self.ready[i].push_back(paid);
         }
     }
     /// The process dies and starts again: what was not durable is gone.

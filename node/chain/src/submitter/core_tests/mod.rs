@@ -515,8 +515,8 @@ fn a_race_that_was_lost_in_the_block_is_pointless_and_one_that_came_too_early_is
     assert_eq!(w.nonce(), 3);
     // What that has cost is told and counted, the try that came too early included.
     assert_eq!(w.wasted, [25_000, 25_000]);
-    let status = w.core.status();
-    assert_eq!((status.wasted, status.wasted_gas), (2, 50_000));
+    let s = w.core.status();
+    assert_eq!((s.wasted, s.wasted_gas, w.told_gas[1]), (2, 50_000, 50_000));
     // Also the bytes of the failed try come back if the chain loses them: nothing behind them is mined otherwise.
     for n in 1..=2 {
         w.step(Input::Acknowledge(id(n)));

@@ -31,6 +31,8 @@ pub(super) struct World {
     pub(super) taken: bool,
     /// Gas of what was mined without effect.
     pub(super) wasted: Vec<u64>,
+    /// Gas that each report told.
+    pub(super) told_gas: Vec<u64>,
     pub(super) prechecks: usize,
     /// First t that is not settled, as the chain's state says; none while it cannot be asked.
     pub(super) next_t: Option<u64>,
@@ -105,6 +107,7 @@ impl World {
             reverts: BTreeMap::new(),
             taken: true,
             wasted: Vec::new(),
+            told_gas: Vec::new(),
             prechecks: 0,
             next_t: Some(0),
             confirmed: 0,
@@ -174,8 +177,11 @@ impl World {
                 self.disk.remove(&key);
                 None
             }
-            Effect::Deliver { id, report } => {
+            Effect::Deliver {
+                id, report, gas, ..
+            } => {
                 self.reports.push((id, report));
+                self.told_gas.push(gas);
                 None
             }
             Effect::Wasted { gas_used, .. } => {

@@ -217,7 +217,11 @@ impl Driver {
                 }
             }
             Effect::Submit { id, submission } => self.parts.outbox.submit(id, submission),
-            Effect::Retire { agreement, t } => self.parts.outbox.retire(agreement, t),
+            Effect::Retire { agreement, t } => {
+                let dropped = self.parts.outbox.retire(agreement, t).into_iter();
+                let ended = dropped.map(|id| Input::Paid { id, gas: 0 });
+                self.ready.extend(ended);
+            }
             Effect::Notice(notice) => {
                 self.parts.metrics.notice(&notice);
                 (self.parts.notices)(&notice);
