@@ -148,7 +148,8 @@ impl Registered {
         Self(Arc::new(RwLock::new(registry)))
     }
 
-    /// To look something up. Never held while something is awaited.
+    /// To look something up. Never held while something is awaited, nor while it is read again: in the fields of a value that is being
+    /// made, what is not bound to a name of its own is held until all of it is made.
     pub fn read(&self) -> RwLockReadGuard<'_, Registry> {
         self.0.read().unwrap_or_else(PoisonError::into_inner)
     }

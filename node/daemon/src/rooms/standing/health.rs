@@ -60,6 +60,10 @@ impl Health {
         let declaration = self.own.declaration();
         let node = self.identity.node;
         let view = self.standing.chain.borrow().clone();
+        let owner = {
+            let registry = self.standing.registered.read();
+            registry.nodes.get(&node).map(|r| r.owner)
+        };
         Ok(Info {
             version: env!("CARGO_PKG_VERSION").into(),
             deployment: self.identity.deployment.into(),
@@ -73,13 +77,7 @@ impl Health {
                     .map_err(RoomError::internal)?,
                 name: declaration.name,
                 addresses: declaration.addresses,
-                owner: self
-                    .standing
-                    .registered
-                    .read()
-                    .nodes
-                    .get(&node)
-                    .map(|r| r.owner),
+                owner,
             },
             chain: ChainStatus {
                 reachable: view.trouble.is_none() && view.head.is_some(),

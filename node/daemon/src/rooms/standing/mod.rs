@@ -65,13 +65,14 @@ impl Standing {
     pub async fn agreement(&self, a: &AgreementId) -> RoomResult<AgreementView> {
         let (record, agreement) = self.book.load(a)?;
         let status = self.core.status(vec![*a]).await?.pop().flatten();
+        let accepted = self.is_accepted(a);
         Ok(AgreementView {
             agreement: *a,
             terms: TermsJson::from(&agreement.terms),
             terms_digest: record.terms_digest,
             keys: agreement.keys,
             status: life(&record, status.as_ref()),
-            accepted: self.registered.read().is_accepted(a),
+            accepted,
             epoch: record.epoch,
             tx: record.tx,
             progress: self.progress(a, &agreement.terms, status)?,
@@ -106,11 +107,12 @@ impl Standing {
             let Some(terms) = self.book.records.terms(&a)? else {
                 continue;
             };
+            let accepted = self.is_accepted(&a);
             items.push(AgreementSummary {
                 agreement: a,
                 title: terms.title.clone(),
                 status: life(&record, status.as_ref()),
-                accepted: self.registered.read().is_accepted(&a),
+                accepted,
                 progress: self.progress(&a, &terms, status)?,
             });
         }
@@ -118,6 +120,10 @@ impl Standing {
             items,
             next: found.next,
         })
+    }
+
+    fn is_accepted(&self, a: &AgreementId) -> bool {
+        self.registered.read().is_accepted(a)
     }
 
     /// Where an agreement stands, and what it waits for.
