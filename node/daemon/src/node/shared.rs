@@ -142,6 +142,48 @@ pub struct Code {
 #[derive(Clone, Default)]
 pub struct Registered(Arc<RwLock<Registry>>);
 
+/// The registry, while it is looked at.
+pub struct Reading<'a> {
+    registry: RwLockReadGuard<'a, Registry>,
+    #[cfg(test)]
+    _alone: alone::Alone,
+}
+
+impl std::ops::Deref for Reading<'_> {
+    type Target = Registry;
+    fn deref(&self) -> &Registry {
+        &self.registry
+    }
+}
+
+/// Every test sees a thread that reads what it reads already: with a writer in between, both would wait for ever.
+#[cfg(test)]
+mod alone {
+    use std::cell::Cell;
+
+    thread_local! {
+        static READS: Cell<bool> = const { Cell::new(false) };
+    }
+
+    pub struct Alone;
+
+    impl Alone {
+        pub fn begin() -> Self {
+            assert!(
+                !READS.replace(true),
+                "the registry is read by a thread that reads it already"
+            );
+            Self
+        }
+    }
+
+    impl Drop for Alone {
+        fn drop(&mut self) {
+            READS.set(false);
+        }
+    }
+}
+
 impl Registered {
     /// As an earlier run kept it.
     pub fn new(registry: Registry) -> Self {
@@ -150,8 +192,12 @@ impl Registered {
 
     /// To look something up. Never held while something is awaited, nor while it is read again: in the fields of a value that is being
     /// made, what is not bound to a name of its own is held until all of it is made.
-    pub fn read(&self) -> RwLockReadGuard<'_, Registry> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    pub fn read(&self) -> Reading<'_> {
+        Reading {
+            #[cfg(test)]
+            _alone: alone::Alone::begin(),
+            registry: self.0.read().unwrap_or_else(PoisonError::into_inner),
+        }
     }
 
     /// To take in what the chain says.
