@@ -447,10 +447,10 @@ impl Follower {
     ) -> Result<Vec<Located>, FollowError> {
         let contracts = [self.contracts.main, self.contracts.cells];
         let mut out = Vec::new();
-        // A block that was read so already has said all that it has.
         let first = from.max((last + 1).saturating_sub(DOUBTED_BLOCKS));
         let doubted = (first..=last).filter(|n| !logs.iter().any(|l| l.block_number == *n));
         for number in doubted.collect::<Vec<_>>() {
+            // A block that was read that way already has said all that it has.
             if !skipped.is_empty() || !self.rpc.may_hold_events(&contracts, number).await? {
                 continue;
             }
